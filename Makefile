@@ -1,0 +1,47 @@
+# Two commands, each complete in itself: they create .venv, install the tested set of packages, and run.
+#
+#   make sweep    the main job: does depth help? (digits, minutes, no download)
+#   make test     all tests
+#
+# And for a cluster (see the README):
+#
+#   make cluster-token   the secret that lets drivers and nodes join, in ~/.ray/auth_token
+#   make test-cluster    `ray up` for real, on three simulated hosts (root on Linux)
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: sweep test test-cluster cluster-token install clean
+
+sweep: install
+	$(RUN) experiments/depth_sweep.py
+
+test: install
+	$(RUN) -m pytest
+
+test-cluster: install
+	$(RUN) tests/cluster/ray_up_for_real.py
+
+# Ray would make the file readable by everybody on this machine.
+cluster-token:
+	@umask 077; mkdir -p ~/.ray; \
+	test -s ~/.ray/auth_token || od -An -N32 -tx1 /dev/urandom | tr -d ' \n' > ~/.ray/auth_token; \
+	chmod 600 ~/.ray/auth_token; echo "the cluster's token is in ~/.ray/auth_token"
+
+install: $(VENV)/installed
+
+# Ray has wheels for Python 3.11 to 3.13 only, so the first of these that is one of them is used.
+$(VENV)/installed: pyproject.toml constraints.txt
+	@for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	      2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "error: Python 3.11, 3.12 or 3.13 is needed (make PYTHON=/path/to/python3.12)" >&2; exit 2; \
+	fi; \
+	$$found -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[offline,envs,cluster,test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV)

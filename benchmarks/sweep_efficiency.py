@@ -1,0 +1,125 @@
+"""How much of two slots a grid of equal trials uses, and what a trial costs beside its training.
+
+Runs ``--trials`` trials that each compute for ``--seconds`` (a fixed number of matrix products,
+calibrated first), on two slots, through ``run_grid``; then the same grid through Ray Tune with its
+defaults (a function trainable, new actors, its own loggers). Efficiency is the sum of the trials'
+bare computing times over two, divided by the wall time from the first trial's start to the end of
+the sweep; Ray's start is stated apart.
+
+    python benchmarks/sweep_efficiency.py
+    python benchmarks/sweep_efficiency.py --seconds 0 --trials 40     # overhead alone
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+import torch
+import tyro
+from ray import tune
+
+from labs.runtime.options import RuntimeOptions
+from labs.runtime.reports import Checkpoint, Report
+from labs.runtime.runs import open_run
+from labs.runtime.session import connect
+from labs.runtime.sweep import run_grid
+
+SLOTS = 2
+EPOCHS = 5
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the benchmark."""
+
+    trials: int = 8
+    """Trials in the grid."""
+    seconds: float = 10.0
+    """Computing time of a trial."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One trial: ``products`` matrix products per epoch."""
+
+    seed: int
+    products: int
+
+
+def compute(products: int) -> float:
+    """Seconds that so many products take on one thread."""
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+    matrix = torch.eye(256)
+    for _ in range(products):
+        matrix = matrix @ matrix
+    return time.perf_counter() - started
+
+
+def train(config: Work, resume: Checkpoint | None = None) -> Iterator[Report]:
+    """Five epochs of products; reports the bare seconds of each."""
+    for epoch in range(1, EPOCHS + 1):
+        yield Report(epoch, {"time/bare": compute(config.products)})
+
+
+def ours(works: list[Work]) -> tuple[float, float]:
+    """Wall seconds of the sweep and summed bare seconds, through ``run_grid``."""
+    with tempfile.TemporaryDirectory() as root:
+        options = RuntimeOptions(run_root=root)
+        started = time.perf_counter()
+        with open_run("efficiency", options, options) as run:
+            result = run_grid(train, works, run=run)
+        wall = time.perf_counter() - started
+    return wall, float(result.history["time/bare"].sum())
+
+
+def plain_tune(works: list[Work]) -> tuple[float, float]:
+    """The same through Tune as its documentation shows it."""
+
+    def trainable(config: dict) -> None:
+        bare = 0.0
+        for epoch in range(1, EPOCHS + 1):
+            bare += compute(config["products"])
+            tune.report({"epoch": epoch, "bare": bare})
+
+    os.environ.pop("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS")  # labs.runtime's; Tune's default is to log
+    with tempfile.TemporaryDirectory() as root:
+        started = time.perf_counter()
+        results = tune.Tuner(
+            trainable,
+            param_space={
+                "seed": tune.grid_search([w.seed for w in works]),
+                "products": works[0].products,
+            },
+            run_config=tune.RunConfig(storage_path=str(Path(root)), verbose=0),
+        ).fit()
+        wall = time.perf_counter() - started
+        bare = sum(r.metrics["bare"] for r in results)
+    return wall, float(bare)
+
+
+def main(config: Config) -> None:
+    compute(20)
+    rate = 200 / compute(200)
+    products = int(rate * config.seconds / EPOCHS)
+    works = [Work(seed, products) for seed in range(config.trials)]
+    print(f"{config.trials} trials of {config.seconds:g} s on {SLOTS} slots, torch {torch.__version__},"
+          f" ray {ray.__version__}")  # fmt: skip
+    started = time.perf_counter()
+    with connect(RuntimeOptions(num_cpus=SLOTS)):
+        print(f"Ray's start: {time.perf_counter() - started:.1f} s")
+        for name, sweep in (("run_grid", ours), ("Tune's defaults", plain_tune)):
+            wall, bare = sweep(works)
+            overhead = (wall * SLOTS - bare) / config.trials
+            print(f"{name:16s} wall {wall:6.1f} s, bare {bare:6.1f} s, efficiency"
+                  f" {bare / SLOTS / wall:.3f}, {overhead:.2f} slot-seconds of overhead per trial")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))

@@ -1,0 +1,170 @@
+"""Where does a network look? Class activation maps, exact, over the original images.
+
+    python experiments/class_activation_maps.py                # trains a small ResCNN on the digits
+    python experiments/class_activation_maps.py --run runs/depth_sweep/NAME --index 3 18
+    python experiments/class_activation_maps.py --checkpoint best.pt --images photo.jpg \\
+        --class-name ship --full-resolution
+    python experiments/class_activation_maps.py --torchvision resnet18 --images photo.jpg --deletion
+
+For any network that ends in global average pooling and a dense layer (Zhou et al., 2016,
+arXiv:1512.04150): the spatial mean of a map plus the bias is the class's logit. --deletion measures
+how far to trust a map: the class's probability as the most important, the least important and random
+pixels are removed; a map that means something falls faster than random.
+
+Left behind in runs/class_activation_maps/<run name>/: figures/ (a PNG per image, also among
+TensorBoard's images) and maps.csv (a row per image).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import tyro
+
+from labs.runtime.cli import launch
+from labs.runtime.console import say, show_table
+from labs.runtime.errors import InputError
+from labs.runtime.options import RuntimeOptions
+from labs.runtime.runs import Run, open_run
+from labs.runtime.sweep import run_grid
+from labs.vision import cam_figures
+from labs.vision.cam_networks import best_checkpoint, network_from_checkpoint, torchvision_network
+from labs.vision.class_activation import CamNetwork, dataset_images, deletion, explain
+from labs.vision.datasets import Splits, load_dataset
+from labs.vision.images import read_image
+from labs.vision.training import TrainConfig, train_classifier
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the class activation maps."""
+
+    checkpoint: str | None = None
+    """Checkpoint of a CNN or ResCNN. Without any network one is trained on the digits first."""
+
+    run: Path | None = None
+    """Directory of a depth sweep, whose best CNN or ResCNN is used."""
+
+    torchvision: str | None = None
+    """A torchvision ResNet trained on ImageNet, for instance resnet18."""
+
+    weights: Path | None = None
+    """File with the weights of --torchvision. The default is to download them."""
+
+    images: tuple[Path, ...] = ()
+    """Image files of any size. The default is images of a data set."""
+
+    dataset: str | None = None
+    """digits, mnist, fashion-mnist, cifar10, or a folder {train,test}/<class>/*.{png,jpg}. The
+    default is what the network was trained on."""
+
+    index: tuple[int, ...] = (0, 1, 2, 3)
+    """Which test images of the data set."""
+
+    data_dir: Path = Path("data")
+    """Where downloaded data sets are kept."""
+
+    image_size: int | None = None
+    """Scale the images of the data set to this many pixels square."""
+
+    class_name: str | None = None
+    """Class of the maps. The default is each image's most probable one."""
+
+    top: int = 3
+    """How many classes to name with their probabilities."""
+
+    full_resolution: bool = False
+    """Look at the images at their own size instead of at the training size: a sharper map."""
+
+    deletion: bool = False
+    """Measure how far to trust each map, by removing pixels."""
+
+    seed: int = 0
+    """Of the network that is trained, and of the random pixels that --deletion removes."""
+
+    runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
+
+    def __post_init__(self) -> None:
+        if sum(given is not None for given in (self.checkpoint, self.run, self.torchvision)) > 1:
+            raise InputError("give only one of --checkpoint, --run and --torchvision")
+        if self.weights is not None and self.torchvision is None:
+            raise InputError("--weights belong to --torchvision: name the model, such as resnet18")
+        if self.deletion and self.full_resolution:
+            raise InputError("--deletion works at the training size: leave --full-resolution out")
+        if self.torchvision and not self.images and self.dataset is None:
+            raise InputError("--torchvision needs --images or --dataset, for instance photo.jpg")
+        if self.top < 1:
+            raise InputError(f"--top {self.top} must be 1 or more")
+
+    def network(self) -> CamNetwork | None:
+        """The network that was named, if any."""
+        if self.torchvision is not None:
+            return torchvision_network(self.torchvision, self.weights)
+        if self.run is not None:
+            return network_from_checkpoint(best_checkpoint(self.run))
+        return None if self.checkpoint is None else network_from_checkpoint(self.checkpoint)
+
+
+def train_on_digits(data: Splits, seed: int, run: Run) -> CamNetwork | None:
+    """A small ResCNN; None where its training failed."""
+    say("no --checkpoint, --run or --torchvision: training a small ResCNN on the digits first")
+    plan = TrainConfig("rescnn", 11, 16, 3e-3, epochs=10, batch_size=64, seed=seed)
+    result = run_grid(
+        train_classifier, [plan], run=run, shared={"data": data}, select="val/accuracy"
+    )
+    if result.exit_status:
+        return None
+    say(f"its test accuracy is {100 * result.table['test/accuracy'].iloc[0]:.1f}%")
+    return network_from_checkpoint(result.checkpoint(0))
+
+
+def main(config: Config) -> int:
+    """Draw the maps of all images, and the deletion curves where they are asked for."""
+    network = config.network()
+    digits = load_dataset("digits", config.data_dir, seed=config.seed) if network is None else None
+    pictures = [(path.stem, read_image(path)) for path in config.images]
+    if not pictures:
+        source = config.dataset or (network.dataset if network else "digits")
+        options = {"image_size": config.image_size, "seed": config.seed}
+        data = load_dataset(source, config.data_dir, **options)
+        if digits is not None and data.class_names != digits.class_names:
+            raise InputError(f"--dataset {source} needs a network: use --checkpoint or --run")
+        pictures = dataset_images(data, config.index, network)
+    known = network.class_names if network else digits.class_names
+    if config.class_name is not None and config.class_name not in known:
+        raise InputError(
+            f"--class-name {config.class_name} is unknown: use {', '.join(known[:10])}"
+        )
+    with open_run("class_activation_maps", config, config.runtime) as run:
+        network = network or train_on_digits(digits, config.seed, run)
+        if network is None:
+            return 1
+        say(f"{network.name}: {len(pictures)} images into {run.path}")
+        rows = []
+        for number, (name, image) in enumerate(pictures):
+            found = explain(network, image, config.class_name, config.full_resolution)
+            label = f"{number:03d}-{name}"
+            figure = cam_figures.overlay_figure(found, network.class_names, config.top)
+            path = run.add_figure(label, figure)
+            row = {
+                "image": name,
+                "top": cam_figures.describe(found, network.class_names, config.top),
+            }
+            row["map_of"] = network.class_names[found.class_index]
+            if config.deletion:
+                deleted = deletion(network, found, seed=config.seed)
+                chart = cam_figures.deletion_figure(deleted, row["map_of"])
+                run.add_figure(f"{label}-deletion", chart)
+                row |= {f"area_{order}": deleted.area(order) for order in deleted.curves}
+            rows.append(row)
+            say(f"{name}: {row['top']} -> {path}")
+        table = pd.DataFrame(rows)
+        run.add_table("maps", table)
+        show_table(table)
+    return 0
+
+
+if __name__ == "__main__":
+    launch(main, Config)

@@ -1,0 +1,149 @@
+"""Our DQN and PPO beside RLlib's, compared fairly: the same everything but the implementation.
+
+The same environments, networks, hyperparameters, budget of environment steps and evaluation (the same
+code on the same episodes), one core per run, several seeds, all as one grid. Scores are those of the
+agents at the end of their budget; nothing is selected. Results follow Agarwal et al. (2021,
+arXiv:2108.13264): interquartile means with stratified bootstrap 95% intervals, performance profiles,
+probability of improvement, curves against steps and against seconds.
+
+    python experiments/compare_agents.py                        # 40 runs, 17 minutes on two cores
+    python experiments/compare_agents.py --preset quick         # 24 short runs, 2.5 minutes
+    python experiments/compare_agents.py --envs Acrobot-v1 --contestants labs-ppo rllib-ppo
+    python experiments/compare_agents.py --resume runs/compare_agents/NAME
+
+What to expect of the default run: NavigationGoal-v1 scores of 0.88 (our PPO), 0.86 (RLlib's), 0.96 (our
+DQN) and 0.86 (RLlib's); CartPole-v1 0.98, 0.30, 0.17 and 0.08; ours trains 8 to 24 times as many steps per
+second.
+
+The score is the success rate where the environment reports it; elsewhere the mean return, 0 for
+uniformly random actions and 1 for gymnasium's reward threshold. A run of RLlib that was interrupted
+begins again (its replay and running episodes cannot be saved), one of ours goes on.
+
+Left behind in runs/compare_agents/<run name>/: runs.csv (a row per run), summary.csv, pairs.csv,
+curves.csv, profiles.csv, figures/ (learning, scores, profiles, improvements), checkpoints/ for evaluate_agent.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import tyro
+
+from labs.rl import comparison, comparison_figures
+from labs.rl.contestants import (
+    CONTESTANTS,
+    ContestantConfig,
+    check_contestant,
+    contest,
+    train_contestant,
+)
+from labs.runtime.cli import launch
+from labs.runtime.console import say, show_table
+from labs.runtime.errors import InputError
+from labs.runtime.options import RuntimeOptions
+from labs.runtime.runs import open_run
+from labs.runtime.seeds import trial_seeds
+from labs.runtime.sweep import run_grid
+
+STEPS = {"labs/NavigationGoal-v1": 60_000}
+OTHER_STEPS = 30_000
+COST = {"rllib-dqn": 30.0, "rllib-ppo": 8.0, "labs-dqn": 2.0, "labs-ppo": 1.0}
+"""How long a step takes, in an arbitrary unit: long runs start first."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the comparison."""
+
+    preset: str = "default"
+    """default (five seeds, within an hour on two cores) or quick (three short ones, minutes)."""
+
+    envs: tuple[str, ...] = ("labs/NavigationGoal-v1", "CartPole-v1")
+    """Gymnasium environments with flat observations and discrete actions."""
+
+    contestants: tuple[str, ...] = CONTESTANTS
+    """Any of labs-ppo, rllib-ppo, labs-dqn, rllib-dqn."""
+
+    seeds: int = 5
+    """Runs of each contestant in each environment; with fewer than 3 there are no intervals."""
+
+    seed: int = 0
+    """The seeds of all runs derive from it."""
+
+    steps: int | None = None
+    """Environment steps of every run. The default is 60,000 for navigation and 30,000 elsewhere."""
+
+    evaluations: int = 20
+    """Evaluations per run, equally far apart."""
+
+    eval_episodes: int = 100
+    """Episodes per evaluation, which takes the best action every time."""
+
+    runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
+
+    def __post_init__(self) -> None:
+        for option in ("seeds", "steps", "evaluations", "eval_episodes"):
+            value = getattr(self, option)
+            if value is not None and value < 1:
+                raise InputError(f"--{option.replace('_', '-')} {value} must be at least 1")
+
+    def trials(self) -> list[ContestantConfig]:
+        """One run per environment, contestant and seed."""
+        return contest(
+            self.envs,
+            self.contestants,
+            trial_seeds(self.seed, self.seeds),
+            steps={env: self.steps or STEPS.get(env, OTHER_STEPS) for env in self.envs},
+            evaluations=self.evaluations,
+            eval_episodes=self.eval_episodes,
+        )
+
+
+QUICK = Config(preset="quick", seeds=3, steps=4_000, evaluations=5, eval_episodes=50)
+
+
+def main(config: Config) -> int:
+    """Train all contestants; leave tables, figures and a sentence per pair."""
+    trials = config.trials()
+    for trial in {(trial.env, trial.contestant): trial for trial in trials}.values():
+        check_contestant(trial)
+    scales = {
+        env: comparison.find_scale(env, config.eval_episodes, config.seed) for env in config.envs
+    }
+    with open_run("compare_agents", config, config.runtime) as run:
+        result = run_grid(
+            train_contestant,
+            trials,
+            run=run,
+            cost=lambda trial: COST[trial.contestant] * trial.total_steps,
+        )
+        runs = comparison.runs_table(result.table, result.history, scales)
+        if runs.empty:
+            return result.exit_status
+        run.add_table("runs", runs)
+        summary = comparison.summarise(runs, scales)
+        run.add_table("summary", summary)
+        pairs = comparison.pairs_table(runs, scales)
+        curves = comparison.curves_table(runs, result.history, scales)
+        run.add_table("curves", curves, shown=False)
+        run.add_figure("learning", comparison_figures.learning_curves(curves, scales))
+        if pairs.empty:
+            show_table(runs)
+        else:
+            run.add_table("pairs", pairs)
+            run.add_figure("scores", comparison_figures.scores(summary))
+            profiles = comparison.profiles_table(runs, scales)
+            run.add_table("profiles", profiles, shown=False)
+            run.add_figure("profiles", comparison_figures.profiles(profiles))
+            run.add_figure("improvements", comparison_figures.improvements(pairs))
+            show_table(summary, intervals=("score",))
+        sentences = comparison.answers(pairs, config.seeds)
+        run.add_text("answers", "\n\n".join(sentences))
+        for sentence in sentences:
+            say(sentence)
+        say(f"curves: tensorboard --logdir {run.path / 'tensorboard'}")
+    return result.exit_status
+
+
+if __name__ == "__main__":
+    launch(main, Config, presets={"default": Config(), "quick": QUICK})

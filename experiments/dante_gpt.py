@@ -1,0 +1,161 @@
+"""Train a small character transformer on Dante's Inferno, or on any text, and let it write.
+
+    python experiments/dante_gpt.py                                  # minutes on two cores
+    python experiments/dante_gpt.py --text FILE --learning-rates 5e-4 1e-3 2e-3
+    python experiments/dante_gpt.py --preset paper                   # 10.7 million weights
+    python experiments/dante_gpt.py --generate-only --checkpoint FILE --prompt "Nel mezzo"
+
+Without --text it fetches the Inferno from Project Gutenberg, once; without a network it takes the
+English help texts that come with Python.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from labs.language.char_training import SELECT, CharGPTTrainConfig, check_length, train_char_gpt
+from labs.language.corpora import build_corpus, encode, load_text
+from labs.language.sampling import SamplingConfig
+from labs.language.verse import best_trial, loss_curves, recite, write_verse
+from labs.runtime.checkpoints import write_atomically
+from labs.runtime.cli import launch
+from labs.runtime.console import say
+from labs.runtime.errors import InputError
+from labs.runtime.options import RuntimeOptions
+from labs.runtime.resources import available_nodes
+from labs.runtime.runs import open_run
+from labs.runtime.seeds import trial_seeds
+from labs.runtime.sweep import run_grid
+
+PAPER = CharGPTTrainConfig(
+    layers=6,
+    heads=6,
+    width=384,
+    context=256,
+    dropout=0.2,
+    batch_size=48,
+    iterations=1000,
+    learning_rate=1e-3,
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the character GPT."""
+
+    preset: str = "quick"
+    """quick (minutes on two cores) or paper (6 layers of width 384, context 256; for a GPU)."""
+
+    text: Path | None = None
+    """Any UTF-8 text to learn from. The default is Dante's Inferno, from Project Gutenberg."""
+
+    data_dir: Path = Path("data")
+    """Where the Inferno is kept once it has been fetched."""
+
+    learning_rates: tuple[float, ...] = ()
+    """One trial for each of these; without them one with --learning-rate."""
+
+    seeds: int = 1
+    """Trials per learning rate, each with its own seed."""
+
+    prompt: str = ""
+    """What the model goes on from when it writes; nothing starts a new line."""
+
+    length: int = 10_000
+    """Characters that it writes in the end."""
+
+    generate_only: bool = False
+    """Train nothing: write to standard output with the model of --checkpoint."""
+
+    checkpoint: str | None = None
+    """A checkpoint of an earlier run, for --generate-only."""
+
+    train: tyro.conf.OmitArgPrefixes[CharGPTTrainConfig] = field(default_factory=CharGPTTrainConfig)
+    sampling: tyro.conf.OmitArgPrefixes[SamplingConfig] = field(default_factory=SamplingConfig)
+    runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise InputError(f"--seeds {self.seeds} must be at least 1")
+        if self.length < 1:
+            raise InputError(f"--length {self.length} must be at least 1")
+        if self.generate_only and self.checkpoint is None:
+            raise InputError("--generate-only needs --checkpoint FILE, such as a run's best.pt")
+        if self.checkpoint is not None and not self.generate_only:
+            raise InputError(
+                "--checkpoint is for --generate-only; an interrupted training goes on with --resume"
+            )
+
+    def trials(self) -> list[CharGPTTrainConfig]:
+        """One training per learning rate and seed."""
+        return [
+            dataclasses.replace(self.train, learning_rate=rate, seed=seed)
+            for rate in self.learning_rates or (self.train.learning_rate,)
+            for seed in trial_seeds(self.train.seed, self.seeds)
+        ]
+
+
+def main(config: Config) -> int:
+    """Train the grid, or write from a checkpoint; leave curves, samples and verse."""
+    if config.generate_only:
+        return generate_only(config)
+    trials = config.trials()
+    corpus = build_corpus(*load_text(config.text, config.data_dir, say))
+    check_length(corpus, config.train.context)
+    encode(config.prompt, corpus.vocabulary)
+    nodes = available_nodes(config.runtime)
+    with open_run("dante_gpt", config, config.runtime) as run:
+        say(f"{len(trials)} trials on {corpus.name} into {run.path}")
+        result = run_grid(
+            train_char_gpt,
+            trials,
+            run=run,
+            shared={"corpus": corpus},
+            select=SELECT,
+            mode="min",
+            default_cpus=nodes[0]["CPU"] if nodes and len(trials) == 1 else 1.0,
+            max_step=config.train.iterations,
+        )
+        if not result.history.empty:
+            run.add_figure("loss", loss_curves(result.history, result.table))
+        best = best_trial(result.table)
+        if best is not None and result.checkpoint(best) is not None:
+            row = result.table.iloc[best]
+            say(f"{row['name']} writes {config.length:,} characters")
+            verse = write_verse(
+                result.checkpoint(best),
+                corpus,
+                config.length,
+                config.sampling,
+                config.prompt,
+                seed=config.train.seed,
+            )
+            write_atomically(run.path / "verse.txt", verse.text.encode())
+            summary = verse.summary(corpus, row[SELECT])
+            run.add_text("verse", summary)
+            say(summary)
+            say(f"the whole text: {run.path / 'verse.txt'}; its model: {result.checkpoint(best)}")
+        say(f"curves: tensorboard --logdir {run.path / 'tensorboard'}")
+    return result.exit_status
+
+
+def generate_only(config: Config) -> int:
+    """Write from ``--checkpoint``, without training."""
+    recite(
+        config.checkpoint,
+        config.length,
+        config.sampling,
+        config.prompt,
+        config.train.seed,
+        show=lambda text: print(text, end="", flush=True),
+    )
+    print()
+    return 0
+
+
+if __name__ == "__main__":
+    launch(main, Config, presets={"quick": Config(), "paper": Config(train=PAPER)})

@@ -1,0 +1,104 @@
+"""How good is a trained agent, and how does it fail?
+
+Runs a checkpoint of train_agent.py on fresh episodes and prints the share of successes, collisions
+and time-outs, the mean return and the mean length, each with its 95% interval. Then it films some
+episodes, half of them failures as far as there are any.
+
+    python experiments/evaluate_agent.py --checkpoint runs/train_agent/NAME/checkpoints/.../best.pt
+    python experiments/evaluate_agent.py --checkpoint best.pt --episodes 1000 --seed 5 --films 10
+    python experiments/evaluate_agent.py --checkpoint best.pt --stochastic
+
+Episode k of a seed begins the same for every agent, so evaluations with the same --seed compare
+pairwise. Left behind in runs/evaluate_agent/<run name>/: summary.csv, episodes.csv (a row per
+episode) and figures/episodes.gif, which TensorBoard shows too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import tyro
+
+from labs.rl.evaluation import evaluate
+from labs.rl.policies import load_policy
+from labs.rl.recording import film_episodes
+from labs.runtime.cli import launch
+from labs.runtime.console import say, show_table
+from labs.runtime.errors import InputError
+from labs.runtime.options import RuntimeOptions
+from labs.runtime.runs import open_run
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the evaluation."""
+
+    checkpoint: str
+    """Checkpoint of train_agent.py: a path or a URI of shared storage."""
+
+    episodes: int = 500
+    """Episodes to run."""
+
+    seed: int = 0
+    """Determines how every episode begins."""
+
+    env: str | None = None
+    """Environment id. The default is the one that the agent was trained on."""
+
+    stochastic: bool = False
+    """Sample actions as in training instead of taking the best."""
+
+    films: int = 6
+    """Episodes to film; 0 films none."""
+
+    fps: float = 15
+    """Frames per second of the film."""
+
+    runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
+
+    def __post_init__(self) -> None:
+        for option, value, least in (("episodes", self.episodes, 1), ("films", self.films, 0)):
+            if value < least:
+                raise InputError(f"--{option} {value} is too small: use {least} or more")
+        if self.seed < 0:
+            raise InputError(f"--seed {self.seed} must not be negative: use 0 or more")
+        if not 0 < self.fps <= 50:
+            raise InputError(f"--fps {self.fps} is out of range: a GIF plays up to 50 a second")
+        if self.runtime.resume:
+            raise InputError("--resume does not apply: an evaluation is short, start it anew")
+
+
+def main(config: Config) -> int:
+    """Evaluate, print, film."""
+    saved = load_policy(config.checkpoint)
+    env_id = config.env or saved.env_id
+    say(f"{saved.algorithm} after {saved.step} steps: {config.episodes} episodes of {env_id}")
+    evaluation = evaluate(
+        saved.policy,
+        env_id,
+        config.episodes,
+        config.seed,
+        frame_stack=saved.frame_stack,
+        stochastic=config.stochastic,
+    )
+    with open_run("evaluate_agent", config, config.runtime) as run:
+        summary = evaluation.summary()
+        show_table(summary, intervals=("mean",))
+        run.add_table("summary", summary)
+        run.add_table("episodes", evaluation.table())
+        if config.films:
+            frames = film_episodes(
+                saved.policy,
+                env_id,
+                evaluation,
+                config.films,
+                frame_stack=saved.frame_stack,
+                sampling_seed=config.seed if config.stochastic else None,
+            )
+            say(f"film: {run.add_animation('episodes', frames, config.fps)}")
+        say(f"tables: {run.path}")
+    return 0
+
+
+if __name__ == "__main__":
+    launch(main, Config)

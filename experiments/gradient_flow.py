@@ -1,0 +1,134 @@
+"""Do gradients vanish in a deep plain CNN, and do residual connections keep them alive?
+
+The plain and the residual CNN of the same number of convolutions see the same training batches in
+the same order, and every weight layer's mean absolute gradient is recorded at every batch.
+
+    python experiments/gradient_flow.py                              # digits, about a minute
+    python experiments/gradient_flow.py --dataset cifar10 --depths 11 51 --width 64
+
+Steps in TensorBoard are batches. Left behind in runs/gradient_flow/<run name>/: ratios.csv (the
+classifier's gradient, residual / plain, and first / last convolution within each network),
+figures/classifier.png and figures/layers.png, results.csv (a row per trial).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from labs.runtime.cli import launch
+from labs.runtime.console import say, show_table
+from labs.runtime.errors import InputError
+from labs.runtime.options import RuntimeOptions
+from labs.runtime.runs import open_run
+from labs.runtime.seeds import trial_seeds
+from labs.runtime.sweep import run_grid
+from labs.vision import gradient_report
+from labs.vision.datasets import load_dataset
+from labs.vision.gradient_flow import GradientFlowConfig, record_gradients
+from labs.vision.models import Family
+from labs.vision.training import check_batch_size
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the gradient flow experiment."""
+
+    families: tuple[Family, ...] = ("cnn", "rescnn")
+    """cnn, rescnn or both."""
+
+    depths: tuple[int, ...] = (11, 21, 25, 51)
+    """Convolutions (odd for rescnn)."""
+
+    batches: int = 150
+    """Gradient steps per network."""
+
+    batch_size: int = 30
+    """Images per gradient step."""
+
+    learning_rate: float = 1e-3
+    """Of Adam."""
+
+    width: int = 16
+    """Channels of a convolution."""
+
+    seeds: int = 3
+    """Networks per family and depth, each with its own initial weights."""
+
+    seed: int = 0
+    """The run's seed: of the batches, which all networks share, and of the networks."""
+
+    dataset: str = "digits"
+    """digits, mnist, fashion-mnist, cifar10, or a folder {train,test}/<class>/*.{png,jpg}."""
+
+    data_dir: Path = Path("data")
+    """Where downloaded data sets are kept."""
+
+    train_size: int | None = None
+    """Use so many training images only."""
+
+    image_size: int | None = None
+    """Scale the images to this many pixels square."""
+
+    runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
+
+    def trials(self) -> list[GradientFlowConfig]:
+        """All networks, the deepest first: a grid that ends with short trials wastes no slot."""
+        seeds = trial_seeds(self.seed, self.seeds)
+        if not seeds:
+            raise InputError(f"--seeds {self.seeds} leaves nothing to run: use 1 or more")
+        return [
+            GradientFlowConfig(
+                family=family,
+                depth=depth,
+                width=self.width,
+                learning_rate=self.learning_rate,
+                batches=self.batches,
+                batch_size=self.batch_size,
+                seed=seed,
+                batch_seed=self.seed,
+            )
+            for depth in sorted(self.depths, reverse=True)
+            for family in self.families
+            for seed in seeds
+        ]
+
+
+def main(config: Config) -> int:
+    """Run all models over the same batches; leave figures, the table and the sentences."""
+    trials = config.trials()
+    data = load_dataset(
+        config.dataset,
+        config.data_dir,
+        train_size=config.train_size,
+        image_size=config.image_size,
+        seed=config.seed,
+    )
+    check_batch_size(config.batch_size, data)
+    with open_run("gradient_flow", config, config.runtime) as run:
+        say(f"{len(trials)} networks into {run.path}")
+        result = run_grid(
+            record_gradients, trials, run=run, shared={"data": data}, max_step=config.batches
+        )
+        ratios = gradient_report.ratios(
+            gradient_report.trial_gradients(result.history, result.table)
+        )
+        if len(ratios):
+            run.add_table("ratios", ratios)
+            show_table(ratios)
+            run.add_figure(
+                "classifier", gradient_report.classifier_figure(result.history, result.table)
+            )
+            run.add_figure("layers", gradient_report.layer_figure(result.history, result.table))
+            sentences = gradient_report.findings(ratios)
+            run.add_text("findings", "\n\n".join(sentences))
+            for sentence in sentences:
+                say(sentence)
+        say(f"curves: tensorboard --logdir {run.path / 'tensorboard'}")
+    return result.exit_status
+
+
+if __name__ == "__main__":
+    launch(main, Config)

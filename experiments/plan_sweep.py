@@ -1,0 +1,121 @@
+"""How long would a sweep take on the machines of cluster.yaml, and what would it cost?
+
+Nothing is started. The times come from a run that was measured, best one of a single epoch, or from
+--seconds-per-epoch:
+
+    python experiments/depth_sweep.py --preset paper --epochs 1 --seeds 1 --run-name one-epoch
+    python experiments/plan_sweep.py --run runs/depth_sweep/one-epoch --epochs 30 --repeat 3
+    python experiments/plan_sweep.py --trials 10000 --epochs 30 --seconds-per-epoch 12 --nodes 1 8 500
+
+What to expect: a row per kind of machine and number of them, with the time when the longest trials
+start first (as sweeps that know their trials' cost do), in grid order, and at best, and the price at
+on-demand rates of the date that is printed. Spot instances cost less.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from labs.runtime.cli import launch
+from labs.runtime.console import duration, say, show_table
+from labs.runtime.errors import InputError
+from labs.runtime.plan import (
+    PRICES_OF,
+    longest_first,
+    measured_durations,
+    plan,
+    read_cluster_file,
+)
+from labs.runtime.resources import Resources
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the plan."""
+
+    run: Path | None = None
+    """Directory of a measured run; its trials are planned."""
+
+    trials: int = 1
+    """Number of equal trials, where no run is given."""
+
+    seconds_per_epoch: float | None = None
+    """Seconds that one epoch of a trial takes, where no run is given."""
+
+    epochs: int | None = None
+    """Epochs (or other steps) per trial. The default is as many as the run had, else 1."""
+
+    repeat: int = 1
+    """Plan every trial so many times, for instance for more seeds than were measured."""
+
+    speedup: float = 1.0
+    """How many times faster the cluster's machines are than the one that was measured."""
+
+    cpus_per_trial: float = 1.0
+    """Cores that each trial asks for."""
+
+    gpus_per_trial: float = 1.0
+    """GPUs that each trial asks for, fractions allowed."""
+
+    nodes: tuple[int, ...] = ()
+    """Numbers of machines to plan for. The default is 1, 2, 4, ... up to the file's limit."""
+
+    node_start: float = 420.0
+    """Seconds from asking for a machine to its first trial: starting it and installing on it."""
+
+    file: Path = Path("cluster.yaml")
+    """The cluster's file."""
+
+    def __post_init__(self) -> None:
+        if (self.run is None) == (self.seconds_per_epoch is None):
+            raise InputError("give either --run DIRECTORY or --seconds-per-epoch SECONDS")
+        for option, value in (
+            ("--trials", self.trials),
+            ("--repeat", self.repeat),
+            ("--epochs", 1 if self.epochs is None else self.epochs),
+            *(("--nodes", count) for count in self.nodes),
+        ):
+            if value < 1:
+                raise InputError(f"{option} {value} is too small: use 1 or more")
+        for option, positive in (
+            (
+                "--seconds-per-epoch",
+                1.0 if self.seconds_per_epoch is None else self.seconds_per_epoch,
+            ),
+            ("--speedup", self.speedup),
+            ("--cpus-per-trial", self.cpus_per_trial),
+        ):
+            if not positive > 0:
+                raise InputError(f"{option} {positive}: use a positive number")
+
+    def durations(self) -> list[float]:
+        """Seconds of each trial, in grid order."""
+        if self.run is not None:
+            once = measured_durations(self.run, self.epochs)
+        else:
+            once = [self.seconds_per_epoch * (self.epochs or 1)] * self.trials
+        return [seconds / self.speedup for seconds in once for _ in range(self.repeat)]
+
+
+def main(config: Config) -> int:
+    """Print how long the planned sweep takes, and what it costs."""
+    durations = config.durations()
+    request = Resources(config.cpus_per_trial, config.gpus_per_trial)
+    cluster = read_cluster_file(config.file)
+    table = plan(durations, request, cluster, config.nodes or None, config.node_start)
+    longest = longest_first(durations)[0]
+    say(
+        f"{len(durations)} trials, each with {request}: {duration(sum(durations))} of work, the longest"
+        f" {duration(longest)}"
+    )
+    show_table(table)
+    say(
+        f"hours: the longest trials first, {duration(config.node_start)} for the machines to start"
+        f" included. dollars: {PRICES_OF}, with the head; spot instances cost less"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    launch(main, Config)

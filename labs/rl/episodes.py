@@ -1,0 +1,286 @@
+"""Copies of an environment stepped together, in the form that agents learn from.
+
+Observations are float32 rows, an episode that ends is followed by the next in the same step, and its
+final observation is kept. Rewards and observations are the environment's own: normalisation belongs
+to the agent, whose statistics must travel with its parameters to the workers and into checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from labs.runtime.errors import InputError
+
+OUTCOMES = ("success", "collision", "timeout", "failure", "terminated", "truncated")
+
+
+class Episode(NamedTuple):
+    """An episode that has ended."""
+
+    number: int
+    """Episodes are numbered in the order in which they start: copy ``i`` begins with number ``i``,
+    and every restart takes the next free number."""
+    total_reward: float
+    """The undiscounted return."""
+    length: int
+    """In steps."""
+    outcome: str
+    """Where the environment reports ``info["is_success"]`` one of ``success``, ``timeout`` (truncated
+    without it), ``collision`` (it reports ``info["collision"]`` too) and ``failure``; elsewhere
+    ``terminated`` or ``truncated``."""
+
+
+class Step(NamedTuple):
+    """What one step of all copies returns. The arrays are fresh: the caller may keep them."""
+
+    observations: np.ndarray
+    """float32 ``[num_envs, observation_size]``, to act on next. Where an episode has just ended,
+    this is already the first observation of the next one."""
+    rewards: np.ndarray
+    """float32 ``[num_envs]``"""
+    terminated: np.ndarray
+    """bool ``[num_envs]``: the episode ended in a terminal state, whose value is 0."""
+    truncated: np.ndarray
+    """bool ``[num_envs]``: the episode was cut short, so its return goes on with the value of the
+    final observation. Never true together with ``terminated``."""
+    final_observations: np.ndarray
+    """float32 ``[num_envs, observation_size]``: the observation that this step led to, before any
+    restart. Equal to ``observations`` except where an episode ended; where none ended it is the
+    same array."""
+    episodes: list[Episode]
+    """The episodes that ended in this step."""
+
+
+class ResumableVectorEnv(Protocol):
+    """What an ``Environment`` runs on: a ``gymnasium.vector.VectorEnv`` in autoreset mode
+    ``DISABLED`` (restarts by ``reset(options={"reset_mask": ...})``) that can write down where it
+    is. A vector entry point of the registry that has these two methods is used in place of the loop
+    over single environments; its constructor takes ``autoreset_mode``."""
+
+    def get_state(self) -> dict[str, Any]:
+        """All that ``set_state`` needs, of types that a checkpoint may hold."""
+
+    def set_state(self, state: dict[str, Any]) -> np.ndarray:
+        """Go on from ``get_state``; returns the current observations."""
+
+
+class Environment:
+    """``num_envs`` copies of one environment. Build it with ``make_env``; begin with ``reset``."""
+
+    num_envs: int
+    observation_size: int
+    """Components of a (stacked) observation: a Discrete observation counts one per value."""
+    action_size: int
+    """Number of actions if ``discrete``, else number of components of the action vector."""
+    discrete: bool
+    frames: list[np.ndarray]
+    """If made with ``render=True``: one uint8 frame ``[height, width, 3]`` per copy, of what the
+    last step or reset led to, before any restart."""
+
+    def __init__(
+        self,
+        env_id: str,
+        vector_env: Any,
+        seed: int,
+        frame_stack: int = 1,
+        episode_seeds: Sequence[int] = (),
+    ) -> None:
+        self.env_id = env_id
+        self.num_envs = vector_env.num_envs
+        self._vector_env = vector_env
+        self._seed = seed
+        self._episode_seeds = episode_seeds
+        self._observation_space = vector_env.single_observation_space
+        self._action_space = vector_env.single_action_space
+        self.discrete = isinstance(self._action_space, spaces.Discrete)
+        self.action_size = int(
+            self._action_space.n if self.discrete else self._action_space.shape[0]
+        )
+        one_hot = isinstance(self._observation_space, spaces.Discrete)
+        self._frame_size = int(
+            self._observation_space.n if one_hot else self._observation_space.shape[0]
+        )
+        self._one_hot = np.eye(self._frame_size, dtype=np.float32) if one_hot else None
+        self.observation_size = self._frame_size * frame_stack
+        self._frame_stack = frame_stack
+        self._steps = 0
+        self._renders = vector_env.render_mode is not None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._returns = np.zeros(self.num_envs)
+        self._lengths = np.zeros(self.num_envs, dtype=np.int64)
+        self._numbers = np.arange(self.num_envs)
+        self._next_number = self.num_envs
+
+    def reset(self) -> np.ndarray:
+        """Start all copies from their seeds: float32 ``[num_envs, observation_size]``.
+
+        Called again, it starts again from the same seeds.
+        """
+        self._begin()
+        seeds = np.random.SeedSequence(self._seed).generate_state(self.num_envs).tolist()
+        seeds[: len(self._episode_seeds)] = self._episode_seeds[: self.num_envs]
+        raw, _ = self._vector_env.reset(seed=[int(seed) for seed in seeds])
+        frames = self._encode(raw)
+        self._check(frames, self._returns)
+        self._observations = np.tile(frames, (1, self._frame_stack))
+        self._render()
+        return self._observations
+
+    def step(self, actions: np.ndarray) -> Step:
+        """Step every copy.
+
+        Args:
+            actions: integers ``[num_envs]`` from 0 to ``action_size - 1`` if ``discrete``, else
+                floats ``[num_envs, action_size]``, clipped to the bounds of the action space.
+
+        Raises:
+            InputError: an observation or reward is NaN or infinite; the message names the step.
+        """
+        raw, rewards, terminated, truncated, infos = self._vector_env.step(
+            self._native_actions(actions)
+        )
+        self._steps += 1
+        frames = self._encode(raw)
+        self._check(frames, rewards)
+        self._returns += rewards
+        self._lengths += 1
+        final = self._push(frames)
+        truncated = truncated & ~terminated
+        ended = terminated | truncated
+        episodes: list[Episode] = []
+        self._observations = final
+        self._render()
+        if ended.any():
+            episodes = self._finish(ended, truncated, infos)
+            self._observations = self._restart(ended, final)
+        return Step(
+            self._observations,
+            np.asarray(rewards, dtype=np.float32),
+            terminated,
+            truncated,
+            final,
+            episodes,
+        )
+
+    def get_state(self) -> dict[str, Any]:
+        """Where all copies are, in numbers, strings and lists: fit for a checkpoint.
+
+        Environments that draw all randomness from ``np_random``, as gymnasium asks, go on from it
+        exactly.
+        """
+        return {
+            "vector_env": self._vector_env.get_state(),
+            "observations": self._observations.tolist(),
+            "returns": self._returns.tolist(),
+            "lengths": self._lengths.tolist(),
+            "numbers": self._numbers.tolist(),
+            "next_number": self._next_number,
+            "steps": self._steps,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> np.ndarray:
+        """Go on from ``get_state`` (in place of ``reset``): the observations to act on next."""
+        self._vector_env.set_state(state["vector_env"])
+        self._observations = np.array(state["observations"], dtype=np.float32)
+        self._returns = np.array(state["returns"])
+        self._lengths = np.array(state["lengths"])
+        self._numbers = np.array(state["numbers"])
+        self._next_number = state["next_number"]
+        self._steps = state["steps"]
+        return self._observations
+
+    def close(self) -> None:
+        """Close the copies."""
+        self._vector_env.close()
+
+    def _native_actions(self, actions: np.ndarray) -> np.ndarray:
+        space = self._action_space
+        if self.discrete:
+            return actions if space.start == 0 else actions + space.start
+        return np.clip(actions, space.low, space.high).astype(space.dtype, copy=False)
+
+    def _render(self) -> None:
+        if not self._renders:
+            return
+        try:
+            self.frames = list(self._vector_env.render())
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise missing_package(self.env_id, error) from None
+
+    def _encode(self, raw: np.ndarray) -> np.ndarray:
+        if self._one_hot is not None:
+            return self._one_hot[raw - self._observation_space.start]
+        return np.array(raw, dtype=np.float32)
+
+    def _check(self, frames: np.ndarray, rewards: np.ndarray) -> None:
+        """A sum is finite only if every term is, and costs a third of asking each of them."""
+        if np.isfinite(frames.sum() + rewards.sum()):
+            return
+        for values, name in ((frames, "an observation"), (rewards[:, None], "a reward")):
+            bad = ~np.isfinite(values).all(axis=1)
+            if bad.any():
+                index = int(bad.argmax())
+                value = values[index][~np.isfinite(values[index])][0]
+                raise InputError(
+                    f"environment {self.env_id} returned {name} with {value} at step {self._steps}"
+                    f" (copy {index} of {self.num_envs}): its step and reset must return finite"
+                    " numbers"
+                )
+
+    def _push(self, frames: np.ndarray) -> np.ndarray:
+        if self._frame_stack == 1:
+            return frames
+        return np.concatenate([self._observations[:, self._frame_size :], frames], axis=1)
+
+    def _finish(
+        self, ended: np.ndarray, truncated: np.ndarray, infos: dict[str, Any]
+    ) -> list[Episode]:
+        success, collision = infos.get("is_success"), infos.get("collision")
+        episodes = []
+        for i in np.flatnonzero(ended):
+            if success is None:
+                outcome = "truncated" if truncated[i] else "terminated"
+            elif success[i]:
+                outcome = "success"
+            elif truncated[i]:
+                outcome = "timeout"
+            else:
+                outcome = "collision" if collision is not None and collision[i] else "failure"
+            episodes.append(
+                Episode(
+                    int(self._numbers[i]), float(self._returns[i]), int(self._lengths[i]), outcome
+                )
+            )
+        return episodes
+
+    def _restart(self, ended: np.ndarray, final: np.ndarray) -> np.ndarray:
+        """Begin new episodes where one has ended; a stack is filled with the first frame."""
+        seeds: list[int | None] = [None] * self.num_envs
+        for i in np.flatnonzero(ended):
+            self._numbers[i] = self._next_number
+            if self._next_number < len(self._episode_seeds):
+                seeds[i] = int(self._episode_seeds[self._next_number])
+            self._next_number += 1
+        raw, _ = self._vector_env.reset(seed=seeds, options={"reset_mask": ended})
+        first = self._encode(raw)[ended]
+        self._check(first, self._returns[ended])
+        self._returns[ended] = 0
+        self._lengths[ended] = 0
+        observations = final.copy()
+        observations[ended] = np.tile(first, (1, self._frame_stack))
+        return observations
+
+
+def missing_package(env_id: str, error: Exception) -> InputError:
+    """The error to raise when a package that the environment needs is not installed."""
+    return InputError(
+        f"environment {env_id} needs a package that is not installed ({error});"
+        " pip install 'labs[envs]' brings Box2D and pygame"
+    )

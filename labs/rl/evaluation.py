@@ -1,0 +1,190 @@
+"""How good a policy is, over episodes that start the same for every policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import pandas as pd
+
+from labs.rl.environments import make_env
+from labs.rl.episodes import OUTCOMES, Environment, Episode
+from labs.runtime.errors import InputError
+from labs.statistics import mean_interval, proportion_interval
+
+_STREAM = 7
+"""Set apart from the streams that training derives from the same seed."""
+
+
+class Acts(Protocol):
+    """What is evaluated, for instance ``labs.rl.policies.Policy``."""
+
+    observation_size: int
+    action_size: int
+    discrete: bool
+
+    def act(
+        self, observations: np.ndarray, generator: np.random.Generator | None = None
+    ) -> np.ndarray:
+        """Actions for float32 observations ``[n, observation_size]``; the best ones without a
+        generator, else sampled with it."""
+        ...
+
+
+class Evaluation(NamedTuple):
+    """What ``evaluate`` found."""
+
+    episodes: list[Episode]
+    """In the order of their numbers, from 0."""
+    seeds: list[int]
+    """Episode ``k`` started from ``seeds[k]``."""
+
+    def table(self) -> pd.DataFrame:
+        """One row per episode: ``episode, seed, return, length, outcome``."""
+        return pd.DataFrame(
+            {
+                "episode": [episode.number for episode in self.episodes],
+                "seed": self.seeds,
+                "return": [episode.total_reward for episode in self.episodes],
+                "length": [episode.length for episode in self.episodes],
+                "outcome": [episode.outcome for episode in self.episodes],
+            }
+        )
+
+    def summary(self) -> pd.DataFrame:
+        """Rows ``measure, mean, mean_low, mean_high, episodes`` with 95% intervals.
+
+        The share of every outcome that occurred (Wilson's score interval), ``success`` even if it
+        did not, then the mean ``return`` and ``length`` (Student's t).
+        """
+        table = self.table()
+        counts = table["outcome"].value_counts().to_dict()
+        if reports_success(self.episodes):
+            counts.setdefault("success", 0)
+        found = {
+            name: proportion_interval(int(counts[name]), len(table))
+            for name in OUTCOMES
+            if name in counts
+        }
+        found |= {name: mean_interval(table[name]) for name in ("return", "length")}
+        return pd.DataFrame(
+            [
+                {
+                    "measure": name,
+                    "mean": interval.mean,
+                    "mean_low": interval.low,
+                    "mean_high": interval.high,
+                    "episodes": interval.n,
+                }
+                for name, interval in found.items()
+            ]
+        )
+
+
+def evaluate(
+    policy: Acts,
+    env_id: str,
+    episodes: int,
+    seed: int,
+    *,
+    frame_stack: int = 1,
+    num_envs: int = 64,
+    stochastic: bool = False,
+) -> Evaluation:
+    """Run exactly ``episodes`` episodes, many at once.
+
+    Episode ``k`` starts from the ``k``-th of the seeds that ``seed`` determines, whichever copy of
+    the environment runs it, so every policy meets the same episodes. All episodes that are started
+    among the first ``episodes`` are run to their end and no other is counted: taking the first ones
+    to end would favour short ones.
+
+    Args:
+        stochastic: sample actions instead of taking the best.
+
+    Raises:
+        InputError: as for ``make_env``, the policy's sizes are not the environment's, or the
+            environment returns NaN.
+    """
+    seeds = _episode_seeds(seed, episodes)
+    generator = np.random.default_rng([seed, _STREAM]) if stochastic else None
+    env = make_env(
+        env_id, min(num_envs, episodes), seed, frame_stack=frame_stack, episode_seeds=seeds
+    )
+    try:
+        require_fit(policy, env)
+        observations = env.reset()
+        ended: dict[int, Episode] = {}
+        while len(ended) < episodes:
+            step = env.step(policy.act(observations, generator))
+            observations = step.observations
+            ended |= {e.number: e for e in step.episodes if e.number < episodes}
+    finally:
+        env.close()
+    return Evaluation([ended[number] for number in range(episodes)], seeds)
+
+
+def evaluation_metrics(
+    policy: Acts, env_id: str, episodes: int, seed: int, frame_stack: int = 1
+) -> dict[str, float]:
+    """``evaluate`` as the metrics of a report: those of ``episode_metrics``, tagged ``eval/...``."""
+    found = evaluate(policy, env_id, episodes, seed, frame_stack=frame_stack)
+    return {f"eval/{name}": value for name, value in episode_metrics(found.episodes).items()}
+
+
+class RandomPolicy:
+    """Uniformly random actions, the same ones whenever it is made anew.
+
+    Raises:
+        InputError: as for ``make_env``, or the actions are continuous.
+    """
+
+    def __init__(self, env_id: str, seed: int) -> None:
+        env = make_env(env_id, 1, seed)
+        self.observation_size, self.action_size = env.observation_size, env.action_size
+        self.discrete = env.discrete
+        env.close()
+        if not self.discrete:
+            raise InputError(f"environment {env_id} has continuous actions, which have no bounds")
+        self._generator = np.random.default_rng([seed, _STREAM])
+
+    def act(
+        self, observations: np.ndarray, generator: np.random.Generator | None = None
+    ) -> np.ndarray:
+        """int64 ``[n]``; what is observed does not matter."""
+        return (generator or self._generator).integers(self.action_size, size=len(observations))
+
+
+def require_fit(policy: Acts, env: Environment) -> None:
+    """Raise an InputError unless the policy was made for such observations and actions."""
+    for what in ("observation_size", "action_size", "discrete"):
+        needed, found = getattr(policy, what), getattr(env, what)
+        if needed != found:
+            raise InputError(
+                f"environment {env.env_id} does not fit the agent: {what.replace('_', ' ')} is"
+                f" {found}, the agent's is {needed}; use the environment that it was trained on"
+            )
+
+
+def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
+    """``return_mean`` and ``length_mean``; where the environment reports success, also
+    ``success_rate``, ``collision_rate`` and ``timeout_rate``."""
+    metrics = {
+        "return_mean": float(np.mean([episode.total_reward for episode in episodes])),
+        "length_mean": float(np.mean([episode.length for episode in episodes])),
+    }
+    outcomes = [episode.outcome for episode in episodes]
+    if reports_success(episodes):
+        for outcome in ("success", "collision", "timeout"):
+            metrics[f"{outcome}_rate"] = outcomes.count(outcome) / len(outcomes)
+    return metrics
+
+
+def reports_success(episodes: Sequence[Episode]) -> bool:
+    """Whether the environment that these come from tells successes from failures."""
+    return not any(episode.outcome in ("terminated", "truncated") for episode in episodes)
+
+
+def _episode_seeds(seed: int, episodes: int) -> list[int]:
+    sequence = np.random.SeedSequence(seed, spawn_key=(_STREAM,))
+    return sequence.generate_state(episodes).tolist()

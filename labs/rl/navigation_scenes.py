@@ -1,0 +1,79 @@
+"""How episodes of NavigationGoal begin."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+ROOM_SIDE = 10.0
+NUM_OBSTACLES = 3
+OBSTACLE_SIDE = 1.0
+
+_BLOCK = 16  # points drawn at once, because a call costs more than its numbers
+
+
+class Scene(NamedTuple):
+    """One robot, its goal and its obstacles."""
+
+    position: Sequence[float]
+    """x and y"""
+    yaw: float
+    """Radians clockwise from +y."""
+    goal: Sequence[float]
+    obstacles: Sequence[Sequence[float]]
+    """Three centres."""
+
+
+def draw_scene(generator: np.random.Generator) -> Scene:
+    """A robot anywhere in [1, 9]^2; a goal there, 4 to 8 from the robot; three obstacles with
+    centres there, farther than 1.5 from the robot and 2.5 to 6 from the goal."""
+    points = _points(generator)
+    position = next(points)
+    yaw = math.pi * (2 * generator.random() - 1)
+    goal = next(point for point in points if 4 <= math.dist(point, position) <= 8)
+    clear = (
+        point
+        for point in points
+        if math.dist(point, position) > 1.5 and 2.5 <= math.dist(point, goal) <= 6
+    )
+    return Scene(position, yaw, goal, list(itertools.islice(clear, NUM_OBSTACLES)))
+
+
+def _points(generator: np.random.Generator) -> Iterator[list[float]]:
+    """Uniform in [1, 9]^2."""
+    while True:
+        yield from generator.uniform(1, ROOM_SIDE - 1, (_BLOCK, 2)).tolist()
+
+
+class Situations:
+    """Where ``num_robots`` robots, their goals and obstacles are.
+
+    The fields are views of one array: robots are handed over by copying columns.
+    """
+
+    def __init__(self, num_robots: int) -> None:
+        self.columns = np.full((8 + 2 * NUM_OBSTACLES, num_robots), ROOM_SIDE / 2)
+        self.position = self.columns[0:2]
+        self.yaw = self.columns[2]
+        self.goal = self.columns[3:5]
+        self.distance = self.columns[5]
+        """Between the two."""
+        self.centres = self.columns[6:].reshape(2, 1 + NUM_OBSTACLES, num_robots)
+        """x and y of the room's and the obstacles' centres."""
+
+    @classmethod
+    def of(cls, scenes: Sequence[Scene]) -> Situations:
+        """The situations in which ``scenes`` begin."""
+        situations = cls(len(scenes))
+        positions, yaws, goals, obstacles = zip(*scenes, strict=True)
+        situations.position[:] = np.transpose(positions)
+        situations.yaw[:] = yaws
+        situations.goal[:] = np.transpose(goals)
+        situations.centres[:, 1:] = np.transpose(obstacles)
+        x, y = situations.goal - situations.position
+        situations.distance[:] = np.sqrt(x * x + y * y)
+        return situations

@@ -1,0 +1,109 @@
+"""What a robot is told of its goal and what it earns: the two versions of NavigationGoal."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+MAX_RANGE = 15.0
+
+
+class View(NamedTuple):
+    """What robots measure from where they stand."""
+
+    ranges: np.ndarray
+    """``[rays, num_robots]``, with noise."""
+    distance: np.ndarray
+    """To the goal, ``[num_robots]``."""
+    sin_bearing: np.ndarray
+    """Of the goal, clockwise from the heading, ``[num_robots]``."""
+    cos_bearing: np.ndarray
+
+
+class Move(NamedTuple):
+    """One step of all robots; the arrays have the shape ``[num_robots]``."""
+
+    distance_before: np.ndarray
+    """To the goal, before the step."""
+    view: View
+    """After it."""
+    success: np.ndarray
+    """bool; at most one of these three is true."""
+    collision: np.ndarray
+    timeout: np.ndarray
+
+
+class Task(Protocol):
+    """Observation of the goal's direction, and reward."""
+
+    bearing_low: tuple[float, ...]
+    bearing_high: tuple[float, ...]
+
+    def bearing(self, view: View) -> tuple[np.ndarray, ...]:
+        """Components of the observation that tell the goal's direction, each ``[num_robots]``."""
+        ...
+
+    def reward(self, move: Move) -> np.ndarray:
+        """float64 ``[num_robots]``"""
+        ...
+
+
+class FoldedBearing:
+    """Version 0, the reference, kept with its flaw so that results compare.
+
+    A negative bearing gets pi added: a goal to the left ahead and one to the right behind look the
+    same. Driving away from a goal straight behind costs nothing, and running out of time costs as
+    much as a collision.
+    """
+
+    bearing_low = (0.0,)
+    bearing_high = (1.0,)
+
+    def bearing(self, view: View) -> tuple[np.ndarray, ...]:
+        """The folded bearing over pi, from 0 to 1."""
+        return (_fold(view) / np.pi,)
+
+    def reward(self, move: Move) -> np.ndarray:
+        """-100 for a collision or a time-out, +500 for the goal, else by the folded bearing ``a``.
+
+        With ``m = min(a, pi - a)``, the angle between the goal's direction and the robot's axis: up
+        to 2 for a step that brings the goal nearer, falling to 0 at ``m = pi / 4``; for another
+        step from 0 at ``m = pi / 4`` down to -1 at ``m = pi / 2``.
+        """
+        folded = _fold(move.view)
+        off_axis = np.minimum(folded, np.pi - folded) / (np.pi / 4)
+        nearer = move.view.distance < move.distance_before
+        reward = np.where(nearer, np.maximum(0.0, 2 - 2 * off_axis), np.minimum(0.0, 1 - off_axis))
+        reward = np.where(move.success, 500.0, reward)
+        return np.where(move.collision | move.timeout, -100.0, reward)
+
+
+class SineCosineBearing:
+    """Version 1, mended: the direction is unambiguous and only ends and progress are rewarded."""
+
+    bearing_low = (-1.0, -1.0)
+    bearing_high = (1.0, 1.0)
+
+    def bearing(self, view: View) -> tuple[np.ndarray, ...]:
+        """Sine and cosine."""
+        return view.sin_bearing, view.cos_bearing
+
+    def reward(self, move: Move) -> np.ndarray:
+        """+1 for the goal, -1 for a collision, and 0.1 for every unit that the goal came nearer.
+
+        The last is potential-based shaping (Ng, Harada and Russell, 1999) with the potential
+        ``-0.1 * distance``, undiscounted: over any path it sums to the distance gained, so a closed
+        one earns exactly nothing. A time-out is a plain truncation and costs nothing.
+        """
+        progress = 0.1 * (move.distance_before - move.view.distance)
+        return progress + move.success - move.collision
+
+
+def _fold(view: View) -> np.ndarray:
+    """The bearing in [0, pi], negative ones moved up by pi."""
+    bearing = np.arctan2(view.sin_bearing, view.cos_bearing)
+    return np.where(bearing < 0, bearing + np.pi, bearing)
+
+
+TASKS: dict[int, Task] = {0: FoldedBearing(), 1: SineCosineBearing()}

@@ -1,0 +1,82 @@
+"""Experience replay (Lin, 1992) in preallocated NumPy arrays."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+
+class Transitions(NamedTuple):
+    """Rows for targets ``returns + discounts * max_a Q(next_observations, a)``."""
+
+    observations: np.ndarray
+    """float32 ``[n, observation_size]``"""
+    next_observations: np.ndarray
+    """float32 ``[n, observation_size]``, of the last step that ``returns`` counts"""
+    actions: np.ndarray
+    """int64 ``[n]``"""
+    returns: np.ndarray
+    """float32 ``[n]``"""
+    discounts: np.ndarray
+    """float32 ``[n]``: 0 after a termination"""
+
+
+class Replay:
+    """The last ``capacity`` transitions, drawn uniformly with replacement."""
+
+    def __init__(self, capacity: int, observation_size: int, seed: int) -> None:
+        self.capacity = capacity
+        self.size = 0
+        """Transitions held, at most ``capacity``."""
+        self._position = 0
+        self._generator = np.random.default_rng(seed)
+        self._rows = Transitions(
+            np.zeros((capacity, observation_size), dtype=np.float32),
+            np.zeros((capacity, observation_size), dtype=np.float32),
+            np.zeros(capacity, dtype=np.int64),
+            np.zeros(capacity, dtype=np.float32),
+            np.zeros(capacity, dtype=np.float32),
+        )
+
+    def add(self, rows: Transitions) -> None:
+        """Append rows, overwriting the oldest ones where the replay is full."""
+        rows = Transitions(*(column[-self.capacity :] for column in rows))
+        count = len(rows.actions)
+        first = min(count, self.capacity - self._position)
+        for store, column in zip(self._rows, rows, strict=True):
+            store[self._position : self._position + first] = column[:first]
+            store[: count - first] = column[first:]
+        self._position = (self._position + count) % self.capacity
+        self.size = min(self.size + count, self.capacity)
+
+    def sample(self, batches: int, batch_size: int) -> np.ndarray:
+        """Indices int64 ``[batches, batch_size]`` of uniformly drawn rows, for ``gather``.
+
+        Raises:
+            ValueError: the replay is empty.
+        """
+        if self.size == 0:
+            raise ValueError("nothing can be drawn from an empty replay")
+        return self._generator.integers(self.size, size=(batches, batch_size))
+
+    def gather(self, indices: np.ndarray) -> Transitions:
+        """Copies of the rows at ``indices`` ``[n]``."""
+        return Transitions(*(store.take(indices, axis=0) for store in self._rows))
+
+    def state(self) -> dict[str, Any]:
+        """What ``load`` needs: the rows that are in use, not the whole capacity."""
+        return {
+            "rows": [torch.from_numpy(store[: self.size]) for store in self._rows],
+            "position": self._position,
+            "generator": self._generator.bit_generator.state,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from ``state()`` of a replay of the same capacity."""
+        for store, rows in zip(self._rows, state["rows"], strict=True):
+            self.size = len(rows)
+            store[: self.size] = rows.numpy()
+        self._position = state["position"]
+        self._generator.bit_generator.state = state["generator"]

@@ -1,0 +1,283 @@
+"""Training an agent, as a generator of reports."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from labs.rl.collector import CollectorSpec
+from labs.rl.config import AgentConfig
+from labs.rl.dqn import DQN
+from labs.rl.environments import make_env
+from labs.rl.episodes import Episode
+from labs.rl.evaluation import episode_metrics, evaluation_metrics
+from labs.rl.policies import Policy, policy_state
+from labs.rl.ppo import PPO
+from labs.rl.rollouts import Rollouts, make_rollouts
+from labs.rl.segments import Segment
+from labs.runtime.devices import resolve_device
+from labs.runtime.errors import InputError
+from labs.runtime.reports import Checkpoint, Report
+
+SELECT = "eval/return_mean"
+"""The metric that decides which checkpoint of a run is the best."""
+
+
+class Trainer(Protocol):
+    """An algorithm's way to alternate between collecting and learning."""
+
+    learner: PPO | DQN
+
+    def collect(self, rollouts: Rollouts, progress: float) -> Segment:
+        """The next segment."""
+
+    def learn(self, segment: Segment, step: int, progress: float) -> dict[str, float]:
+        """Learn from a segment that was collected from this step on; returns metrics."""
+
+    def state(self) -> dict[str, Any]:
+        """All that ``load`` needs to go on exactly."""
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from ``state()``."""
+
+
+class PPOTrainer:
+    """Collect with the newest parameters, learn from all of it, throw it away."""
+
+    def __init__(self, learner: PPO) -> None:
+        self.learner = learner
+
+    def collect(self, rollouts: Rollouts, progress: float) -> Segment:
+        """One segment of all environments, with the newest parameters."""
+        return rollouts.gather(self.learner.actor_parameters(), self.learner.version)
+
+    def learn(self, segment: Segment, step: int, progress: float) -> dict[str, float]:
+        """All epochs over the segment."""
+        return self.learner.update(segment, progress)
+
+    def state(self) -> dict[str, Any]:
+        """The learner's state."""
+        return {"learner": self.learner.state()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from ``state()``."""
+        self.learner.load(state["learner"])
+
+
+class DQNTrainer:
+    """Collect into the replay, and take one gradient step for every so many environment steps."""
+
+    def __init__(self, learner: DQN) -> None:
+        self.learner = learner
+        self._owed = 0
+        """Environment steps that no gradient step has been taken for yet."""
+
+    def collect(self, rollouts: Rollouts, progress: float) -> Segment:
+        """Whichever segment is ready first, explored with this moment's epsilon."""
+        learner = self.learner
+        epsilon = learner.config.epsilon(progress)
+        return rollouts.next(learner.actor_parameters(), learner.version, epsilon)
+
+    def learn(self, segment: Segment, step: int, progress: float) -> dict[str, float]:
+        """As many gradient steps as the segment's steps are worth, once learning has begun."""
+        learner, config = self.learner, self.learner.config
+        metrics = {
+            "train/epsilon": config.epsilon(progress),
+            "train/parameter_age": float(learner.version - segment.version),
+        }
+        learner.add(segment)
+        if learner.replay.size < config.batch_size or step < config.learning_starts:
+            return metrics
+        count, self._owed = divmod(self._owed + segment.num_steps, config.update_interval)
+        if count:
+            metrics |= learner.update(count, progress)
+        return metrics
+
+    def state(self) -> dict[str, Any]:
+        """The learner's state, and the steps that are still owed."""
+        return {"learner": self.learner.state(), "owed": self._owed}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from ``state()``."""
+        self.learner.load(state["learner"])
+        self._owed = state["owed"]
+
+
+class _Interval:
+    """What happened since the last report."""
+
+    def __init__(self, seconds_before: float) -> None:
+        self._began = time.perf_counter()
+        self._seconds_before = seconds_before
+        self._episodes: list[Episode] = []
+        self._metrics: dict[str, list[float]] = defaultdict(list)
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._steps = 0
+
+    def add(
+        self, segment: Segment, metrics: dict[str, float], collecting: float, learning: float
+    ) -> None:
+        """``collecting`` and ``learning`` are the seconds that the driver spent on each."""
+        self._episodes += segment.episodes
+        self._steps += segment.num_steps
+        for tag, value in metrics.items():
+            self._metrics[tag].append(value)
+        self._seconds["environment"] += segment.environment_seconds
+        self._seconds["inference"] += segment.inference_seconds
+        self._seconds["collecting"] += collecting
+        self._seconds["learning"] += learning
+
+    def metrics(self) -> dict[str, float]:
+        """Means over the interval's updates and episodes, and where the time went.
+
+        With workers the seconds of environment and inference are theirs, and those of collecting
+        are what the driver waited for them. ``training_seconds`` are those since the beginning of
+        training, without evaluations.
+        """
+        elapsed = time.perf_counter() - self._began
+        found = {tag: float(np.mean(values)) for tag, values in self._metrics.items()}
+        if self._episodes:
+            found |= {f"rollout/{k}": v for k, v in episode_metrics(self._episodes).items()}
+        found["time/steps_per_second"] = self._steps / max(elapsed, 1e-9)
+        found["time/training_seconds"] = self._seconds_before + elapsed
+        return found | {f"time/{part}_seconds": value for part, value in self._seconds.items()}
+
+
+def train_agent(config: AgentConfig, resume: Checkpoint | None = None) -> Iterator[Report]:
+    """Train an agent; the step is the number of environment steps.
+
+    Without workers the same seed gives the same numbers, and resuming equals not having stopped.
+    With workers this holds for PPO as long as none dies; DQN learns while they collect, and which
+    segment arrives first is up to the machine.
+
+    Raises:
+        InputError: an environment that is unknown, not supported or returns NaN, DQN with
+            continuous actions, or a checkpoint of another algorithm, environment or network.
+    """
+    config = config.resolve()
+    seeds = np.random.SeedSequence(config.seed).generate_state(3).tolist()
+    trainer = _make_trainer(config, seeds[0])
+    spec = trainer.learner.spec
+    step = 0 if resume is None else _require_matching(resume, config, spec)
+    if step >= config.total_steps:
+        return
+    rollouts = make_rollouts(_collector_spec(config, spec, seeds[1]), config.num_workers)
+    try:
+        if resume is not None:
+            trainer.load(resume["trainer"])
+            rollouts.set_state(resume["rollouts"])
+        seconds = 0.0 if resume is None else resume["seconds"]
+        yield from _train(config, trainer, rollouts, step, seconds, seeds[2])
+    finally:
+        rollouts.close()
+
+
+def _train(
+    config: AgentConfig,
+    trainer: Trainer,
+    rollouts: Rollouts,
+    step: int,
+    seconds_before: float,
+    eval_seed: int,
+) -> Iterator[Report]:
+    policy = Policy(trainer.learner.spec)
+    seconds = seconds_before
+
+    def checkpoint() -> Checkpoint:
+        return {
+            "kind": f"rl.{config.algorithm}",
+            "env_id": config.env,
+            "frame_stack": config.frame_stack,
+            "step": step,
+            "seconds": seconds,
+            "policy": policy_state(trainer.learner.spec, trainer.learner.actor_parameters()),
+            "trainer": trainer.state(),
+            "rollouts": rollouts.get_state(),
+        }
+
+    interval = _Interval(seconds)
+    while step < config.total_steps:
+        progress = step / config.total_steps
+        began = time.perf_counter()
+        segment = trainer.collect(rollouts, progress)
+        collected = time.perf_counter()
+        metrics = trainer.learn(segment, step, progress)
+        interval.add(segment, metrics, collected - began, time.perf_counter() - collected)
+        before, step = step, step + segment.num_steps
+        finished = step >= config.total_steps
+        if not (finished or _passed(before, step, config.report_interval)):
+            continue
+        found = interval.metrics() | {"rollout/workers_replaced": float(rollouts.replaced)}
+        seconds = found["time/training_seconds"]
+        if finished or _passed(before, step, config.eval_interval):
+            policy.load(trainer.learner.actor_parameters())
+            found |= evaluation_metrics(
+                policy, config.env, config.eval_episodes, eval_seed, config.frame_stack
+            )
+        yield Report(step, found, checkpoint)
+        interval = _Interval(seconds)
+
+
+def _passed(before: int, now: int, interval: int) -> bool:
+    return before // interval < now // interval
+
+
+def check_agent(config: AgentConfig) -> None:
+    """Refuse what cannot be trained before anything is started.
+
+    Raises:
+        InputError: as for ``train_agent``.
+    """
+    _make_trainer(config.resolve(), seed=0)
+
+
+def _make_trainer(config: AgentConfig, seed: int) -> Trainer:
+    """The algorithm's learner, shaped for the environment."""
+    probe = make_env(config.env, 1, 0, frame_stack=config.frame_stack)
+    sizes = probe.observation_size, probe.action_size
+    probe.close()
+    device = resolve_device(config.device)
+    if config.algorithm == "ppo":
+        return PPOTrainer(PPO(config.learner_config(), *sizes, probe.discrete, seed, device))
+    if not probe.discrete:
+        raise InputError(
+            f"--algorithm dqn chooses among discrete actions and {config.env} has continuous ones:"
+            " use --algorithm ppo"
+        )
+    return DQNTrainer(DQN(config.learner_config(), *sizes, seed, device))
+
+
+def _collector_spec(config: AgentConfig, policy: Any, seed: int) -> CollectorSpec:
+    return CollectorSpec(
+        env_id=config.env,
+        num_envs=config.envs_per_worker,
+        frame_stack=config.frame_stack,
+        segment_length=config.segment_length,
+        policy=policy,
+        seed=seed,
+    )
+
+
+def _require_matching(checkpoint: Checkpoint, config: AgentConfig, spec: Any) -> int:
+    """The step that the checkpoint was written at.
+
+    Raises:
+        InputError: it belongs to another algorithm, environment or network.
+    """
+    saved = checkpoint["policy"]["spec"] if "policy" in checkpoint else None
+    for name, found, wanted in (
+        ("kind", checkpoint["kind"], f"rl.{config.algorithm}"),
+        ("environment", checkpoint.get("env_id"), config.env),
+        ("frame stack", checkpoint.get("frame_stack"), config.frame_stack),
+        ("network", saved and {**saved, "hidden_sizes": tuple(saved["hidden_sizes"])}, vars(spec)),
+    ):
+        if found != wanted:
+            raise InputError(
+                f"the checkpoint has {name} {found} and this run {wanted}: resume with the"
+                " configuration that wrote it, or start a new run"
+            )
+    return int(checkpoint["step"])

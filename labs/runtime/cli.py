@@ -1,0 +1,102 @@
+"""From a command line to an experiment's main, and from its result to an exit status."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import tyro
+
+from labs.runtime.errors import InputError
+from labs.runtime.runs import plain_config, read_description
+
+C = TypeVar("C")
+
+
+def launch(
+    main: Callable[[C], int],
+    config_type: type[C],
+    *,
+    presets: Mapping[str, C] | None = None,
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Parse the command line, run ``main`` and exit with its status. Never returns.
+
+    Args:
+        main: takes the config, returns the exit status.
+        config_type: frozen dataclass whose fields are the options. With presets it has a field
+            ``preset: str``; with runs to resume, a field ``runtime: RuntimeOptions``.
+        presets: defaults by name; the first is the default one.
+        arguments: the command line, for tests.
+
+    Bad input (:class:`InputError`) prints one sentence on standard error and exits with 2.
+    """
+    command = sys.argv
+    if arguments is not None:  # the run's config.json holds the command line
+        sys.argv = [command[0], *arguments]
+    try:
+        status = main(parse(config_type, presets or {}, sys.argv[1:]))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    finally:
+        sys.argv = command
+    sys.exit(status)
+
+
+def parse(config_type: type[C], presets: Mapping[str, C], arguments: Sequence[str]) -> C:
+    """The config that ``arguments`` describe.
+
+    With ``--resume DIR`` the interrupted run's own options are the defaults, and an option that
+    differs from them is refused: a run has one configuration.
+
+    Raises:
+        InputError: an unknown preset, a directory that is no run, or a config that differs from it.
+        SystemExit: status 2 for an unknown option or a value of the wrong type, 0 after ``--help``.
+    """
+    directory = _value_of("--resume", arguments)
+    if directory is None or "--help" in arguments:
+        return _parse(config_type, presets, arguments, None)
+    described = read_description(directory)
+    default = _parse(config_type, presets, described["arguments"], None)
+    default = dataclasses.replace(
+        default, runtime=dataclasses.replace(default.runtime, run_name=None)
+    )
+    config = _parse(config_type, {}, arguments, default)
+    now, then = plain_config(config), described["config"]
+    different = [key for key in now.keys() | then.keys() if now.get(key) != then.get(key)]
+    if different:
+        key = min(different)
+        raise InputError(
+            f"--{key.replace('_', '-')} is {now.get(key)} here and {then.get(key)} in the run that"
+            f" --resume {directory} continues: leave it out, or start a new run"
+        )
+    return config
+
+
+def _parse(
+    config_type: type[C], presets: Mapping[str, C], arguments: Sequence[str], default: C | None
+) -> C:
+    if presets:
+        name = _value_of("--preset", arguments) or next(iter(presets))
+        if name not in presets:
+            raise InputError(f"--preset {name} is unknown: use {' or '.join(presets)}")
+        default = dataclasses.replace(presets[name], preset=name)  # type: ignore[type-var]
+    options: dict[str, Any] = {} if default is None else {"default": default}
+    description = sys.modules["__main__"].__doc__ or config_type.__doc__
+    return tyro.cli(config_type, args=list(arguments), description=description, **options)
+
+
+def _value_of(option: str, arguments: Sequence[str]) -> str | None:
+    """The value that ``--option value`` or ``--option=value`` gives."""
+    for position, argument in enumerate(arguments):
+        if argument == option and position + 1 < len(arguments):
+            return arguments[position + 1]
+        if argument.startswith(option + "="):
+            return argument.split("=", 1)[1]
+    return None

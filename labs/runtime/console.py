@@ -1,0 +1,162 @@
+"""What a person sees while a grid runs: one live view on a terminal, one line a trial elsewhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+import pandas as pd
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from labs.runtime.trial import is_better
+
+SHOWN_TRIALS = 8
+
+
+def say(text: str) -> None:
+    """Print one line at once, whoever reads standard output."""
+    print(text, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """``8.3s``, ``4m 05s``, ``2h 07m``."""
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m {rest:02d}s"
+    return f"{minutes // 60}h {minutes % 60:02d}m"
+
+
+@dataclass
+class GridConsole:
+    """Follows a grid's trials. Use as a context manager around the sweep."""
+
+    names: list[str]
+    slots: int
+    select: str | None
+    mode: str
+    already_done: int = 0
+    running: dict[int, tuple[float, str]] = field(default_factory=dict)
+    """Start time and last metric of each running trial."""
+    finished: int = 0
+    failed: int = 0
+    best: tuple[float, str] | None = None
+    busy_seconds: float = 0.0
+    """Summed over the trials that finished in this session."""
+
+    def __post_init__(self) -> None:
+        self._live: Live | None = None
+        self._begun = time.monotonic()
+
+    def __enter__(self) -> Self:
+        console = Console()
+        if console.is_terminal:
+            self._live = Live(get_renderable=self._view, console=console, refresh_per_second=4)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def started(self, index: int) -> None:
+        """A trial runs."""
+        self.running[index] = (time.monotonic(), "")
+
+    def reported(self, index: int, step: int, metrics: dict[str, float]) -> None:
+        """A trial has come to a step, with these metrics."""
+        begun, _ = self.running.get(index, (time.monotonic(), ""))
+        value = metrics.get(self.select) if self.select else None
+        self.running[index] = (begun, f"step {step}" + self._metric(value))
+        if value is not None and is_better(value, self.best and self.best[0], self.mode):
+            self.best = (value, self.names[index])
+
+    def ended(self, index: int, status: str, value: float | None, error: str) -> None:
+        """A trial is ``done``, ``stopped``, ``failed`` or ``interrupted``."""
+        begun, _ = self.running.pop(index, (time.monotonic(), ""))
+        took = time.monotonic() - begun
+        self.busy_seconds += took
+        if status == "failed":
+            self.failed += 1
+        else:
+            self.finished += 1
+        line = f"{status:7s} {self.names[index]}  {duration(took)}{self._metric(value)}"
+        if error:
+            line += f"  {error}"
+        if self._live is not None:
+            if status == "failed":
+                self._live.console.print(Text(line, style="red"))
+            return
+        count = self.already_done + self.finished + self.failed
+        say(f"[{count}/{len(self.names)}] {line}")
+
+    def retried(self, index: int, error: str) -> None:
+        """A failed trial starts again."""
+        self.running.pop(index, None)
+        line = f"retry   {self.names[index]}  {error}"
+        if self._live is not None:
+            self._live.console.print(Text(line, style="yellow"))
+        else:
+            say(line)
+
+    def _metric(self, value: float | None) -> str:
+        return "" if value is None else f"  {self.select} {value:.4g}"
+
+    def _seconds_left(self) -> float | None:
+        """From the mean time of the trials that ended, and what the running ones have done."""
+        ended = self.finished + self.failed
+        left = len(self.names) - self.already_done - ended
+        if not ended or not left:
+            return None
+        mean = self.busy_seconds / ended
+        now = time.monotonic()
+        done = sum(min(now - begun, mean) for begun, _ in self.running.values())
+        return (left * mean - done) / min(self.slots, left)
+
+    def _view(self) -> Group:
+        total = len(self.names)
+        count = self.already_done + self.finished + self.failed
+        left = self._seconds_left()
+        done = self.already_done + self.finished
+        words = [f"{done} of {total} done", f"{len(self.running)} running"]
+        if self.failed:
+            words.append(f"[red]{self.failed} failed[/red]")
+        words.append(f"{duration(time.monotonic() - self._begun)} elapsed")
+        if left is not None:
+            words.append(f"about {duration(left)} left")
+        head = Table.grid(padding=(0, 2))
+        head.add_row(ProgressBar(total=total, completed=count, width=24), ", ".join(words))
+        rows = Table.grid(padding=(0, 2))
+        now = time.monotonic()
+        for index, (begun, text) in list(self.running.items())[:SHOWN_TRIALS]:
+            rows.add_row(f"  {self.names[index]}", duration(now - begun), text)
+        if len(self.running) > SHOWN_TRIALS:
+            rows.add_row(f"  and {len(self.running) - SHOWN_TRIALS} more")
+        parts: list[Table | Text] = [head, rows]
+        if self.best is not None:
+            parts.append(Text(f"  best so far: {self.best[1]}{self._metric(self.best[0])}"))
+        return Group(*parts)
+
+
+def show_table(table: pd.DataFrame, intervals: Sequence[str] = ()) -> None:
+    """Print a table; ``x``, ``x_low`` and ``x_high`` become one column for each of ``intervals``."""
+    shown = table.copy()
+    for name in intervals:
+        if name not in shown:
+            continue
+        low, high = shown.pop(f"{name}_low"), shown.pop(f"{name}_high")
+        shown[name] = [
+            f"{mean:.3f}" + (f" [{a:.3f}, {b:.3f}]" if not math.isnan(a) else "")
+            for mean, a, b in zip(shown[name], low, high, strict=True)
+        ]
+    text = shown.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4g}")
+    say(text if len(shown) else "no trial finished")

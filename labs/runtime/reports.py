@@ -1,0 +1,56 @@
+"""What a training procedure yields, whoever runs it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+Checkpoint = dict[str, Any]
+"""Tensors, numbers, strings, ``None``, and lists, tuples and dicts of these: what
+``torch.load(weights_only=True)`` can read. ``checkpoint["kind"]`` names what wrote it, for instance
+``"vision.classifier"``."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """One moment of training.
+
+    Raises:
+        FloatingPointError: a metric is NaN or infinite; the message names the tag and the step.
+    """
+
+    step: int
+    """Epoch, batch or environment step: named once per experiment, and it only grows."""
+
+    metrics: Mapping[str, float]
+    """Flat, tagged ``<split>/<metric>``: ``train/loss``, ``val/accuracy``, ``time/seconds``."""
+
+    checkpoint: Callable[[], Checkpoint] | None = None
+    """Builds the state from which training goes on after this report. Called only when somebody
+    wants it, before the generator is asked for its next report or after it has ended."""
+
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """Markdown by tag, shown on TensorBoard's text page."""
+
+    histograms: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Arrays of any shape by tag, shown as distributions."""
+
+    def __post_init__(self) -> None:
+        for tag, value in self.metrics.items():
+            if not math.isfinite(value):
+                raise FloatingPointError(f"metric {tag!r} is {value} at step {self.step}")
+
+
+class Train(Protocol):
+    """A training procedure: a generator of reports that knows nothing of where it runs.
+
+    ``shared`` holds what all trials of a grid have in common, such as the data set.
+    """
+
+    def __call__(
+        self, config: Any, resume: Checkpoint | None = None, **shared: Any
+    ) -> Iterator[Report]: ...

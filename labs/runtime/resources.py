@@ -1,0 +1,157 @@
+"""What a trial asks for, what there is, and how many trials run at once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+import torch
+
+from labs.runtime.errors import InputError
+from labs.runtime.options import RuntimeOptions
+from labs.runtime.session import in_local_mode, is_private
+
+Node = dict[str, float]
+"""``{"CPU": 8.0, "GPU": 1.0}``: what one machine has."""
+
+AUTOSCALER_CONFIG = Path("~/ray_bootstrap_config.yaml")
+"""Where ``ray up`` leaves the completed cluster file on the head, where drivers run."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one trial holds while it runs: its own process, and those of its actors."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+    workers: int = 0
+    """Actors that the trial starts, for instance to collect rollouts."""
+    cpus_per_worker: float = 1.0
+
+    def bundles(self) -> list[Node]:
+        """Ray's placement bundles: the trial's own first. A bundle never spans two machines."""
+        own = {"CPU": self.cpus}
+        if self.gpus:
+            own["GPU"] = self.gpus
+        return [own] + [{"CPU": self.cpus_per_worker}] * self.workers
+
+    def __str__(self) -> str:
+        text = f"{self.cpus:g} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
+        if self.workers:
+            text += f", with {self.workers} workers of {self.cpus_per_worker:g} CPU each"
+        return text
+
+
+def available_nodes(options: RuntimeOptions) -> list[Node]:
+    """The machines that trials can run on; for a private Ray also before it has started."""
+    if ray.is_initialized() and not in_local_mode():
+        found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return [{"CPU": n.get("CPU", 0.0), "GPU": n.get("GPU", 0.0)} for n in found]
+    if ray.is_initialized() or is_private(options):
+        gpus = torch.cuda.device_count()
+        return [{"CPU": float(options.num_cpus or os.cpu_count() or 1), "GPU": float(gpus)}]
+    return []
+
+
+def future_nodes(nodes: int) -> list[Node]:
+    """The machines that the cluster's autoscaler can still add to the ``nodes`` of now, head included.
+
+    Read from the cluster's file where this process runs on the head of a cluster made by ``ray up``;
+    elsewhere none are known. The kinds with most GPUs come first, for where the file allows fewer
+    machines than its kinds add up to. A machine of unknown size (``provider: local``) is ``{}``.
+    """
+    if not ray.is_initialized() or in_local_mode() or not _on_head():
+        return []
+    try:
+        config = json.loads(AUTOSCALER_CONFIG.expanduser().read_text())
+    except (OSError, ValueError):
+        return []
+    found: list[Node] = []
+    for name, kind in config["available_node_types"].items():
+        size = {k: float(kind["resources"].get(k, 0)) for k in ("CPU", "GPU")}
+        if name != config["head_node_type"] or not kind["resources"]:
+            found += [size if kind["resources"] else {}] * kind.get("max_workers", 0)
+    found.sort(key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)), reverse=True)
+    return found[: max(0, config["max_workers"] - (nodes - 1))]
+
+
+def _on_head() -> bool:
+    here = ray.util.get_node_ip_address()
+    return any(
+        node["NodeManagerAddress"] == here and "node:__internal_head__" in node["Resources"]
+        for node in ray.nodes()
+        if node["Alive"]
+    )
+
+
+def require_shared_storage(checkpoints: str, run_root: str, future: Sequence[Node]) -> None:
+    """A trial that moves to another machine must find its checkpoint there.
+
+    Raises:
+        InputError: several machines, and a directory that only one of them sees.
+    """
+    if "://" in checkpoints or in_local_mode():
+        return
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    machines = {n["NodeManagerAddress"] for n in alive if n["Resources"].get("CPU")}
+    machines.add(ray.util.get_node_ip_address())
+    count = len(machines) + len(future)
+    if count > 1:
+        raise InputError(
+            f"--run-root {run_root} is a directory of one machine, and this cluster has"
+            f" {'up to ' if future else ''}{count}: trials could not go on from their checkpoints on"
+            " another one. Use shared storage such as --run-root s3://bucket/runs, or"
+            " --run-root file:///mnt/shared/runs for a directory that all machines see"
+        )
+
+
+def trial_resources(
+    options: RuntimeOptions, nodes: Sequence[Node], workers: int = 0, cpus: float = 1.0
+) -> Resources:
+    """The options' resources per trial; by default one GPU where there are GPUs, else ``cpus``."""
+    gpus = options.gpus_per_trial
+    if gpus is None:
+        gpus = 1.0 if any(node.get("GPU", 0) >= 1 for node in nodes) else 0.0
+    return Resources(options.cpus_per_trial or cpus, gpus, workers)
+
+
+def concurrent_trials(request: Resources, nodes: Sequence[Node]) -> int:
+    """How many trials fit at once: bundles are placed, first fit, until one finds no room."""
+    free = [dict(node) for node in nodes]
+    count = 0
+    while count < 100_000:
+        for bundle in request.bundles():
+            node = next(
+                (n for n in free if all(n.get(k, 0) + 1e-9 >= v for k, v in bundle.items())), None
+            )
+            if node is None:
+                return count
+            for kind, amount in bundle.items():
+                node[kind] -= amount
+        count += 1
+    return count
+
+
+def require_room(
+    request: Resources, nodes: Sequence[Node], future: Sequence[Node] = ()
+) -> tuple[int, int]:
+    """How many trials run at once: now, and when the autoscaler has added what it may.
+
+    Raises:
+        InputError: not even one fits, ever; Ray would wait for it.
+    """
+    now = concurrent_trials(request, nodes)
+    later = concurrent_trials(request, [*nodes, *future])
+    if later == 0 and all(future):  # nothing is known of what an empty one has
+        every = [*nodes, *future]
+        have = "; ".join(sorted({f"{n['CPU']:g} CPU and {n['GPU']:g} GPU" for n in every}))
+        raise InputError(
+            f"a trial asks for {request}, and there is no room for even one: the"
+            f" {len(every)} machine{'s' * (len(every) != 1)} have {have or 'nothing'}"
+            " (--cpus-per-trial and --gpus-per-trial ask for less)"
+        )
+    return now, max(later, 1)

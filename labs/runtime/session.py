@@ -1,0 +1,133 @@
+"""Connecting to Ray: a cluster, a private Ray on this machine, or this very process."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+import ray
+
+from labs.runtime.errors import InputError
+from labs.runtime.options import RuntimeOptions
+
+
+@contextlib.contextmanager
+def connect(options: RuntimeOptions) -> Iterator[None]:
+    """Be connected to Ray inside the ``with`` block.
+
+    ``--local-mode`` runs tasks and actors in this process; ``--address`` or ``RAY_ADDRESS`` joins a
+    running cluster; otherwise a private Ray starts on this machine, listens on 127.0.0.1 only and
+    ends with the block. Where this process is connected already (a notebook, a test), that
+    connection is used and left alone.
+
+    Raises:
+        InputError: the cluster cannot be reached.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    if not options.verbose:
+        for name in ("ray", "ray.tune", "ray.data"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    markers = _without_markers() if options.local_mode else contextlib.nullcontext()
+    quiet = {"log_to_driver": options.verbose, "configure_logging": options.verbose}
+    with markers:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default" if options.verbose else "ignore")
+            _init(options, quiet)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _init(options: RuntimeOptions, quiet: dict[str, bool]) -> None:
+    if is_private(options):
+        # address="local" also in local mode: without it Ray silently joins a running cluster.
+        ray.init(
+            address="local",
+            local_mode=options.local_mode,
+            num_cpus=options.num_cpus,
+            include_dashboard=False,
+            **quiet,
+        )
+        return
+    address = options.address or os.environ["RAY_ADDRESS"]
+    try:
+        if address != "auto":
+            _require_listener(address)
+        ray.init(address=address, **quiet)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise InputError(f"no Ray cluster answers at {address}: {_reason(error)}") from None
+
+
+def _reason(error: BaseException) -> str:
+    """One line for an error of ``ray.init``, which may be empty and hide the true one behind it."""
+    texts = []
+    found: BaseException | None = error
+    while found is not None:
+        texts.append(str(found).strip())
+        found = found.__cause__ or found.__context__
+    if any("Authentication" in text for text in texts):
+        return (
+            "authentication failed; it needs RAY_AUTH_MODE=token and the cluster's token in"
+            " ~/.ray/auth_token"
+        )
+    return next((text.splitlines()[0] for text in texts if text), type(error).__name__)
+
+
+def _require_listener(address: str) -> None:
+    """Raise OSError or ValueError where nobody listens: Ray would end this process from C++."""
+    host, colon, port = address.split("://")[-1].rpartition(":")
+    if not colon or not port.isdigit():
+        raise ValueError("an address is HOST:PORT, ray://HOST:PORT or auto")
+    socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def is_private(options: RuntimeOptions) -> bool:
+    """Whether the options ask for this machine alone rather than for a running cluster."""
+    return options.local_mode or not (options.address or os.environ.get("RAY_ADDRESS"))
+
+
+def in_local_mode() -> bool:
+    """Whether tasks and actors run in this process (Ray Data cannot run there)."""
+    return ray.is_initialized() and bool(ray._private.worker.global_worker.mode == ray.LOCAL_MODE)
+
+
+class _WithoutMarkers:
+    """A text stream that drops the lines which Ray writes for its log files."""
+
+    MARKERS = (":job_id:", ":task_name:", ":actor_name:")
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._dropped = False
+
+    def write(self, text: str) -> int:
+        if text.startswith(self.MARKERS):
+            self._dropped = not text.endswith("\n")
+            return len(text)
+        if self._dropped and text == "\n":
+            self._dropped = False
+            return 1
+        return self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def _without_markers() -> Iterator[None]:
+    """In local mode this process is also Ray's worker, which marks tasks and actors in its output."""
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (_WithoutMarkers(stream) for stream in streams)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams

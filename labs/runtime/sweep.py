@@ -1,0 +1,237 @@
+"""Running any generator of reports over a list of configs, as parallel Ray Tune trials."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+
+from labs.runtime.console import say
+from labs.runtime.errors import InputError
+from labs.runtime.options import RuntimeOptions
+from labs.runtime.recorder import GridResult, Recorder
+from labs.runtime.reports import Train
+from labs.runtime.resources import (
+    Node,
+    Resources,
+    available_nodes,
+    future_nodes,
+    require_room,
+    require_shared_storage,
+    trial_resources,
+)
+from labs.runtime.runs import Run
+from labs.runtime.session import connect, in_local_mode
+from labs.runtime.trial import BATCH_SECONDS, GridSpec, Trial, TrialSpec
+
+SHOWN_FAILURES = 20
+
+
+def run_grid(
+    train: Train,
+    configs: Sequence[Any],
+    *,
+    run: Run,
+    shared: Mapping[str, Any] | None = None,
+    select: str | None = None,
+    mode: str = "max",
+    workers: int = 0,
+    default_cpus: float = 1.0,
+    max_step: int | None = None,
+    cost: Callable[[Any], float] | None = None,
+) -> GridResult:
+    """Run ``train`` over ``configs``, log every trial, and save ``results.csv``.
+
+    Args:
+        train: generator function that lives in a module, so that every node imports it by name.
+        configs: one dataclass per trial.
+        run: the run's directory; where it is resumed, finished trials are not run again.
+        shared: keyword arguments that every trial gets, put into Ray's object store once. NumPy
+            arrays in them are read-only and not copied.
+        select: tag of the metric that decides each trial's best report and checkpoint.
+        mode: ``max`` or ``min``: which value of ``select`` is better.
+        workers: actors that each trial starts itself; its placement holds a core for each.
+        default_cpus: cores per trial where the options do not say.
+        max_step: the last step that a trial reports, where it is known; asha needs it.
+        cost: how long a config takes, in any unit. The longest trials then start first, so that no
+            long one is left running alone at the end (Graham, 1969); rows stay in grid order.
+
+    Raises:
+        InputError: no configs, two equal ones, a trial that fits on no machine, several machines
+            without shared storage, or a directory that cannot be written.
+    """
+    names = trial_names(configs)
+    options = run.options
+    if options.scheduler == "asha" and (select is None or max_step is None):
+        raise InputError("--scheduler asha needs an experiment with a metric and a last step")
+    private_nodes = available_nodes(options)
+    if private_nodes:  # refuse before Ray starts
+        require_room(trial_resources(options, private_nodes, workers, default_cpus), private_nodes)
+    recorder = Recorder(names, configs, run, select, mode, max_step)
+    say(f"{_count(len(configs), 'trial')} into {run.path}")
+    if recorder.unfinished:
+        with connect(options):
+            _require_this_process()
+            nodes = available_nodes(options)
+            future = future_nodes(len(nodes))
+            request = trial_resources(options, [*nodes, *future], workers, default_cpus)
+            require_shared_storage(run.checkpoints, options.run_root, future)
+            recorder.slots = _slots(request, nodes, future, options, len(recorder.unfinished))
+            if cost is not None:
+                recorder.unfinished.sort(key=lambda index: -cost(configs[index]))
+            run.start()
+            grid = GridSpec(
+                train=train,
+                trials=[TrialSpec(c, f"{run.checkpoints}/{n}") for c, n in zip(configs, names)],
+                select=select,
+                mode=mode,
+                checkpoint_interval=options.checkpoint_interval,
+                batch_seconds=0.0 if options.scheduler == "asha" else BATCH_SECONDS,
+                threads=max(1, int(request.cpus)),
+            )
+            _run_trials(grid, dict(shared or {}), request, recorder, options, max_step)
+    result = recorder.result()
+    with run.needing_room():
+        run.add_table("results", result.table)
+    if result.failed:
+        _say_failures(result, run)
+    return result
+
+
+def _require_this_process() -> None:
+    """Through the Ray client Tune runs on the head, where nothing can reach this process's logs."""
+    if ray.util.client.ray.is_connected():
+        raise InputError(
+            "--address ray://... is the Ray client, through which a sweep cannot bring its results:"
+            " run it on the cluster's head, with ray submit or ray job submit"
+        )
+
+
+def _slots(
+    request: Resources,
+    nodes: Sequence[Node],
+    future: Sequence[Node],
+    options: RuntimeOptions,
+    trials: int,
+) -> int:
+    """How many trials run at once; says so, and why not more."""
+    now, later = (1, 1) if options.local_mode else require_room(request, nodes, future)
+    limit = min(trials, options.max_concurrent or trials)
+    line = f"{min(now, limit)} at a time, each with {request}"
+    if now < min(later, limit):
+        line += f"; up to {min(later, limit)} when the cluster has grown"
+    if later < limit and options.local_mode:
+        line += ": --local-mode runs one after another"
+    elif later < limit:
+        line += f": no more fit on {_count(len(nodes) + len(future), 'machine')}"
+    elif limit < trials:
+        line += ": --max-concurrent"
+    say(line)
+    return min(later, limit)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def trial_names(configs: Sequence[Any]) -> list[str]:
+    """``007-cnn-depth=20-seed=1``: the number and the fields that vary within the grid.
+
+    Where a config has a ``label`` of its own, that is used in place of the fields.
+
+    Raises:
+        InputError: no configs, or two equal ones.
+    """
+    if not configs:
+        raise InputError("the grid is empty: give every option at least one value")
+    rows = [dataclasses.asdict(config) for config in configs]
+    varying = [key for key in rows[0] if any(row[key] != rows[0][key] for row in rows)]
+    labels = []
+    for config, row in zip(configs, rows, strict=True):
+        parts = [
+            str(row[key]) if isinstance(row[key], str) else f"{key}={row[key]}" for key in varying
+        ]
+        label = (
+            getattr(config, "label", None)
+            or "-".join(parts)
+            or type(configs[0]).__name__.removesuffix("Config").lower()
+        )
+        labels.append("".join(c if c.isalnum() or c in "-_.=+" else "_" for c in label)[:100])
+    if len(configs) > 1 and len({str(row) for row in rows}) < len(rows):
+        raise InputError("the grid holds the same trial twice: give no value twice")
+    width = max(3, len(str(len(configs) - 1)))
+    return [f"{index:0{width}d}-{label}" for index, label in enumerate(labels)]
+
+
+def _run_trials(
+    grid: GridSpec,
+    shared: dict[str, Any],
+    request: Resources,
+    recorder: Recorder,
+    options: RuntimeOptions,
+    max_step: int | None,
+) -> None:
+    scheduler: TrialScheduler = FIFOScheduler()
+    if options.scheduler == "asha":
+        grace = max(1, (max_step or 1) // 8)
+        scheduler = ASHAScheduler(
+            time_attr="step",
+            metric=grid.select,
+            mode=grid.mode,
+            max_t=max_step or 1,
+            grace_period=grace,
+            reduction_factor=2,
+        )
+    trainable = tune.with_resources(
+        tune.with_parameters(Trial, grid=grid, **shared),
+        tune.PlacementGroupFactory(request.bundles()),
+    )
+    # Tune's own files are of no use after the sweep: trials write their checkpoints themselves.
+    with tempfile.TemporaryDirectory(prefix="labs-tune-") as scratch, _own_threads(), recorder:
+        tune.Tuner(
+            trainable,
+            param_space={"index": tune.grid_search(recorder.unfinished)},
+            tune_config=tune.TuneConfig(
+                reuse_actors=True, scheduler=scheduler, max_concurrent_trials=options.max_concurrent
+            ),
+            run_config=tune.RunConfig(
+                name="grid",
+                storage_path=scratch,
+                verbose=0,
+                callbacks=[recorder],
+                failure_config=tune.FailureConfig(max_failures=options.max_failures),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        ).fit()
+
+
+@contextlib.contextmanager
+def _own_threads() -> Iterator[None]:
+    """In local mode a trial sets this process's torch threads: give them back."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        if in_local_mode():
+            torch.set_num_threads(threads)
+
+
+def _say_failures(result: GridResult, run: Run) -> None:
+    failed = result.table[result.table["status"] == "failed"]
+    interrupted = len(result.failed) - len(failed)
+    if len(failed):
+        say(f"{len(failed)} of {len(result.table)} trials failed:")
+    for row in failed.head(SHOWN_FAILURES).itertuples():
+        say(f"  {row.name}: {row.error}")
+    if len(failed) > SHOWN_FAILURES:
+        say(f"  and {len(failed) - SHOWN_FAILURES} more, in {run.path / 'results.csv'}")
+    if interrupted:
+        say(f"interrupted with {interrupted} of {len(result.table)} trials not finished")
+    say(f"run the rest with --resume {run.path}")

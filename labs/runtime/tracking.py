@@ -1,0 +1,201 @@
+"""Writing what a run reports: TensorBoard, and a history that survives the driver.
+
+The one file that imports ``torch.utils.tensorboard``. Writers live in the driver, so a cluster
+needs no shared disk for its curves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams as hparams_summaries
+
+from labs.runtime.checkpoints import write_atomically
+
+HISTORY = "reports.jsonl"
+STATE = "state.json"
+
+
+class TrialLog:
+    """One trial's TensorBoard directory, with its history beside the event file.
+
+    The step only grows. A report whose step is not beyond the last one comes from a trial that went
+    back to a checkpoint: it replaces everything from that step on, in the history and (through
+    TensorBoard's purge) in the curves.
+
+    Where the disk is full, nothing is lost: reports stay in memory until a later write succeeds, and
+    :attr:`trouble` says why.
+    """
+
+    def __init__(self, directory: Path, hyperparameters: Mapping[str, Any]) -> None:
+        self.directory = directory
+        self.hyperparameters = {key: _plain(value) for key, value in hyperparameters.items()}
+        self.history = read_history(directory)
+        self.trouble: OSError | None = None
+        self._unwritten: list[Mapping[str, Any]] = []
+        self._end: tuple[str, str] | None = None
+        self._purge_step: int | None = None
+        self._writer: SummaryWriter | None = None
+        self._described = False
+
+    def add(self, reports: Sequence[Mapping[str, Any]]) -> None:
+        """Record reports (``step``, ``seconds``, ``metrics``, ``texts``, ``histograms``)."""
+        if not reports:
+            return
+        if self.history and reports[0]["step"] <= self.history[-1]["step"]:
+            self._rewind(reports[0]["step"])
+        self.history += [{k: r[k] for k in ("step", "seconds", "metrics")} for r in reports]
+        self._unwritten += reports
+        self.write()
+
+    def finish(self, status: str, error: str = "") -> None:
+        """Close the trial: ``done``, ``stopped`` (by the scheduler), ``failed`` or ``interrupted``."""
+        self._end = (status, error)
+        self.write()
+
+    def write(self) -> None:
+        """Write what is not written yet, as far as the disk lets it."""
+        try:
+            if self._unwritten:
+                self._write_reports()
+            if self._end is not None:
+                self._write_end(*self._end)
+            self.trouble = None
+        except OSError as error:
+            self.trouble = error
+            self._forget_writer()
+
+    def _write_reports(self) -> None:
+        writer = self._open()
+        with open(self.directory / HISTORY, "a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in self.history[-len(self._unwritten) :])
+        for report in self._unwritten:
+            for tag, value in report["metrics"].items():
+                writer.add_scalar(tag, value, report["step"])
+            for tag, text in report.get("texts", {}).items():
+                writer.add_text(tag, text, report["step"])
+            for tag, values in report.get("histograms", {}).items():
+                writer.add_histogram(tag, values, report["step"])
+        self._describe(writer)
+        writer.flush()
+        self._unwritten = []
+
+    def _write_end(self, status: str, error: str) -> None:
+        writer = self._open()
+        status_name = "STATUS_SUCCESS" if status in ("done", "stopped") else "STATUS_FAILURE"
+        end = plugin_data_pb2.HParamsPluginData(
+            version=0,
+            session_end_info=plugin_data_pb2.SessionEndInfo(
+                status=api_pb2.Status.Value(status_name)
+            ),
+        )
+        summary = Summary()
+        value = summary.value.add(tag="_hparams_/session_end_info")
+        value.metadata.plugin_data.plugin_name = "hparams"
+        value.metadata.plugin_data.content = end.SerializeToString()
+        writer.file_writer.add_summary(summary)
+        self.close()
+        write_state(self.directory, {"status": status, "error": error})
+
+    def close(self) -> None:
+        """Close the files; ``add`` opens them again."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _forget_writer(self) -> None:
+        """A writer that failed once fails for ever: the next one replaces what it left undone."""
+        with contextlib.suppress(OSError):
+            self.close()
+        self._writer = None
+        self._described = False
+        if self._unwritten:
+            self._purge_step = self._unwritten[0]["step"]
+
+    def _open(self) -> SummaryWriter:
+        if self._writer is None:
+            # Written anew: a line that a crash cut short must not swallow the next one.
+            written = self.history[: len(self.history) - len(self._unwritten)]
+            content = "".join(json.dumps(row) + "\n" for row in written)
+            write_atomically(self.directory / HISTORY, content.encode())
+            self._writer = SummaryWriter(str(self.directory), purge_step=self._purge_step)
+            self._purge_step = None
+        return self._writer
+
+    def _rewind(self, step: int) -> None:
+        self.history = [row for row in self.history if row["step"] < step]
+        self._unwritten = [report for report in self._unwritten if report["step"] < step]
+        self._forget_writer()
+        if not self._unwritten:
+            self._purge_step = step
+
+    def _describe(self, writer: SummaryWriter) -> None:
+        """Write the hyperparameters once, as soon as the metrics' names are known."""
+        if self._described or not self.history:
+            return
+        metrics = dict(self.history[-1]["metrics"])
+        experiment, session_start, _ = hparams_summaries(self.hyperparameters, metrics)
+        writer.file_writer.add_summary(experiment)
+        writer.file_writer.add_summary(session_start)
+        self._described = True
+
+
+def read_history(directory: Path) -> list[dict[str, Any]]:
+    """The reports that a trial's directory holds; a last line cut short by a crash is dropped."""
+    path = directory / HISTORY
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def write_state(directory: Path, state: Mapping[str, str]) -> None:
+    """Record how a trial ended (``status``, ``error``)."""
+    write_atomically(directory / STATE, json.dumps(dict(state)).encode())
+
+
+def read_state(directory: Path) -> dict[str, str]:
+    """How a trial ended; an empty dict where it has not."""
+    path = directory / STATE
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def open_writer(directory: Path) -> SummaryWriter:
+    """A TensorBoard writer for what belongs to no single trial."""
+    return SummaryWriter(str(directory))
+
+
+def add_animation(writer: SummaryWriter, tag: str, gif: bytes, step: int = 0) -> None:
+    """Show an animated GIF on the images page."""
+    with Image.open(io.BytesIO(gif)) as image:
+        width, height = image.size
+    summary = Summary()
+    summary.value.add(
+        tag=tag,
+        image=Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif),
+    )
+    writer.file_writer.add_summary(summary, step)
+
+
+def _plain(value: Any) -> int | float | str:
+    """A hyperparameter as TensorBoard takes it."""
+    if isinstance(value, bool):
+        return str(value)  # a bool would be shown as 0.0000 or 1.0000
+    if isinstance(value, (int, float, str)):
+        return value
+    return value.item() if isinstance(value, np.generic) else str(value)

@@ -1,0 +1,1 @@
+"""Image classifiers: data sets, models, training, gradient flow, class activation maps."""

@@ -1,0 +1,172 @@
+"""Sweeps over several nodes of one machine: spread, GPUs, and a node that dies in mid-sweep."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from node_procedures import NodeConfig, where
+
+from labs.runtime.errors import InputError
+from labs.runtime.options import RuntimeOptions
+from labs.runtime.recorder import GridResult
+from labs.runtime.runs import open_run
+from labs.runtime.sweep import run_grid
+
+TESTS = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Config:
+    pass
+
+
+class Nodes:
+    """The cluster in another process."""
+
+    def __init__(self) -> None:
+        paths = [str(TESTS / "cluster"), str(TESTS / "runtime"), os.environ.get("PYTHONPATH", "")]
+        self._process = subprocess.Popen(
+            [sys.executable, str(TESTS / "cluster" / "cluster_process.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(paths),
+                "RAY_raylet_start_wait_time_s": "120",
+            },
+        )
+        self.address = self._wait_for("address")
+
+    def do(self, *command: str) -> None:
+        self._process.stdin.write(" ".join(command) + "\n")
+        self._process.stdin.flush()
+        self._wait_for("did")
+
+    def end(self) -> None:
+        self._process.communicate(timeout=120)
+
+    def _wait_for(self, word: str) -> str:
+        for line in self._process.stdout:
+            if line.startswith(word + " "):
+                return line.split()[1]
+        raise RuntimeError("the cluster's process has ended")
+
+
+@pytest.fixture
+def cluster() -> Iterator[Nodes]:
+    """A head without room for trials, and two nodes with two (fake) GPUs each."""
+    nodes = Nodes()
+    yield nodes
+    nodes.end()
+
+
+def sweep(
+    cluster: Nodes, tmp_path: Path, configs: list[NodeConfig], **options: object
+) -> GridResult:
+    runtime = RuntimeOptions(run_root=str(tmp_path), address=cluster.address, **options)
+    with open_run("nodes", Config(), runtime) as run:
+        return run_grid(where, configs, run=run, select="walk/position", max_step=configs[0].steps)
+
+
+def test_fractional_gpus_are_spread_over_the_nodes(
+    cluster: Nodes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "meet").mkdir()
+    configs = [NodeConfig(seed=s, meet=str(tmp_path / "meet"), together=8) for s in range(8)]
+    result = sweep(cluster, tmp_path, configs, gpus_per_trial=0.5)
+    assert list(result.table["status"]) == ["done"] * 8
+    assert "8 at a time, each with 1 CPU and 0.5 GPU\n" in capsys.readouterr().out
+    seen = result.history.groupby("trial")[["node", "gpu"]].first()
+    # Two nodes, two GPUs each, two trials on each GPU; each trial sees exactly one GPU.
+    assert sorted(seen.groupby("node").size()) == [4, 4]
+    assert sorted(seen.groupby(["node", "gpu"]).size()) == [2, 2, 2, 2]
+    assert set(seen["gpu"]) == {0, 1}
+
+
+def kill_a_node_when(cluster: Nodes, ready: Path) -> threading.Thread:
+    """Take the last node away, without a word, as soon as ``ready`` holds a file of each trial."""
+
+    def wait_and_kill() -> None:
+        while len(list(ready.iterdir())) < 4:
+            time.sleep(0.05)
+        cluster.do("kill")
+
+    thread = threading.Thread(target=wait_and_kill)
+    thread.start()
+    return thread
+
+
+def test_trials_of_a_node_that_dies_go_on_elsewhere(cluster: Nodes, tmp_path: Path) -> None:
+    (tmp_path / "meet").mkdir()
+    configs = [
+        NodeConfig(seed=s, steps=16, pause=0.5, mark=str(tmp_path / "meet"), mark_at=3, together=4)
+        for s in range(4)
+    ]
+    killer = kill_a_node_when(cluster, tmp_path / "meet")
+    result = sweep(
+        cluster, tmp_path, configs, gpus_per_trial=1, max_failures=2, checkpoint_interval=0
+    )
+    killer.join()
+    assert list(result.table["seed"]) == [0, 1, 2, 3]
+    assert list(result.table["status"]) == ["done"] * 4
+    moved = 0
+    for index, config in enumerate(configs):
+        history = result.history[result.history["trial"] == index]
+        assert list(history["step"]) == list(range(1, 17))  # none twice, none missing
+        expected = [r.metrics["walk/position"] for r in where(config.without_waiting())]
+        assert list(history["walk/position"]) == expected
+        if history["node"].nunique() == 2:
+            moved += 1
+            begun = history.groupby("node", sort=False)["resumed_at"].first().tolist()
+            assert begun[0] == 0
+            assert begun[1] >= 2  # not from the beginning
+    assert moved == 2
+
+
+def test_without_retries_a_dead_node_is_an_error_in_the_table(
+    cluster: Nodes, tmp_path: Path
+) -> None:
+    (tmp_path / "meet").mkdir()
+    configs = [
+        NodeConfig(seed=s, steps=16, pause=0.5, mark=str(tmp_path / "meet"), mark_at=2, together=4)
+        for s in range(4)
+    ]
+    killer = kill_a_node_when(cluster, tmp_path / "meet")
+    result = sweep(cluster, tmp_path, configs, gpus_per_trial=1)
+    killer.join()
+    assert sorted(result.table["status"]) == ["done", "done", "failed", "failed"]
+    assert all(result.table.loc[result.table["status"] == "failed", "error"].str.len() > 0)
+    assert result.exit_status == 1
+
+
+def test_a_directory_of_one_machine_is_refused_on_several(cluster: Nodes, tmp_path: Path) -> None:
+    cluster.do("add", "127.0.0.2")
+    with pytest.raises(
+        InputError, match=r"directory of one machine, and this cluster has 2.*s3://"
+    ):
+        sweep(cluster, tmp_path, [NodeConfig()])
+    assert list(tmp_path.iterdir()) == []
+    # The same directory as a URI says that every machine sees it.
+    runtime = RuntimeOptions(
+        run_root=f"file://{tmp_path}/shared", address=cluster.address, resume=None
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        with open_run("nodes", Config(), runtime) as run:
+            result = run_grid(where, [NodeConfig()], run=run, select="walk/position")
+    assert list(result.table["status"]) == ["done"]
+    checkpoint = Path(result.checkpoint(0).removeprefix("file://"))
+    assert checkpoint.name == "best.pt"
+    assert checkpoint.is_file()
+    assert checkpoint.is_relative_to(tmp_path / "shared")

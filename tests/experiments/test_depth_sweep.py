@@ -1,0 +1,188 @@
+"""The depth sweep as a user runs it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import pytest
+from scripts import load_script, run_script, start_script
+
+from labs.runtime.cli import launch
+from labs.vision.training import load_classifier
+
+SMALL = ["--families", "mlp", "rescnn", "--depths", "1", "3", "--width", "4", "--seeds", "2"]
+SMALL += ["--train-size", "200", "--batch-size", "50", "--epochs", "4", "--learning-rates", "0.01"]
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    return load_script("depth_sweep")
+
+
+def call(script: ModuleType, *arguments: str | Path) -> int:
+    presets = {name: script.Config(preset=name) for name in script.PLANS}
+    with pytest.raises(SystemExit) as exit_:
+        launch(script.main, script.Config, presets=presets, arguments=list(map(str, arguments)))
+    return exit_.value.code
+
+
+def numbers(run: Path) -> pd.DataFrame:
+    """The results without what depends on the clock and the place."""
+    table = pd.read_csv(run / "results.csv")
+    return table.drop(columns=["seconds", "time/samples_per_second", "checkpoint"])
+
+
+@pytest.fixture(scope="module")
+def finished(
+    script: ModuleType, private_ray: None, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    root = tmp_path_factory.mktemp("runs")
+    assert call(script, *SMALL, "--run-root", root, "--run-name", "whole") == 0
+    return root / "depth_sweep" / "whole"
+
+
+def test_what_a_run_leaves_behind(finished: Path) -> None:
+    table = pd.read_csv(finished / "results.csv", keep_default_na=False)
+    assert list(table["family"]) == ["mlp"] * 4 + ["rescnn"] * 4
+    assert list(table["depth"]) == [1, 1, 3, 3] * 2
+    assert list(table["seed"]) == [0, 1] * 4
+    assert (table["status"] == "done").all()
+    for row in table.itertuples():
+        classifier = load_classifier(row.checkpoint)
+        assert classifier.family == row.family
+        assert classifier.class_names == tuple("0123456789")
+    summary = pd.read_csv(finished / "summary.csv")
+    assert list(summary["depth"]) == [1, 3, 1, 3]
+    assert list(summary["seeds"]) == [2] * 4
+    # 64 inputs, 4 units, 10 classes; then 8 units' worth of two hidden layers of 4 and one of 2.
+    assert summary["parameters"][0] == 64 * 4 + 4 + 4 * 10 + 10
+    pair = table[(table["family"] == "rescnn") & (table["depth"] == 3)]["test/accuracy"]
+    assert summary["test_accuracy"][3] == pytest.approx(pair.astype(float).mean())
+    assert (summary["test_accuracy_low"] <= summary["test_accuracy"]).all()
+    assert {p.name for p in (finished / "figures").iterdir()} == {
+        "accuracy_against_depth.png",
+        "curves.png",
+    }
+    assert {p.name for p in (finished / "tensorboard").iterdir()} == {*table["name"], "summary"}
+
+
+def test_local_mode_gives_the_same_numbers(finished: Path, tmp_path: Path) -> None:
+    status, out, err = run_script(
+        "depth_sweep", *SMALL, "--local-mode", "--run-root", tmp_path, "--run-name", "local"
+    )
+    assert (status, err) == (0, "")
+    assert "ResCNN on digits: from 1 to 3 convolutions" in out
+    assert ":actor_name:" not in out
+    pd.testing.assert_frame_equal(numbers(tmp_path / "depth_sweep" / "local"), numbers(finished))
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumed_equals_an_uninterrupted_one(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "depth_sweep" / "killed"
+    process = start_script(
+        "depth_sweep", *SMALL, "--run-root", tmp_path, "--run-name", "killed",
+        "--checkpoint-interval", "0", "--num-cpus", "2",
+    )  # fmt: skip
+    deadline = time.monotonic() + 300
+    while not list(run.glob("tensorboard/*/state.json")):  # one trial is done, others are not
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    states = {p: p.stat().st_mtime_ns for p in run.glob("tensorboard/*/state.json")}
+    assert 1 <= len(states) < 8
+    assert not (run / "results.csv").exists()
+    status, out, err = run_script("depth_sweep", "--resume", run)
+    assert (status, err) == (0, "")
+    assert f"{len(states)} of 8 trials are finished already" in out
+    assert all(p.stat().st_mtime_ns == when for p, when in states.items())
+    pd.testing.assert_frame_equal(numbers(run), numbers(finished))
+
+
+@pytest.mark.slow
+def test_an_interrupt_leaves_a_run_to_resume(tmp_path: Path) -> None:
+    run = tmp_path / "depth_sweep" / "stopped"
+    process = start_script(
+        "depth_sweep", *SMALL, "--epochs", "100000", "--local-mode",
+        "--run-root", tmp_path, "--run-name", "stopped",
+    )  # fmt: skip
+    while not list(run.glob("tensorboard/*/reports.jsonl")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode in (1, 130)
+    assert f"--resume {run}" in out
+
+
+def test_failing_trials_make_the_command_fail(
+    script: ModuleType, private_ray: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A learning rate of 1e30 makes the loss overflow."""
+    arguments = [*SMALL[:-1], "0.01", "1e30", "--families", "mlp", "--seeds", "1"]
+    status = call(script, *arguments, "--run-root", tmp_path, "--run-name", "bad")
+    assert status == 1
+    out = capsys.readouterr().out
+    assert "2 of 4 trials failed:" in out
+    assert "in epoch" in out
+    assert "at learning rate 1e+30" in out
+    table = pd.read_csv(tmp_path / "depth_sweep" / "bad" / "results.csv")
+    assert list(table["status"]) == ["done", "failed", "done", "failed"]
+    assert len(pd.read_csv(tmp_path / "depth_sweep" / "bad" / "summary.csv")) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--families", "vgg"], "--families vgg is unknown: use mlp, cnn, rescnn"),
+        (["--dataset", "imagenet"], "imagenet"),
+        (["--preset", "huge"], "use quick or paper"),
+        (["--depths", "0"], "--depths 0"),
+        (["--depths", "-3"], "--depths -3"),
+        (["--families", "rescnn", "--depths", "20"], "19 or 21"),
+        (["--learning-rates", "0"], "--learning-rates 0"),
+        (["--learning-rates", "nan"], "--learning-rates nan"),
+        (["--learning-rates", "-1"], "--learning-rates -1"),
+        (["--epochs", "0"], "--epochs 0"),
+        (["--seeds", "0"], "--seeds 0"),
+        (["--depths", "3", "3"], "same trial twice"),
+        (["--batch-size", "5000"], "--batch-size 5000 is larger than the training set"),
+        (["--gpus-per-trial", "8"], "asks for 1 CPU and 8 GPU"),
+        (["--resume", "."], "is not the directory of a run"),
+    ],
+)
+def test_bad_input(
+    script: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    root = [] if "--resume" in arguments else ["--run-root", str(tmp_path / "runs")]
+    assert call(script, *arguments, *root) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
+    assert printed.out == ""
+    assert not (tmp_path / "runs").exists()
+
+
+def test_resume_with_other_options_is_refused(
+    script: ModuleType, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(script, "--resume", finished, "--epochs", "7") == 2
+    assert "--epochs is 7 here and 4 in the run" in capsys.readouterr().err
+
+
+def test_resuming_a_finished_run_only_reports(
+    script: ModuleType, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = numbers(finished)
+    assert call(script, "--resume", finished) == 0
+    pd.testing.assert_frame_equal(numbers(finished), before)
+    assert "ResCNN on digits" in capsys.readouterr().out

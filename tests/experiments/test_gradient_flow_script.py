@@ -1,0 +1,71 @@
+"""The gradient flow experiment as a user runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from scripts import load_script
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from labs.runtime.cli import launch
+
+SMALL = ["--depths", "3", "5", "--width", "4", "--batches", "20", "--seeds", "2"]
+
+
+def call(*arguments: str | Path) -> int:
+    script = load_script("gradient_flow")
+    with pytest.raises(SystemExit) as exit_:
+        launch(script.main, script.Config, arguments=list(map(str, arguments)))
+    return exit_.value.code
+
+
+@pytest.mark.slow
+def test_what_a_run_leaves_behind_twice_the_same(
+    private_ray: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("first", "second"):
+        assert call(*SMALL, "--run-root", tmp_path, "--run-name", name) == 0
+    first, second = (tmp_path / "gradient_flow" / name for name in ("first", "second"))
+    table = pd.read_csv(first / "results.csv")
+    assert list(table["depth"]) == [5] * 4 + [3] * 4  # the deepest first
+    assert list(table["family"]) == ["cnn", "cnn", "rescnn", "rescnn"] * 2
+    assert (table["status"] == "done").all() and (table["step"] == 20).all()
+    ratios = pd.read_csv(first / "ratios.csv")
+    assert len(ratios) == 6 and (ratios["seeds"] == 2).all()
+    assert ((ratios["low"] <= ratios["mean"]) & (ratios["mean"] <= ratios["high"])).all()
+    pd.testing.assert_frame_equal(ratios, pd.read_csv(second / "ratios.csv"))
+    assert {path.name for path in (first / "figures").iterdir()} == {"classifier.png", "layers.png"}
+    assert "5 convolutions: in the CNN the first convolution gets" in capfd.readouterr().out
+
+    events = EventAccumulator(
+        str(first / "tensorboard" / table["name"][0]), size_guidance={"histograms": 0}
+    )
+    events.Reload()
+    tags = events.Tags()
+    assert {"gradients/classifier", "gradients/conv_first", "layers/conv_005"} <= set(
+        tags["scalars"]
+    )
+    assert [event.step for event in events.Scalars("gradients/classifier")] == list(range(1, 21))
+    assert [event.step for event in events.Histograms("gradients/classifier")] == [1, 20]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--depths", "20"], "use an odd number, for instance 19 or 21"),
+        (["--seeds", "0"], "--seeds 0"),
+        (["--batch-size", "100000"], "--batch-size 100000 is larger"),
+        (["--dataset", "nothing"], "--dataset nothing is unknown"),
+    ],
+)
+def test_bad_input_leaves_nothing_behind(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call(*arguments, "--run-root", tmp_path) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

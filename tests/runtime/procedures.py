@@ -1,0 +1,89 @@
+"""Small training procedures for the tests of the runner, importable by Ray's workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from labs.runtime.reports import Checkpoint, Report
+
+
+@dataclass(frozen=True)
+class WalkConfig:
+    """A seeded random walk: every step depends on all the random numbers before it."""
+
+    seed: int = 0
+    steps: int = 5
+    pause: float = 0.0
+    fail_at: int | None = None
+    fail: str = "raise"
+    """raise, nan, or kill: what happens at step ``fail_at``."""
+    once: str | None = None
+    """A file that is made at the first failure and prevents the next."""
+    meet: str | None = None
+    """A directory in which this trial waits until another one has come too."""
+
+
+def walk(
+    config: WalkConfig, resume: Checkpoint | None = None, *, offset: np.ndarray | None = None
+) -> Iterator[Report]:
+    generator = torch.Generator().manual_seed(config.seed)
+    step, position = 0, torch.zeros((), dtype=torch.float64)
+    if resume is not None:
+        step, position = resume["step"], resume["position"]
+        generator.set_state(resume["generator"])
+    if config.meet:
+        _wait_for_another(Path(config.meet), config.seed)
+    while step < config.steps:
+        step += 1
+        position = position + torch.randn((), generator=generator, dtype=torch.float64)
+        time.sleep(config.pause)
+        value = float(position) + (0.0 if offset is None else float(offset.sum()))
+        if step == config.fail_at and not (config.once and os.path.exists(config.once)):
+            if config.once:
+                open(config.once, "w").close()
+            if config.fail == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if config.fail == "raise":
+                raise RuntimeError(f"planted at step {step}")
+            value = float("nan")
+
+        def checkpoint(step: int = step, position: torch.Tensor = position) -> dict[str, Any]:
+            state = {"step": step, "position": position, "generator": generator.get_state()}
+            return {"kind": "test.walk", **state}
+
+        metrics = {"walk/position": value, "time/process": float(os.getpid())}
+        yield Report(step, metrics, checkpoint)
+
+
+def _wait_for_another(directory: Path, seed: int) -> None:
+    (directory / str(seed)).touch()
+    deadline = time.monotonic() + 120
+    while len(list(directory.iterdir())) < 2:
+        if time.monotonic() > deadline:
+            raise TimeoutError("no other trial came")
+        time.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class TimedConfig:
+    """A trial that takes ``seconds``."""
+
+    index: int = 0
+    seconds: float = 1.0
+
+
+def timed(config: TimedConfig, resume: Checkpoint | None = None) -> Iterator[Report]:
+    """Ten reports, with the clock at the trial's beginning and now."""
+    begun = time.time()
+    for step in range(1, 11):
+        time.sleep(max(0.0, begun + config.seconds * step / 10 - time.time()))
+        yield Report(step, {"clock/begun": begun, "clock/now": time.time()})

@@ -1,0 +1,132 @@
+"""From the command line to an exit status."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import tyro
+
+from labs.runtime.cli import launch, parse
+from labs.runtime.errors import InputError
+from labs.runtime.options import RuntimeOptions
+from labs.runtime.runs import plain_config
+
+
+@dataclass(frozen=True)
+class Config:
+    preset: str = "quick"
+    """Name."""
+    depths: tuple[int, ...] = (3, 11)
+    """Depths."""
+    rate: float = 1e-3
+    """Rate."""
+    runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
+
+    def __post_init__(self) -> None:
+        if self.rate <= 0:
+            raise InputError(f"--rate {self.rate} must be above 0")
+
+
+PRESETS = {"quick": Config(), "paper": Config(depths=(20, 56), rate=4e-4)}
+
+
+def run(arguments: list[str], main: object = None) -> tuple[int, Config | None]:
+    seen: list[Config] = []
+
+    def remember(config: Config) -> int:
+        seen.append(config)
+        return 0
+
+    with pytest.raises(SystemExit) as exit_:
+        launch(main or remember, Config, presets=PRESETS, arguments=arguments)
+    return exit_.value.code, seen[0] if seen else None
+
+
+def test_presets_and_overrides() -> None:
+    assert run([]) == (0, PRESETS["quick"])
+    status, config = run(["--preset", "paper", "--depths", "5", "7", "--local-mode"])
+    assert status == 0
+    assert config.depths == (5, 7)
+    assert config.rate == 4e-4
+    assert config.preset == "paper"
+    assert config.runtime.local_mode
+    assert run(["--preset=paper"])[1].depths == (20, 56)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset", "huge"], "--preset huge is unknown: use quick or paper"),
+        (["--rate", "0"], "--rate 0.0 must be above 0"),
+        (["--local-mode", "--address", "auto"], "use only one"),
+        (["--max-concurrent", "0"], "--max-concurrent 0 is too small"),
+        (["--gpus-per-trial", "1.5"], "whole numbers only"),
+        (["--cpus-per-trial", "0"], "use a positive number"),
+        (["--run-name", "../x"], "is no name"),
+        (["--resume", "/nowhere"], "is not the directory of a run"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, config = run(arguments)
+    assert (status, config) == (2, None)
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert len(printed.err.splitlines()) == 1
+    assert printed.out == ""
+
+
+@pytest.mark.parametrize("arguments", [["--depths", "three"], ["--rate", "x"], ["--no-such-thing"]])
+def test_a_value_of_the_wrong_type(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, config = run(arguments)
+    assert (status, config) == (2, None)
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_status_of_main_and_of_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(_: Config) -> int:
+        raise KeyboardInterrupt
+
+    assert run([], lambda _: 1)[0] == 1
+    assert run([], interrupted)[0] == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_an_unforeseen_error_keeps_its_traceback() -> None:
+    def broken(_: Config) -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        launch(broken, Config, presets=PRESETS, arguments=[])
+
+
+def test_help_shows_the_preset_s_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    status, _ = run(["--preset", "paper", "--help"])
+    assert status == 0
+    text = capsys.readouterr().out
+    assert "0.0004" in text
+    assert "--max-failures" in text
+
+
+def test_resume_takes_the_run_s_options_and_refuses_others(tmp_path: Path) -> None:
+    stored = dataclasses.replace(PRESETS["paper"], preset="paper", depths=(9,))
+    described = {
+        "experiment": "x",
+        "arguments": ["--preset", "paper", "--depths", "9", "--run-name", "first"],
+        "config": plain_config(stored),
+    }
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    resume = ["--resume", str(tmp_path)]
+    config = parse(Config, PRESETS, resume)
+    assert dataclasses.replace(config, runtime=stored.runtime) == stored
+    assert config.runtime.resume == str(tmp_path)
+    assert parse(Config, PRESETS, [*resume, "--max-failures", "2"]).runtime.max_failures == 2
+    with pytest.raises(InputError, match=r"--rate is 0\.5 here and 0\.0004 in the run"):
+        parse(Config, PRESETS, [*resume, "--rate", "0.5"])

@@ -1,0 +1,214 @@
+"""The runner: order, reproducibility, failures, retries, checkpoints, resuming."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from procedures import WalkConfig, walk
+
+from labs.runtime.checkpoints import load_checkpoint
+from labs.runtime.errors import InputError
+from labs.runtime.options import RuntimeOptions
+from labs.runtime.recorder import GridResult
+from labs.runtime.reports import Report
+from labs.runtime.runs import open_run
+from labs.runtime.sweep import run_grid, trial_names
+
+pytestmark = pytest.mark.usefixtures("private_ray")
+
+OFFSET = np.array([1.0, 2.0])
+
+
+@dataclass(frozen=True)
+class Config:
+    trials: int = 1
+
+
+def sweep(tmp_path: Path, configs: list[WalkConfig], **options: object) -> GridResult:
+    runtime = RuntimeOptions(run_root=str(tmp_path), **options)
+    with open_run("walk", Config(len(configs)), runtime) as run:
+        return run_grid(
+            walk, configs, run=run, shared={"offset": OFFSET}, select="walk/position", max_step=8
+        )
+
+
+def walked(config: WalkConfig) -> list[float]:
+    """The walk's positions, computed apart."""
+    generator = torch.Generator().manual_seed(config.seed)
+    positions, position = [], 0.0
+    for _ in range(config.steps):
+        position += float(torch.randn((), generator=generator, dtype=torch.float64))
+        positions.append(position + float(OFFSET.sum()))
+    return positions
+
+
+def test_rows_come_in_grid_order_with_the_numbers_of_a_plain_loop(tmp_path: Path) -> None:
+    # The first trials take longest, so they end last.
+    configs = [WalkConfig(seed=seed, pause=0.08 * (5 - seed)) for seed in range(6)]
+    result = sweep(tmp_path, configs)
+    assert list(result.table["seed"]) == [0, 1, 2, 3, 4, 5]
+    assert list(result.table["status"]) == ["done"] * 6
+    assert result.exit_status == 0
+    for index, config in enumerate(configs):
+        expected = [r.metrics["walk/position"] for r in walk(config, offset=OFFSET)]
+        assert expected == pytest.approx(walked(config))
+        history = result.history[result.history["trial"] == index]
+        assert list(history["step"]) == [1, 2, 3, 4, 5]
+        assert list(history["walk/position"]) == expected
+        assert result.table["walk/position"][index] == max(expected)
+        assert result.table["step"][index] == 1 + int(np.argmax(expected))
+
+
+def test_two_trials_run_at_once(tmp_path: Path) -> None:
+    (tmp_path / "meet").mkdir()
+    configs = [WalkConfig(seed=seed, meet=str(tmp_path / "meet")) for seed in range(2)]
+    result = sweep(tmp_path, configs)
+    assert list(result.table["status"]) == ["done", "done"]
+    assert result.history["time/process"].nunique() == 2
+
+
+def test_processes_are_reused(tmp_path: Path) -> None:
+    result = sweep(tmp_path, [WalkConfig(seed=seed, pause=0.02) for seed in range(8)])
+    assert result.history["time/process"].nunique() <= 3
+
+
+def test_best_and_last_checkpoints(tmp_path: Path) -> None:
+    config = WalkConfig(seed=3, steps=8)
+    result = sweep(tmp_path, [config])
+    positions = walked(config)
+    path = Path(result.checkpoint(0))
+    best, last = load_checkpoint(path), load_checkpoint(path.with_name("last.pt"), "test.walk")
+    assert path.name == "best.pt"
+    assert best["step"] == 1 + int(np.argmax(positions))
+    assert float(best["position"]) == pytest.approx(max(positions) - OFFSET.sum())
+    assert last["step"] == 8
+    assert sorted(p.name for p in path.parent.iterdir()) == ["best.pt", "last.pt"]
+
+
+def test_a_failing_trial_is_named_and_the_others_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configs = [WalkConfig(seed=s, fail_at=3 if s == 1 else None) for s in range(3)]
+    result = sweep(tmp_path, configs)
+    assert list(result.table["status"]) == ["done", "failed", "done"]
+    assert result.table["error"][1] == "RuntimeError: planted at step 3"
+    assert result.exit_status == 1
+    assert result.failed == [result.table["name"][1]]
+    # What came before the failure is not lost.
+    assert list(result.history.loc[result.history["trial"] == 1, "step"]) == [1, 2]
+    assert "planted at step 3" in capsys.readouterr().out
+    (run,) = (tmp_path / "walk").iterdir()
+    assert "planted" in (run / "tensorboard" / result.failed[0] / "error.txt").read_text()
+
+
+def test_a_nan_fails_its_trial_and_names_the_tag(tmp_path: Path) -> None:
+    result = sweep(tmp_path, [WalkConfig(seed=0), WalkConfig(seed=1, fail_at=2, fail="nan")])
+    assert list(result.table["status"]) == ["done", "failed"]
+    assert "'walk/position' is nan at step 2" in result.table["error"][1]
+
+
+@pytest.mark.parametrize("how", ["raise", "kill"])
+def test_a_retry_resumes_from_the_last_checkpoint(tmp_path: Path, how: str) -> None:
+    """Also when the process dies (SIGKILL, as for lack of memory) without a word."""
+    config = WalkConfig(seed=5, steps=6, fail_at=4, fail=how, once=str(tmp_path / "once"))
+    result = sweep(tmp_path, [config], max_failures=1, checkpoint_interval=0)
+    assert list(result.table["status"]) == ["done"]
+    history = result.history
+    assert list(history["step"]) == [1, 2, 3, 4, 5, 6]
+    assert list(history["walk/position"]) == pytest.approx(walked(config))
+    if how == "kill":  # steps 1 to 3 came from the process that died
+        assert history["time/process"].nunique() == 2
+
+
+def test_a_process_that_dies_without_retries_is_reported(tmp_path: Path) -> None:
+    result = sweep(tmp_path, [WalkConfig(seed=0, fail_at=2, fail="kill"), WalkConfig(seed=1)])
+    assert list(result.table["status"]) == ["failed", "done"]
+    assert "died" in result.table["error"][0]
+
+
+def test_resume_runs_only_what_is_unfinished_and_equals_an_uninterrupted_run(
+    tmp_path: Path,
+) -> None:
+    once = str(tmp_path / "once")
+    configs = [WalkConfig(seed=s, fail_at=3 if s == 1 else None, once=once) for s in range(3)]
+    first = sweep(tmp_path, configs, checkpoint_interval=0)
+    assert list(first.table["status"]) == ["done", "failed", "done"]
+    (run,) = (tmp_path / "walk").iterdir()
+    written = {p: p.stat().st_mtime_ns for p in run.glob("tensorboard/*/reports.jsonl")}
+    second = sweep(tmp_path, configs, resume=str(run), checkpoint_interval=0)
+    assert list(second.table["status"]) == ["done"] * 3
+    for index, config in enumerate(configs):
+        history = second.history[second.history["trial"] == index]
+        assert list(history["walk/position"]) == pytest.approx(walked(config))
+    touched = [p.parent.name for p, when in written.items() if p.stat().st_mtime_ns != when]
+    assert touched == [first.failed[0]]
+
+
+def test_a_trial_whose_end_the_driver_never_saw_gives_its_metrics_again(tmp_path: Path) -> None:
+    """The driver died after the trial's last checkpoint and before the trial's last reports."""
+    config = WalkConfig(seed=2)
+    first = sweep(tmp_path, [config])
+    (run,) = (tmp_path / "walk").iterdir()
+    directory = run / "tensorboard" / first.table["name"][0]
+    (directory / "state.json").unlink()
+    (directory / "reports.jsonl").write_text('{"step": 1, "seco')  # cut short in mid-write
+    second = sweep(tmp_path, [config], resume=str(run))
+    assert list(second.history["walk/position"]) == pytest.approx(walked(config))
+    assert list(second.table["status"]) == ["done"]
+
+
+def test_asha_stops_the_worse_half(tmp_path: Path) -> None:
+    configs = [WalkConfig(seed=s, steps=8, pause=0.02) for s in range(6)]
+    result = sweep(tmp_path, configs, scheduler="asha")
+    statuses = set(result.table["status"])
+    assert statuses == {"done", "stopped"}
+    assert result.exit_status == 0
+    stopped = result.table[result.table["status"] == "stopped"].index
+    assert all(result.history[result.history["trial"] == i]["step"].max() < 8 for i in stopped)
+
+
+def test_max_concurrent(tmp_path: Path) -> None:
+    configs = [WalkConfig(seed=s, pause=0.1) for s in range(3)]
+    result = sweep(tmp_path, configs, max_concurrent=1)
+    assert result.history["time/process"].nunique() == 1
+
+
+def test_a_request_that_never_fits_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"asks for 3 CPU.*2 CPU and 0 GPU"):
+        sweep(tmp_path, [WalkConfig()], cpus_per_trial=3)
+    with pytest.raises(InputError, match="1 CPU and 0.5 GPU"):
+        sweep(tmp_path, [WalkConfig()], gpus_per_trial=0.5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_directory_describes_the_run(tmp_path: Path) -> None:
+    result = sweep(tmp_path, [WalkConfig(seed=4)], run_name="mine")
+    run = tmp_path / "walk" / "mine"
+    described = json.loads((run / "config.json").read_text())
+    assert described["config"] == {"trials": 1}
+    assert described["versions"]["torch"] == torch.__version__
+    assert len(described["git"].split("-")[0]) == 40
+    table = (run / "results.csv").read_text().splitlines()
+    assert len(table) == 2
+    assert table[0].split(",") == list(result.table.columns)
+    with pytest.raises(InputError, match="mine exists already"):
+        sweep(tmp_path, [WalkConfig(seed=4)], run_name="mine")
+
+
+def test_names_tell_what_varies() -> None:
+    configs = [WalkConfig(seed=s, pause=p) for s in (0, 1) for p in (0.0, 0.5)]
+    assert trial_names(configs)[1] == "001-seed=0-pause=0.5"
+    with pytest.raises(InputError, match="same trial twice"):
+        trial_names([WalkConfig(), WalkConfig()])
+    with pytest.raises(InputError, match="empty"):
+        trial_names([])
+
+
+def test_a_report_refuses_what_is_not_finite() -> None:
+    with pytest.raises(FloatingPointError, match=r"'train/loss' is inf at step 7"):
+        Report(7, {"train/loss": float("inf")})
