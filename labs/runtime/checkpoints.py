@@ -111,15 +111,6 @@ def _local(path: str | Path) -> Path:
     return Path(str(path).removeprefix("file://"))
 
 
-def _is_remote(path: str | Path) -> bool:
-    return "://" in str(path) and not str(path).startswith("file://")
-
-
-def _local(path: str | Path) -> Path:
-    """``file:///mnt/shared/runs`` is a directory that all machines see."""
-    return Path(str(path).removeprefix("file://"))
-
-
 def require_writable(directory: str) -> None:
     """Write a file to shared storage and remove it.
 

@@ -200,6 +200,7 @@ def test_a_disk_that_is_full_for_a_while_costs_no_trial(tmp_path: Path) -> None:
         from dataclasses import dataclass
         from pathlib import Path
         import labs.runtime, ray
+        from labs.runtime import recorder
         from procedures import WalkConfig, walk
         from labs.runtime.options import RuntimeOptions
         from labs.runtime.runs import open_run
@@ -209,22 +210,37 @@ def test_a_disk_that_is_full_for_a_while_costs_no_trial(tmp_path: Path) -> None:
         class Config: pass
 
         root = Path(os.environ["SMALL_DISK"])
+        noticed = threading.Event()
+        say = recorder.say
+
+        def listen(message):
+            say(message)
+            if "cannot write" in message:
+                noticed.set()
+
+        recorder.say = listen
 
         def fill():
             # unlike Path.glob this one does not mind files that vanish while it looks
             while not glob.glob(f"{root}/walk/*/tensorboard/*/reports.jsonl"):
                 time.sleep(0.05)
+            deadline = time.monotonic() + 60
             with open(root / "filler", "wb", buffering=0) as file:
-                try:
-                    while True:
+                # again and again: files that others replace or give up make room for a moment
+                while not noticed.is_set() and time.monotonic() < deadline:
+                    try:
                         file.write(bytes(4096))
-                except OSError as error:
-                    print("full:", error.strerror, flush=True)
-            time.sleep(4)
+                    except OSError as error:
+                        reason = error.strerror
+                        time.sleep(0.005)
+                print("full:", reason, flush=True)
+            time.sleep(2)
             (root / "filler").unlink()
 
         threading.Thread(target=fill).start()
-        configs = [WalkConfig(seed=s, steps=4 + 8 * s, pause=0.5) for s in range(2)]
+        configs = [
+            WalkConfig(seed=s, steps=4 + 12 * s, pause=0.5, note_length=20_000) for s in range(2)
+        ]
         options = RuntimeOptions(run_root=str(root), num_cpus=2, checkpoint_interval=0)
         with open_run("walk", Config(), options) as run:
             result = run_grid(walk, configs, run=run, select="walk/position")
@@ -258,5 +274,5 @@ def test_a_disk_that_is_full_for_a_while_costs_no_trial(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "full: No space left on device\n" in done.stdout, done.stderr[-3000:]
-    assert "(No space left on device): results are kept in memory" in done.stdout
-    assert "statuses ['done', 'done']\ncurves complete\n" in done.stdout
+    assert "(No space left on device): results are kept in memory" in done.stdout, done.stdout
+    assert "statuses ['done', 'done']\ncurves complete\n" in done.stdout, done.stdout

@@ -30,6 +30,8 @@ class WalkConfig:
     """A file that is made at the first failure and prevents the next."""
     meet: str | None = None
     """A directory in which this trial waits until another one has come too."""
+    note_length: int = 0
+    """Characters of text in every report: what the driver needs room on its disk for."""
 
 
 def walk(
@@ -61,7 +63,8 @@ def walk(
             return {"kind": "test.walk", **state}
 
         metrics = {"walk/position": value, "time/process": float(os.getpid())}
-        yield Report(step, metrics, checkpoint)
+        texts = {"walk/note": "n" * config.note_length} if config.note_length else {}
+        yield Report(step, metrics, checkpoint, texts=texts)
 
 
 def _wait_for_another(directory: Path, seed: int) -> None:
