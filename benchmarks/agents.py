@@ -80,7 +80,7 @@ class Clocks:
 
 def settings(algorithm: str, steps: int, envs: int, workers: int = 0) -> AgentConfig:
     """What all of them train with; a fifth of the steps more, to warm up."""
-    own: dict[str, Any] = {
+    chosen: dict[str, Any] = {
         "ppo": {
             "segment_length": 128,
             "batch_size": 128,
@@ -114,7 +114,7 @@ def settings(algorithm: str, steps: int, envs: int, workers: int = 0) -> AgentCo
         report_interval=steps // 5,
         eval_interval=10 * steps,
         eval_episodes=1,
-        **own,
+        **chosen,
     )
 
 

@@ -38,15 +38,15 @@ from labs.rl.contestants import (
     train_contestant,
 )
 from labs.runtime.cli import launch
-from labs.runtime.console import say, show_table
+from labs.runtime.console import show_table
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.runs import open_run
 from labs.runtime.seeds import trial_seeds
 from labs.runtime.sweep import run_grid
 
-STEPS = {"labs/NavigationGoal-v1": 60_000}
-OTHER_STEPS = 30_000
+STEPS = {"labs/NavigationGoal-v1": 61_440}
+OTHER_STEPS = 25_600
 COST = {"rllib-dqn": 30.0, "rllib-ppo": 8.0, "labs-dqn": 2.0, "labs-ppo": 1.0}
 """How long a step takes, in an arbitrary unit: long runs start first."""
 
@@ -71,13 +71,16 @@ class Config:
     """The seeds of all runs derive from it."""
 
     steps: int | None = None
-    """Environment steps of every run. The default is 60,000 for navigation and 30,000 elsewhere."""
+    """Environment steps of every run. The default is 61,440 for navigation and 25,600 elsewhere."""
 
     evaluations: int = 20
     """Evaluations per run, equally far apart."""
 
     eval_episodes: int = 100
     """Episodes per evaluation, which takes the best action every time."""
+
+    learning_rate: float | None = None
+    """Of all contestants, in place of their own: for a pilot on other seeds."""
 
     runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
 
@@ -96,10 +99,11 @@ class Config:
             steps={env: self.steps or STEPS.get(env, OTHER_STEPS) for env in self.envs},
             evaluations=self.evaluations,
             eval_episodes=self.eval_episodes,
+            learning_rate=self.learning_rate,
         )
 
 
-QUICK = Config(preset="quick", seeds=3, steps=4_000, evaluations=5, eval_episodes=50)
+QUICK = Config(preset="quick", seeds=3, steps=3_072, evaluations=3, eval_episodes=50)
 
 
 def main(config: Config) -> int:
@@ -116,6 +120,7 @@ def main(config: Config) -> int:
             trials,
             run=run,
             cost=lambda trial: COST[trial.contestant] * trial.total_steps,
+            uses_gpu=False,
         )
         runs = comparison.runs_table(result.table, result.history, scales)
         if runs.empty:
@@ -137,11 +142,8 @@ def main(config: Config) -> int:
             run.add_figure("profiles", comparison_figures.profiles(profiles))
             run.add_figure("improvements", comparison_figures.improvements(pairs))
             show_table(summary, intervals=("score",))
-        sentences = comparison.answers(pairs, config.seeds)
-        run.add_text("answers", "\n\n".join(sentences))
-        for sentence in sentences:
-            say(sentence)
-        say(f"curves: tensorboard --logdir {run.path / 'tensorboard'}")
+        run.answer("answers", comparison.answers(pairs, config.seeds))
+        run.say_curves()
     return result.exit_status
 
 

@@ -139,7 +139,7 @@ def main(config: Config) -> int:
             run.add_text("verse", summary)
             say(summary)
             say(f"the whole text: {run.path / 'verse.txt'}; its model: {result.checkpoint(best)}")
-        say(f"curves: tensorboard --logdir {run.path / 'tensorboard'}")
+        run.say_curves()
     return result.exit_status
 
 

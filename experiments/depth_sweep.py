@@ -28,7 +28,7 @@ from pathlib import Path
 import tyro
 
 from labs.runtime.cli import launch
-from labs.runtime.console import say, show_table
+from labs.runtime.console import show_table
 from labs.runtime.devices import Precision
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
@@ -178,10 +178,8 @@ def main(config: Config) -> int:
                 f"Best on validation: {best['name']}, test accuracy"
                 f" {100 * best['test/accuracy']:.1f}%, checkpoint {best['checkpoint']}"
             )
-        run.add_text("answers", "\n\n".join(sentences))
-        for sentence in sentences:
-            say(sentence)
-        say(f"curves: tensorboard --logdir {run.path / 'tensorboard'}")
+        run.answer("answers", sentences)
+        run.say_curves()
     return result.exit_status
 
 

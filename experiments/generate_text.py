@@ -96,7 +96,8 @@ def main(config: Config) -> int:
                 generate_texts(prompts, model, config.generation, lengths=lengths, pool=config.pool)
             )
         report_texts(run, prompts, results)
-        say(f"all of it: {run.path}; tensorboard --logdir {run.path / 'tensorboard'}")
+        say(f"all of it: {run.path}")
+        run.say_curves()
     return 0
 
 

@@ -122,11 +122,8 @@ def main(config: Config) -> int:
                 "classifier", gradient_report.classifier_figure(result.history, result.table)
             )
             run.add_figure("layers", gradient_report.layer_figure(result.history, result.table))
-            sentences = gradient_report.findings(ratios)
-            run.add_text("findings", "\n\n".join(sentences))
-            for sentence in sentences:
-                say(sentence)
-        say(f"curves: tensorboard --logdir {run.path / 'tensorboard'}")
+            run.answer("findings", gradient_report.findings(ratios))
+        run.say_curves()
     return result.exit_status
 
 

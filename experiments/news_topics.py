@@ -17,7 +17,6 @@ confident_mistakes.csv, figures/, model.pt (plain arrays, what --model takes).
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -129,28 +128,27 @@ def main(config: Config) -> int:
         f" {len(corpus.classes)} classes; encoder {encoder.name}")  # fmt: skip
     if note:
         say(note)
-    runtime = config.runtime
-    if runtime.gpus_per_trial is None:  # scikit-learn has no use for them, the actors have
-        runtime = dataclasses.replace(runtime, gpus_per_trial=0.0)
-    with open_run("news_topics", config, runtime) as run, connect(runtime):
-        embeddings = topic_study.embed_corpus(corpus, encoder, config.embedding, runtime)
+    with open_run("news_topics", config, config.runtime) as run, connect(config.runtime):
+        embeddings = topic_study.embed_corpus(corpus, encoder, config.embedding, config.runtime)
         shared = {
             "vectors": embeddings["train"].vectors,
             "texts": corpus.train.texts,
             "labels": corpus.train.labels,
         }
-        result = run_grid(cross_validate, trials, run=run, shared=shared, select=SELECT)
+        result = run_grid(
+            cross_validate, trials, run=run, shared=shared, select=SELECT, uses_gpu=False
+        )
         model = topic_study.conclude(
             run, corpus, embeddings, encoder, config.embedding, result, config.seed
         )
         if model is not None and new_texts:
             table = topic_study.classify(
-                model, new_texts, config.embedding, runtime, config.encoder
+                model, new_texts, config.embedding, config.runtime, config.encoder
             )
             run.add_table("predictions", table)
             say(table.to_string(index=False, float_format="{:.3f}".format))
         say(f"results, figures and model: {run.path}")
-        say(f"curves and projector: tensorboard --logdir {run.path / 'tensorboard'}")
+        run.say_curves()
     return result.exit_status
 
 

@@ -73,6 +73,7 @@ def main(config: Config) -> int:
             select=SELECT,
             workers=trials[0].num_workers,
             max_step=trials[0].total_steps,
+            uses_gpu=trials[0].device != "cpu",
         )
         if not result.history.empty:
             run.add_figure("learning", learning_curves(result.history, result.table))
@@ -81,7 +82,7 @@ def main(config: Config) -> int:
             row = result.table.iloc[best]
             say(f"best: {row['name']}, {SELECT} {row[SELECT]:.3f} at step {row['step']}")
             say(f"python experiments/evaluate_agent.py --checkpoint {result.checkpoint(best)}")
-        say(f"curves: tensorboard --logdir {run.path / 'tensorboard'}")
+        run.say_curves()
     return result.exit_status
 
 

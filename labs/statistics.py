@@ -70,6 +70,18 @@ def mean_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95
     return Interval(mean, mean - half, mean + half, array.size)
 
 
+def geometric_interval(values: np.ndarray) -> Interval:
+    """Geometric mean of positive values and its 95% interval (Student's t of the logarithms).
+
+    Raises:
+        ValueError: no values, or one of them is not finite and positive.
+    """
+    if np.min(values, initial=math.inf) <= 0:
+        raise ValueError(f"a geometric mean needs positive values, not {np.min(values)}")
+    logs = mean_interval(np.log(values))
+    return Interval(math.exp(logs.mean), math.exp(logs.low), math.exp(logs.high), logs.n)
+
+
 def difference_interval(
     first: Sequence[float] | np.ndarray,
     second: Sequence[float] | np.ndarray,

@@ -11,6 +11,7 @@ from scipy import stats
 from labs.statistics import (
     bootstrap_interval,
     difference_interval,
+    geometric_interval,
     interquartile_mean,
     mean_interval,
     performance_profile,
@@ -19,6 +20,16 @@ from labs.statistics import (
     stratified_band,
     stratified_interval,
 )
+
+
+def test_geometric_interval_by_hand() -> None:
+    interval = geometric_interval([0.1, 10.0])
+    half = 12.706204736 * math.log(100) / 2  # t(0.975, 1); the standard error of two is half apart
+    assert interval.mean == pytest.approx(1.0)
+    assert interval.high == pytest.approx(math.exp(half))
+    assert interval.low == pytest.approx(math.exp(-half))
+    with pytest.raises(ValueError, match="positive values, not 0.0"):
+        geometric_interval([1.0, 0.0])
 
 
 def test_mean_interval_by_hand() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -70,10 +70,8 @@ def scores(summary: pd.DataFrame) -> Figure:
             axes.barh(place, row.score_high - row.score_low, 0.6, row.score_low, color=colour)
             axes.plot([row.score] * 2, [place - 0.3, place + 0.3], color="black", linewidth=1.5)
         axes.use_sticky_edges = False  # or the leftmost bar would begin at the frame
-        axes.set_yticks(range(len(rows)), rows["contestant"])
-        axes.set(title=name, xlabel="score: interquartile mean, 95% interval")
-        axes.title.set_fontsize("medium")
-        axes.grid(alpha=0.3, axis="x")
+        axes.set(xlabel="score: interquartile mean, 95% interval")
+        _dress(axes, name, list(rows["contestant"]))
     return figure
 
 
@@ -106,11 +104,16 @@ def improvements(pairs: pd.DataFrame) -> Figure:
             axes.plot([row.improvement_low, row.improvement_high], [place] * 2, color="#444")
             axes.plot(row.improvement, place, "o", color="#1f4e9c")
         axes.axvline(0.5, color="grey", linestyle=":", linewidth=1)
-        axes.set_yticks(range(len(rows)), [f"{r.first} > {r.second}" for r in rows.itertuples()])
-        axes.set(title=name, xlim=(-0.02, 1.02), xlabel="probability of improvement")
-        axes.title.set_fontsize("medium")
-        axes.grid(alpha=0.3, axis="x")
+        axes.set(xlim=(-0.02, 1.02), xlabel="probability of improvement")
+        _dress(axes, name, [f"{row.first} > {row.second}" for row in rows.itertuples()])
     return figure
+
+
+def _dress(axes: Axes, title: str, rows: Sequence[str]) -> None:
+    """What panels of one estimate per row have in common."""
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_title(title, fontsize="medium")
+    axes.grid(alpha=0.3, axis="x")
 
 
 def _legend(figure: Figure, axes: Axes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,6 +25,7 @@ SETTINGS: dict[Algorithm, dict[str, Any]] = {
         "hidden_sizes": (64, 64),
         "activation": "tanh",
         "learning_rate": 1e-3,
+        "entropy_coefficient": 0.0,
         "normalize_rewards": False,
     },
     "dqn": {
@@ -43,15 +45,35 @@ SETTINGS: dict[Algorithm, dict[str, Any]] = {
 observations, are off."""
 
 TUNED: dict[tuple[Algorithm, str], dict[str, Any]] = {
+    # Published for a third library: rl-baselines3-zoo, hyperparams/ppo.yml and dqn.yml. Its clip
+    # range, which falls to 0, stays at 0.2 here.
     ("ppo", "CartPole-v1"): {
         "segment_length": 32,
         "batch_size": 256,
-        "epochs": 10,
+        "epochs": 20,
+        "gae_lambda": 0.8,
         "gamma": 0.98,
     },
-    ("dqn", "CartPole-v1"): {"update_interval": 8},
+    ("dqn", "CartPole-v1"): {
+        "segment_length": 32,  # times 8 environments: 256 steps, then 128 updates
+        "batch_size": 64,
+        "hidden_sizes": (256, 256),
+        "learning_rate": 2.3e-3,
+        "anneal": False,
+        "update_interval": 2,
+        "target_interval": 128,  # between two collections, where Stable-Baselines3 copies, too
+        "double_q": False,
+        "n_step": 1,
+        "epsilon_decay": 0.16,
+        "epsilon_end": 0.04,
+    },
 }
-"""What differs from ``SETTINGS`` on an environment."""
+"""What differs from ``SETTINGS`` on an environment, for both libraries."""
+
+PILOT: dict[tuple[str, str], float] = {}
+"""Learning rates by contestant and environment where nothing is published: the best of 3e-4, 1e-3
+and 3e-3 in two runs each with seeds that the comparison does not use
+(``compare_agents.py --envs labs/NavigationGoal-v1 --seed 1000 --seeds 2 --learning-rate 3e-4`` ...)."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +125,7 @@ def contest(
     steps: dict[str, int],
     evaluations: int,
     eval_episodes: int,
+    learning_rate: float | None = None,
 ) -> list[ContestantConfig]:
     """All runs of a comparison: environment by environment, contestant by contestant.
 
@@ -111,8 +134,10 @@ def contest(
         contestants: of ``CONTESTANTS``.
         seeds: one run each.
         steps: environment steps of every run, by environment.
-        evaluations: per run, equally far apart; the last one at its end.
+        evaluations: per run, equally far apart; the last one at its end. The distance is rounded
+            up to whole segments, where both libraries can stop.
         eval_episodes: per evaluation.
+        learning_rate: of all runs, in place of their own.
 
     Raises:
         InputError: an unknown contestant, or a value that no run can have.
@@ -124,7 +149,10 @@ def contest(
     for env in envs:
         for name in contestants:
             library, algorithm = name.split("-")
-            interval = max(1, steps[env] // evaluations)
+            settings = SETTINGS[algorithm] | TUNED.get((algorithm, env), {})  # type: ignore[index]
+            rate = learning_rate or PILOT.get((name, env), settings["learning_rate"])
+            rows = settings["envs_per_worker"] * settings["segment_length"]
+            interval = math.ceil(steps[env] / evaluations / rows) * rows
             config = ContestantConfig(
                 library=library,  # type: ignore[arg-type]
                 algorithm=algorithm,  # type: ignore[arg-type]
@@ -136,7 +164,7 @@ def contest(
                 frame_stack=1,
                 normalize_observations=False,
                 reward_scale=1.0,
-                **SETTINGS[algorithm] | TUNED.get((algorithm, env), {}),  # type: ignore[index]
+                **settings | {"learning_rate": rate},
             )
             runs += [dataclasses.replace(config, seed=seed).resolve() for seed in seeds]
     return runs

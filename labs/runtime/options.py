@@ -39,7 +39,7 @@ class RuntimeOptions:
     """Cores per trial, which are also its torch threads. The default is 1."""
 
     gpus_per_trial: float | None = None
-    """GPUs per trial, fractions allowed. The default is 1 where there are GPUs, else 0."""
+    """GPUs per trial, fractions allowed. The default is 1 where there are GPUs and trials use them."""
 
     max_concurrent: int | None = None
     """Run at most so many trials at once. The default is as many as fit."""

@@ -110,12 +110,25 @@ def require_shared_storage(checkpoints: str, run_root: str, future: Sequence[Nod
 
 
 def trial_resources(
-    options: RuntimeOptions, nodes: Sequence[Node], workers: int = 0, cpus: float = 1.0
+    options: RuntimeOptions,
+    nodes: Sequence[Node],
+    workers: int = 0,
+    cpus: float = 1.0,
+    uses_gpu: bool = True,
 ) -> Resources:
-    """The options' resources per trial; by default one GPU where there are GPUs, else ``cpus``."""
+    """The options' resources per trial; by default one GPU where there are GPUs, else ``cpus``.
+
+    Args:
+        options: what the user asks for.
+        nodes: the machines that there are or may come.
+        workers: actors that a trial starts itself.
+        cpus: cores where the options do not say.
+        uses_gpu: whether a trial can make use of a GPU that it is not asked to take.
+    """
     gpus = options.gpus_per_trial
     if gpus is None:
-        gpus = 1.0 if any(node.get("GPU", 0) >= 1 for node in nodes) else 0.0
+        found = uses_gpu and any(node.get("GPU", 0) >= 1 for node in nodes)
+        gpus = 1.0 if found else 0.0
     return Resources(options.cpus_per_trial or cpus, gpus, workers)
 
 

@@ -24,6 +24,7 @@ from PIL import Image
 
 from labs.runtime import tracking
 from labs.runtime.checkpoints import read_bytes, write_atomically
+from labs.runtime.console import say
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
 
@@ -138,6 +139,16 @@ class Run:
         if shown:
             self.writer.add_text(name, _markdown(table))
         return path
+
+    def answer(self, tag: str, sentences: Sequence[str]) -> None:
+        """Print what the run comes to, and show it on TensorBoard's text page."""
+        self.add_text(tag, "\n\n".join(sentences))
+        for sentence in sentences:
+            say(sentence)
+
+    def say_curves(self) -> None:
+        """Print how to look at the curves."""
+        say(f"curves: tensorboard --logdir {self.path / 'tensorboard'}")
 
 
 @contextlib.contextmanager

@@ -110,6 +110,7 @@ class _WithoutMarkers:
         self._dropped = False
 
     def write(self, text: str) -> int:
+        """Pass on what is no marker; the number of characters taken."""
         if text.startswith(self.MARKERS):
             self._dropped = not text.endswith("\n")
             return len(text)

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import ray
@@ -46,6 +47,7 @@ def run_grid(
     default_cpus: float = 1.0,
     max_step: int | None = None,
     cost: Callable[[Any], float] | None = None,
+    uses_gpu: bool = True,
 ) -> GridResult:
     """Run ``train`` over ``configs``, log every trial, and save ``results.csv``.
 
@@ -62,6 +64,7 @@ def run_grid(
         max_step: the last step that a trial reports, where it is known; asha needs it.
         cost: how long a config takes, in any unit. The longest trials then start first, so that no
             long one is left running alone at the end (Graham, 1969); rows stay in grid order.
+        uses_gpu: whether a trial takes a GPU, where there are any and the options do not say.
 
     Raises:
         InputError: no configs, two equal ones, a trial that fits on no machine, several machines
@@ -72,8 +75,11 @@ def run_grid(
     if options.scheduler == "asha" and (select is None or max_step is None):
         raise InputError("--scheduler asha needs an experiment with a metric and a last step")
     private_nodes = available_nodes(options)
+    request_on = partial(
+        trial_resources, options, workers=workers, cpus=default_cpus, uses_gpu=uses_gpu
+    )
     if private_nodes:  # refuse before Ray starts
-        require_room(trial_resources(options, private_nodes, workers, default_cpus), private_nodes)
+        require_room(request_on(private_nodes), private_nodes)
     recorder = Recorder(names, configs, run, select, mode, max_step)
     say(f"{_count(len(configs), 'trial')} into {run.path}")
     if recorder.unfinished:
@@ -81,7 +87,7 @@ def run_grid(
             _require_this_process()
             nodes = available_nodes(options)
             future = future_nodes(len(nodes))
-            request = trial_resources(options, [*nodes, *future], workers, default_cpus)
+            request = request_on([*nodes, *future])
             require_shared_storage(run.checkpoints, options.run_root, future)
             recorder.slots = _slots(request, nodes, future, options, len(recorder.unfinished))
             if cost is not None:

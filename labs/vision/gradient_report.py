@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from labs.statistics import Interval, mean_interval
+from labs.statistics import Interval, geometric_interval
 from labs.vision.figures import family_colour, shades
 from labs.vision.models import FAMILY_TITLES
 
@@ -71,12 +71,6 @@ def ratios(gradients: pd.DataFrame) -> pd.DataFrame:
                 numbers = {"mean": interval.mean, "low": interval.low, "high": interval.high}
                 rows.append({"depth": depth, "ratio": name, "seeds": interval.n} | numbers)
     return pd.DataFrame(rows, columns=["depth", "ratio", "seeds", "mean", "low", "high"])
-
-
-def geometric_interval(values: np.ndarray) -> Interval:
-    """Geometric mean of positive values and its 95% interval (Student's t of the logarithms)."""
-    logs = mean_interval(np.log(values))
-    return Interval(math.exp(logs.mean), math.exp(logs.low), math.exp(logs.high), logs.n)
 
 
 def findings(table: pd.DataFrame) -> list[str]:

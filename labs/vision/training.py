@@ -293,6 +293,7 @@ class _Session:
         return loss, correct
 
     def checkpoint(self, epoch: int) -> Checkpoint:
+        """Everything from which training goes on after ``epoch``."""
         config, data = self.config, self.data
         return {
             "kind": CHECKPOINT_KIND,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,7 @@ import torch
 from labs.rl import rllib
 from labs.rl.config import AgentConfig
 from labs.rl.contestants import CONTESTANTS, ContestantConfig, check_contestant, contest
-from labs.rl.environments import make_env
-from labs.rl.evaluation import evaluate
+from labs.rl.evaluation import evaluation_metrics
 from labs.rl.policies import Policy
 from labs.rl.rllib import check_rllib, parameters_of, train_rllib
 from labs.rl.training import train_agent
@@ -55,28 +55,56 @@ def test_the_network_is_read_out_exactly(built: dict[str, Any], name: str) -> No
 def test_settings_arrive(built: dict[str, Any]) -> None:
     ours, theirs = runs()["rllib-ppo"], built["rllib-ppo"].config
     assert theirs.train_batch_size_per_learner == 8 * ours.segment_length == 256
-    assert (theirs.minibatch_size, theirs.num_epochs) == (ours.batch_size, ours.epochs) == (256, 10)
-    assert (theirs.gamma, theirs.lambda_, theirs.clip_param) == (0.98, 0.95, 0.2)
+    assert (theirs.minibatch_size, theirs.num_epochs) == (ours.batch_size, ours.epochs) == (256, 20)
+    assert (theirs.gamma, theirs.lambda_, theirs.clip_param) == (0.98, 0.8, 0.2)
+    assert theirs.entropy_coeff == ours.entropy_coefficient == 0.0
     assert theirs.lr == [[0, 1e-3], [600, 0.0]]
     assert theirs.num_env_runners == theirs.num_learners == 0  # one process, one core
     ours, theirs = runs()["rllib-dqn"], built["rllib-dqn"].config
-    # one batch of 32 every 8 steps, as ours; target copies every 100 batches
-    assert theirs.training_intensity / theirs.train_batch_size_per_learner == 1 / 8
-    assert theirs.target_network_update_freq == 100 * 8
-    assert theirs.n_step == ours.n_step == 3
-    assert theirs.epsilon == [(0, 1.0), (120, 0.05)]
+    # one batch of 64 every 2 steps, as ours; target copies every 128 batches
+    assert theirs.training_intensity / theirs.train_batch_size_per_learner == 1 / 2
+    assert theirs.target_network_update_freq == 128 * 2
+    assert theirs.lr == ours.learning_rate == 2.3e-3
+    assert (theirs.n_step, theirs.double_q) == (ours.n_step, ours.double_q) == (1, False)
+    assert theirs.epsilon == [(0, 1.0), (96, 0.04)]
+
+
+def test_both_libraries_have_the_same_settings_but_for_the_pilot_s_rate() -> None:
+    for env in ("CartPole-v1", "labs/NavigationGoal-v1"):
+        of = runs(env)
+        for algorithm in ("ppo", "dqn"):
+            ours = dataclasses.asdict(of[f"labs-{algorithm}"])
+            theirs = dataclasses.asdict(of[f"rllib-{algorithm}"])
+            different = {name for name in ours if ours[name] != theirs[name]}
+            if env == "CartPole-v1":  # where they are published
+                assert different == {"library"}
+            assert different <= {"library", "learning_rate"}
+    rate = {"learning_rate": 0.5, "steps": {"CartPole-v1": 600}}
+    forced = contest(["CartPole-v1"], CONTESTANTS, [3], **rate, evaluations=2, eval_episodes=10)
+    assert {config.learning_rate for config in forced} == {0.5}
+    # evaluations lie at whole segments: 256 steps of both algorithms here
+    assert {config.eval_interval for config in forced} == {512}
 
 
 def test_every_contestant_meets_the_same_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hash of the initial observations of each evaluation."""
-    starts: dict[str, list[int]] = {}
+    """The hash of the observations that the policies get to see first in each evaluation."""
+    starts: dict[str, list[str]] = {}
 
-    def spy(policy: Any, env_id: str, episodes: int, seed: int, *rest: int) -> dict[str, float]:
-        seeds = evaluate(policy, env_id, episodes, seed).seeds
-        env = make_env(env_id, episodes, seed, episode_seeds=seeds)
-        starts[name].append(hash(env.reset().tobytes()))
-        env.close()
-        return {"eval/return_mean": 0.0}
+    class Watched:
+        def __init__(self, policy: Any) -> None:
+            self._policy, self._begun = policy, False
+
+        def __getattr__(self, attribute: str) -> Any:
+            return getattr(self._policy, attribute)
+
+        def act(self, observations: np.ndarray, *rest: Any, **options: Any) -> Any:
+            if not self._begun:
+                self._begun = True
+                starts[name].append(hashlib.sha256(observations.tobytes()).hexdigest())
+            return self._policy.act(observations, *rest, **options)
+
+    def spy(policy: Any, *rest: Any) -> dict[str, float]:
+        return evaluation_metrics(Watched(policy), *rest)
 
     monkeypatch.setattr("labs.rl.training.evaluation_metrics", spy)
     monkeypatch.setattr("labs.rl.rllib.evaluation_metrics", spy)

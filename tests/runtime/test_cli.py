@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -105,6 +108,18 @@ def test_an_unforeseen_error_keeps_its_traceback() -> None:
 
     with pytest.raises(ZeroDivisionError):
         launch(broken, Config, presets=PRESETS, arguments=[])
+
+
+def test_a_reader_that_goes_away_leaves_no_traceback() -> None:
+    """``--help | head -1``: the pipe is closed before all is written."""
+    script = Path(__file__).parents[2] / "experiments" / "plan_sweep.py"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, script, "--help"], stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_help_shows_the_preset_s_defaults(capsys: pytest.CaptureFixture[str]) -> None:

@@ -111,5 +111,7 @@ def test_default_resources() -> None:
     with_gpu, without = [{"CPU": 8.0, "GPU": 1.0}], [{"CPU": 8.0, "GPU": 0.0}]
     assert trial_resources(RuntimeOptions(), with_gpu) == Resources(1, 1)
     assert trial_resources(RuntimeOptions(), without) == Resources(1, 0)
+    assert trial_resources(RuntimeOptions(), with_gpu, uses_gpu=False) == Resources(1, 0)
     asked = RuntimeOptions(cpus_per_trial=2, gpus_per_trial=0.5)
     assert trial_resources(asked, with_gpu) == Resources(2, 0.5)
+    assert trial_resources(asked, with_gpu, uses_gpu=False) == Resources(2, 0.5)  # as asked
