@@ -43,7 +43,9 @@ class GenerationConfig(SamplingConfig):
     """Prompts that run together; the texts do not depend on it."""
 
     precision: Precision = "auto"
-    """auto (bfloat16 where the device is faster for it), float32 or bfloat16."""
+    """auto (bfloat16 where the device is faster for it), float32 or bfloat16. In float32 a text does
+    not depend on the batch it is written in; bfloat16's rounding can tip the choice between two
+    tokens that are nearly as likely."""
 
     seed: int = 0
     """Of the draws. Each prompt has random numbers of its own, by its place in the list."""

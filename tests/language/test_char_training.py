@@ -33,6 +33,7 @@ SMALL = {
     "sample_length": 30,
     "warmup": 2,
     "device": "cpu",
+    "precision": "float32",  # whatever this machine is faster for
 }
 
 

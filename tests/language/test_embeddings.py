@@ -53,7 +53,7 @@ def reference(encoder: Encoder) -> np.ndarray:
 
 
 def run(encoder: Encoder, in_process: bool = True, **options: object) -> embeddings.Embeddings:
-    settings = {"cache_dir": None, "max_length": 64, **options}
+    settings = {"cache_dir": None, "max_length": 64, "precision": "float32", **options}
     texts = settings.pop("texts", TEXTS)
     return embed(
         texts,

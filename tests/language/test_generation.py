@@ -40,7 +40,7 @@ def texts(
     pool: PoolOptions | None = None,
     **options: object,
 ) -> list[list[str]]:
-    config = GenerationConfig(**{"new_tokens": 12, **options})
+    config = GenerationConfig(**{"new_tokens": 12, "precision": "float32", **options})
     lengths = prompt_lengths(
         prompts, directory, load_tokenizer(directory, "--model"), config.new_tokens
     )
@@ -58,7 +58,8 @@ def texts(
 
 def test_greedy_is_the_likeliest_token_one_at_a_time(directory: Path) -> None:
     """Against a loop without a cache, a batch or padding."""
-    generator = TextGenerator(str(directory), GenerationConfig(strategy="greedy", new_tokens=12))
+    config = GenerationConfig(strategy="greedy", new_tokens=12, precision="float32")
+    generator = TextGenerator(str(directory), config)
     expected = []
     for prompt in PROMPTS:
         ids = generator.tokenizer(prompt or "<|endoftext|>")["input_ids"]
