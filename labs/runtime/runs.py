@@ -62,12 +62,14 @@ class Run:
         """Create the directory and its ``config.json``, which shared storage gets as well.
 
         Raises:
-            InputError: the directory cannot be written.
+            InputError: the directory cannot be written, or another run has taken it.
         """
         if self._started:
             return
         self._started = True
         try:
+            if self.path.exists() and not self.resumed:  # before shared storage is written to
+                raise FileExistsError
             content = read_bytes(self.path / CONFIG_FILE) if self.resumed else None
             if content is None:
                 description = json.dumps(_description(self), indent=2, default=str)
@@ -76,9 +78,14 @@ class Run:
                 write_atomically(
                     f"{self.checkpoints.removesuffix('checkpoints')}{CONFIG_FILE}", content
                 )
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=self.resumed)
             if not self.resumed:
                 write_atomically(self.path / CONFIG_FILE, content)
+        except FileExistsError:
+            raise InputError(
+                f"{self.path} has just been taken by another run: start again, with another"
+                " --run-name where you gave one"
+            ) from None
         except (OSError, ValueError) as error:  # pyarrow refuses what is no URI with the latter
             reason = (getattr(error, "strerror", None) or str(error)).strip().splitlines()[0]
             raise InputError(
