@@ -3,10 +3,11 @@
 The usual loop is a torchvision data set with ToTensor and Normalize, a ``DataLoader`` with four
 workers, float32 and contiguous memory. Ours keeps the images as one uint8 tensor on the device and
 picks its arithmetic by itself. Both train the same seeded model on the same batches in the same
-order, in turns, evaluation apart; their mean training losses are compared, so that a ratio between
-two different things cannot be printed. Beside the ratio: that of the processor time per sample, which
-other programs on the machine hardly change; and which share of the matrix-product or
-convolution rate, measured on this machine in the same minute, the training reaches.
+order, in turns, each in a process of its own, evaluation apart; their mean training losses are
+compared, so that a ratio between two different things cannot be printed. Beside the ratio: that of
+the processor time per sample, which other programs on the machine hardly change; and which share of
+the matrix-product or convolution rate, measured on this machine in the same minute, the training
+reaches.
 
     python benchmarks/vision_training.py --data-dir data             # MLP on MNIST, CNN on noise
     python benchmarks/vision_training.py --models cnn --cnn-images 1024
@@ -20,7 +21,9 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -33,6 +36,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from labs.runtime.devices import resolve_device, resolve_precision
+from labs.runtime.memory import keep_freed_memory
 from labs.vision.datasets import Images, Splits, channel_statistics, load_dataset
 from labs.vision.training import TrainConfig, new_model, train_classifier
 
@@ -127,6 +131,48 @@ def processor_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
+class Contestant:
+    """One of the two loops in a process of its own, which has the memory settings of that loop."""
+
+    def __init__(self, kind: Literal["ours", "usual"], config: TrainConfig, data: Splits) -> None:
+        self._process = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        self._process.submit(_begin, kind, config, data).result()
+
+    def epoch(self) -> tuple[float, Speed]:
+        """Mean training loss and speed of the next epoch."""
+        return self._process.submit(_epoch).result()
+
+    def close(self) -> None:
+        self._process.shutdown()
+
+
+_next_epoch: Callable[[], tuple[float, float]]  # of this contestant's process
+_count: int
+
+
+def _begin(kind: str, config: TrainConfig, data: Splits) -> None:
+    global _next_epoch, _count
+    warnings.filterwarnings("ignore", message="This DataLoader will create")  # more than cores
+    _count = len(data.train)
+    if kind == "usual":
+        _next_epoch = UsualLoop(config, data).epoch
+        return
+    keep_freed_memory()  # as every trial does
+    reports = train_classifier(config, data=data)
+
+    def ours() -> tuple[float, float]:
+        metrics = next(reports).metrics
+        return metrics["train/loss"], metrics["time/samples_per_second"]
+
+    _next_epoch = ours
+
+
+def _epoch() -> tuple[float, Speed]:
+    begun = processor_seconds()
+    loss, samples = _next_epoch()
+    return loss, Speed(samples, (processor_seconds() - begun) / _count)
+
+
 def compare(config: TrainConfig, data: Splits, rounds: int) -> tuple[Speed, Speed]:
     """Medians of ours and of the usual loop, after one epoch to warm up.
 
@@ -135,21 +181,15 @@ def compare(config: TrainConfig, data: Splits, rounds: int) -> tuple[Speed, Spee
     """
     few = Images(data.val.images[:32], data.val.labels[:32])  # so that evaluation costs nothing
     data = dataclasses.replace(data, val=few, test=few)
-    ours, usual = train_classifier(config, data=data), UsualLoop(config, data)
-    speeds: tuple[list[Speed], list[Speed]] = ([], [])
-    for round_ in range(rounds + 1):
-        begun = processor_seconds()
-        metrics = next(ours).metrics
-        between = processor_seconds()
-        loss, speed = usual.epoch()
-        # In another precision and another order of additions: equal, but not to the last digit.
-        if round_ == 0 and abs(loss - metrics["train/loss"]) > 0.02 * loss:
-            raise RuntimeError(f"losses differ: {metrics['train/loss']} and {loss}")
-        if round_ > 0:
-            count = len(data.train)
-            mine = Speed(metrics["time/samples_per_second"], (between - begun) / count)
-            speeds[0].append(mine)
-            speeds[1].append(Speed(speed, (processor_seconds() - between) / count))
+    contestants = [Contestant(kind, config, data) for kind in ("ours", "usual")]
+    turns = [[contestant.epoch() for contestant in contestants] for _ in range(rounds + 1)]
+    for contestant in contestants:
+        contestant.close()
+    (ours, _), (usual, _) = turns[0]
+    # In another precision and another order of additions: equal, but not to the last digit.
+    if abs(usual - ours) > 0.02 * usual:
+        raise RuntimeError(f"losses differ: {ours} and {usual}")
+    speeds = [[speed for _, speed in side] for side in zip(*turns[1:], strict=True)]
     return tuple(
         Speed(*(statistics.median(values) for values in zip(*side, strict=True))) for side in speeds
     )
@@ -199,9 +239,6 @@ def noise(count: int) -> Splits:
 
 
 def main(config: Config) -> None:
-    warnings.filterwarnings(
-        "ignore", message="This DataLoader will create"
-    )  # more than cores: so be it
     device = resolve_device("auto")
     precision = str(resolve_precision("auto", device)).removeprefix("torch.")
     print(

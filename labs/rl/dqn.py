@@ -153,9 +153,18 @@ class DQN:
         config = self.config
         rate = config.learning_rate * (1 - progress if config.anneal else 1)
         found = torch.zeros(3, device=self.device)
-        for indices in self.replay.sample(count, config.batch_size):
-            found += self._step(self.replay.gather(indices), rate)
-            self.version += 1
+        batches = self.replay.sample(count, config.batch_size)
+        done = 0
+        while done < count:
+            # as many at once as see the same target network: what does not wait is done in one go
+            chunk = batches[done : done + self._steps_to_next_target()]
+            done += len(chunk)
+            rows = self._tensors(self.replay.gather(chunk.ravel()))
+            outputs = self._network.forward(self._target_layers, rows.next_observations)
+            columns = [column.split(config.batch_size) for column in (*rows, outputs)]
+            for *batch, target_outputs in zip(*columns, strict=True):
+                found += self._step(Transitions(*batch), target_outputs, rate)
+                self.version += 1
             if config.target_rate is not None:
                 self._target_flat.lerp_(self._flat, config.target_rate)
             elif self.version % config.target_interval == 0:
@@ -168,31 +177,42 @@ class DQN:
             "train/learning_rate": rate,
         }
 
-    def _step(self, rows: Transitions, rate: float) -> torch.Tensor:
-        """One gradient step; its loss, mean Q value and mean absolute error, ``[3]``."""
+    def _steps_to_next_target(self) -> int:
+        if self.config.target_rate is not None:
+            return 1
+        return min(self.config.target_interval - self.version % self.config.target_interval, 32)
+
+    def _tensors(self, rows: Transitions) -> Transitions:
+        """On the device, and normalised where that is asked for."""
         if self.spec.normalize:  # the replay holds them as they were: the moments move
             moments = self._moments.parameters()
             rows = rows._replace(
                 observations=normalize(rows.observations, *moments),
                 next_observations=normalize(rows.next_observations, *moments),
             )
-        observations, following, actions, returns, discounts = (
-            torch.from_numpy(column).to(self.device) for column in rows
-        )
-        n = len(actions)
-        chosen = actions.unsqueeze(1)
-        next_values = self._network.forward(self._target_layers, following)
+        return Transitions(*(torch.from_numpy(column).to(self.device) for column in rows))
+
+    def _step(self, rows: Transitions, target_outputs: torch.Tensor, rate: float) -> torch.Tensor:
+        """One gradient step; its loss, mean Q value and mean absolute error, ``[3]``.
+
+        Args:
+            rows: tensors on the device.
+            target_outputs: of the target network for the next observations ``[n, actions]``.
+            rate: the learning rate.
+        """
+        n = len(rows.actions)
+        chosen = rows.actions.unsqueeze(1)
         if self.config.double_q:  # van Hasselt et al., 2016
-            both = torch.cat([observations, following])
+            both = torch.cat([rows.observations, rows.next_observations])
             activations = self._network.forward_with_activations(self._layers, both)
             best = activations[-1][n:].argmax(1, keepdim=True)
-            next_values = next_values.gather(1, best).squeeze(1)
+            next_values = target_outputs.gather(1, best).squeeze(1)
             activations = [rows_of_both[:n] for rows_of_both in activations]
         else:
-            activations = self._network.forward_with_activations(self._layers, observations)
-            next_values = next_values.amax(1)
+            activations = self._network.forward_with_activations(self._layers, rows.observations)
+            next_values = target_outputs.amax(1)
         values = activations[-1].gather(1, chosen).squeeze(1)
-        errors = values - (returns + discounts * next_values)
+        errors = values - torch.addcmul(rows.returns, rows.discounts, next_values)
         slopes, losses = loss_and_slope(errors, self.config.loss)
         gradient = torch.zeros_like(activations[-1])
         gradient.scatter_(1, chosen, slopes.div_(n).unsqueeze(1))

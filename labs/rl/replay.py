@@ -9,17 +9,20 @@ import torch
 
 
 class Transitions(NamedTuple):
-    """Rows for targets ``returns + discounts * max_a Q(next_observations, a)``."""
+    """Rows for targets ``returns + discounts * max_a Q(next_observations, a)``.
 
-    observations: np.ndarray
+    Arrays in the replay; tensors of the same types on the device where DQN learns from them.
+    """
+
+    observations: np.ndarray | torch.Tensor
     """float32 ``[n, observation_size]``"""
-    next_observations: np.ndarray
+    next_observations: np.ndarray | torch.Tensor
     """float32 ``[n, observation_size]``, of the last step that ``returns`` counts"""
-    actions: np.ndarray
+    actions: np.ndarray | torch.Tensor
     """int64 ``[n]``"""
-    returns: np.ndarray
+    returns: np.ndarray | torch.Tensor
     """float32 ``[n]``"""
-    discounts: np.ndarray
+    discounts: np.ndarray | torch.Tensor
     """float32 ``[n]``: 0 after a termination"""
 
 

@@ -45,7 +45,8 @@ def test_a_step_follows_the_gradient_of_the_published_loss(double_q: bool, loss:
         expected = torch.nn.functional.mse_loss(values, wanted) / 2
     expected.backward()
 
-    found = agent._step(rows, rate=0.0)
+    tensors = Transitions(observations, following, actions, returns, discounts)
+    found = agent._step(tensors, target.detach(), rate=0.0)
     torch.testing.assert_close(agent._optimizer.gradient, flat.grad, rtol=1e-4, atol=1e-6)
     assert found[0].item() == pytest.approx(expected.item(), rel=1e-5)
     assert found[1].item() == pytest.approx(values.mean().item(), rel=1e-4)
@@ -84,6 +85,19 @@ def test_the_target_network_follows_at_its_interval_or_its_rate() -> None:
     torch.testing.assert_close(copied._target_flat, copied._flat, rtol=0, atol=0)
     soft.update(1, 0.0)
     torch.testing.assert_close(soft._target_flat, 0.9 * start + 0.1 * soft._flat)
+
+
+def test_many_steps_at_once_are_the_same_as_one_after_another() -> None:
+    """Also across copies to the target network, which what is computed ahead must not miss."""
+    once, stepwise = (DQN(DQNConfig(target_interval=3), 4, 3, seed=0) for _ in range(2))
+    for agent in (once, stepwise):
+        agent.replay.add(transitions(64))
+    metrics = once.update(8, 0.0)
+    steps = [stepwise.update(1, 0.0) for _ in range(8)]
+    torch.testing.assert_close(once._flat, stepwise._flat, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(once._target_flat, stepwise._target_flat, rtol=1e-4, atol=1e-6)
+    for name, value in metrics.items():
+        assert value == pytest.approx(np.mean([step[name] for step in steps]), rel=1e-4)
 
 
 def test_epsilon_falls_linearly_and_stays() -> None:

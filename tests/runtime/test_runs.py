@@ -17,13 +17,15 @@ def test_two_runs_that_begin_in_the_same_second_do_not_share_a_directory(
 ) -> None:
     """The directory is chosen at the beginning and made when the first result comes."""
     options = RuntimeOptions(run_root=str(tmp_path))
-    with open_run("walk", RuntimeOptions(), options) as first:
-        with open_run("walk", RuntimeOptions(verbose=True), options) as second:
-            second.path = first.path  # even where a second began in between
-            first.start()
-            written = (first.path / "config.json").read_text()
-            with pytest.raises(InputError, match="has just been taken by another run"):
-                second.start()
+    with (
+        open_run("walk", RuntimeOptions(), options) as first,
+        open_run("walk", RuntimeOptions(verbose=True), options) as second,
+    ):
+        second.path = first.path  # even where a second began in between
+        first.start()
+        written = (first.path / "config.json").read_text()
+        with pytest.raises(InputError, match="has just been taken by another run"):
+            second.start()
     assert (first.path / "config.json").read_text() == written
     assert json.loads(written)["config"]["verbose"] is False
     assert [p.name for p in (tmp_path / "walk").iterdir()] == [first.path.name]
