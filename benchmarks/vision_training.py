@@ -23,7 +23,7 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, get_start_method, set_start_method
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -136,7 +136,7 @@ class Contestant:
 
     def __init__(self, kind: Literal["ours", "usual"], config: TrainConfig, data: Splits) -> None:
         self._process = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-        self._process.submit(_begin, kind, config, data).result()
+        self._process.submit(_begin, kind, config, data, get_start_method()).result()
 
     def epoch(self) -> tuple[float, Speed]:
         """Mean training loss and speed of the next epoch."""
@@ -150,8 +150,9 @@ _next_epoch: Callable[[], tuple[float, float]]  # of this contestant's process
 _count: int
 
 
-def _begin(kind: str, config: TrainConfig, data: Splits) -> None:
+def _begin(kind: str, config: TrainConfig, data: Splits, start_method: str) -> None:
     global _next_epoch, _count
+    set_start_method(start_method, force=True)  # or the loader's workers would be spawned, too
     warnings.filterwarnings("ignore", message="This DataLoader will create")  # more than cores
     _count = len(data.train)
     if kind == "usual":
