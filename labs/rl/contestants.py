@@ -155,7 +155,9 @@ def contest(
         for name in contestants:
             library, algorithm = name.split("-")
             settings = SETTINGS[algorithm] | TUNED.get((algorithm, env), {})  # type: ignore[index]
-            rate = learning_rate or PILOT.get((name, env), settings["learning_rate"])
+            rate = learning_rate
+            if rate is None:
+                rate = PILOT.get((name, env), settings["learning_rate"])
             rows = settings["envs_per_worker"] * settings["segment_length"]
             interval = math.ceil(steps[env] / evaluations / rows) * rows
             config = ContestantConfig(

@@ -52,6 +52,7 @@ def test_all_four_learners_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixt
             "--algorithm dqn chooses among discrete actions",
         ),
         (("--seeds", 0), "--seeds 0 must be at least 1"),
+        (("--learning-rate", 0), "--learning-rate 0.0"),
     ],
 )
 def test_bad_input_is_one_sentence(
