@@ -125,10 +125,13 @@ class Recorder(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """Open the trial's log, unless this is a retry."""
         index = trial.config["index"]
+        self._open(index)
+        self._console.started(index)
+
+    def _open(self, index: int) -> None:
         if index not in self._logs:
             hyperparameters = dataclasses.asdict(self._configs[index])
             self._logs[index] = TrialLog(self._directories[index], hyperparameters)
-        self._console.started(index)
 
     def on_trial_result(
         self, iteration: int, trials: list, trial: Any, result: dict, **info: Any
@@ -154,12 +157,12 @@ class Recorder(tune.Callback):
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """The trial begins again from its last checkpoint."""
         index = trial.config["index"]
-        self._console.retried(index, self._failures.pop(index, None) or _last_line(trial))
+        self._console.retried(index, self._failures.pop(index, None) or _reason(trial))
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """The trial has failed for good."""
         index = trial.config["index"]
-        self._finish(index, "failed", self._failures.pop(index, None) or _last_line(trial))
+        self._finish(index, "failed", self._failures.pop(index, None) or _reason(trial))
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """The trial has reached its end, or asha has stopped it."""
@@ -167,6 +170,7 @@ class Recorder(tune.Callback):
         self._finish(index, "done" if index in self._completed else "stopped")
 
     def _finish(self, index: int, status: str, error: str = "") -> None:
+        self._open(index)  # its process may have failed before the trial began
         log = self._logs.pop(index)
         log.finish(status, error)
         if log.trouble:
@@ -220,7 +224,10 @@ def selected_report(
     return best or (history[-1] if history else None)
 
 
-def _last_line(trial: Any) -> str:
-    """What Tune knows of a trial whose process died without a word."""
-    text = str(trial.get_error() or "").strip()
-    return text.splitlines()[-1].strip() if text else "its process died (out of memory, or killed)"
+def _reason(trial: Any) -> str:
+    """Why a process ended without a report of a failure, as far as Tune's notes tell."""
+    with contextlib.suppress(OSError):
+        text = Path(trial.error_file).read_text().rpartition("Failure #")[2].strip()
+        if "in its creation task" in text:  # for instance a module that its machine lacks
+            return text.splitlines()[-1].strip()
+    return "its process died (out of memory, or killed)"

@@ -63,6 +63,8 @@ class Trial(tune.Trainable):
         self._grid = grid
         self._shared = shared
         keep_freed_memory()
+        # Looking through all that the imports made would take longer than a short trial's training.
+        gc.freeze()
         self._begin(config["index"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -72,8 +74,9 @@ class Trial(tune.Trainable):
         return True
 
     def cleanup(self) -> None:
-        """Tune calls it when the process ends."""
+        """Tune calls it when the process ends (in local mode: is needed no longer)."""
         self._end()
+        gc.unfreeze()
 
     def _begin(self, index: int) -> None:
         torch.set_num_threads(self._grid.threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +130,22 @@ def test_a_process_that_dies_without_retries_is_reported(tmp_path: Path) -> None
     result = sweep(tmp_path, [WalkConfig(seed=0, fail_at=2, fail="kill"), WalkConfig(seed=1)])
     assert list(result.table["status"]) == ["failed", "done"]
     assert "died" in result.table["error"][0]
+
+
+def test_an_experiment_that_a_worker_cannot_import_fails_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a cluster whose machines lack a module that this one has."""
+    (tmp_path / "only_here.py").write_text("def train(config, resume=None):\n    yield\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    train = importlib.import_module("only_here").train
+    runtime = RuntimeOptions(run_root=str(tmp_path / "runs"), max_failures=1)
+    with open_run("walk", Config(), runtime) as run:
+        result = run_grid(train, [WalkConfig()], run=run)
+    assert list(result.table["status"]) == ["failed"]
+    assert result.table["error"][0] == "ModuleNotFoundError: No module named 'only_here'"
+    assert result.exit_status == 1
+    assert "retry   000-walk  ModuleNotFoundError" in capsys.readouterr().out
 
 
 def test_resume_runs_only_what_is_unfinished_and_equals_an_uninterrupted_run(
