@@ -9,8 +9,9 @@ from pathlib import Path
 
 # Workers import the tests' own procedures by name, and test processes must not fight for cores.
 _HERE = Path(__file__).parent
+_IMPORTABLE = [str(_HERE / part) for part in ("runtime", "rl")]
 os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(_HERE / "runtime"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    _IMPORTABLE + list(filter(None, [os.environ.get("PYTHONPATH")]))
 )
 sys.path[:0] = [str(_HERE / part) for part in ("runtime", "experiments", "language")]
 os.environ.pop("RAY_ADDRESS", None)
@@ -22,6 +23,11 @@ import matplotlib
 import pytest
 
 import labs.runtime  # noqa: F401  (sets Ray's environment before ray is imported)
+
+# isort: split
+import ray
+
+from labs.runtime.session import in_local_mode
 
 matplotlib.use("Agg")
 
@@ -36,10 +42,11 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="module")
-def private_ray() -> Iterator[None]:
-    """A real Ray of two cores on this machine, shared by the tests of a module."""
-    import ray
-
+def private_ray() -> None:
+    """A real Ray of two cores on this machine, shared by the modules that follow each other."""
+    if ray.is_initialized() and not in_local_mode():
+        return
+    ray.shutdown()
     ray.init(
         address="local",
         num_cpus=2,
@@ -48,15 +55,18 @@ def private_ray() -> Iterator[None]:
         log_to_driver=False,
         configure_logging=False,
     )
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
     """Everything in this process, as under ``--local-mode``."""
-    import ray
-
+    ray.shutdown()
     ray.init(address="local", local_mode=True, num_cpus=2, configure_logging=False)
     yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def without_ray() -> None:
+    """No Ray that a module before this one has left."""
     ray.shutdown()

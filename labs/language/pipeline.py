@@ -12,9 +12,11 @@ worker to the same batches here.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import logging
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -222,7 +224,7 @@ def _in_process(
     rows: pa.Table,
     batches: list[np.ndarray],
     threads: int,
-) -> Iterator[Columns]:
+) -> Generator[Columns]:
     before = torch.get_num_threads()
     try:
         actor = _Actor(pickled_worker, threads)
@@ -238,7 +240,7 @@ def _by_actors(
     batches: list[np.ndarray],
     pool: Pool,
     verbose: bool,
-) -> Iterator[Columns]:
+) -> Generator[Columns]:
     """Results as the actors finish them.
 
     An actor that dies is made anew and its batch goes to another; a batch that has killed four
@@ -262,17 +264,26 @@ def _by_actors(
         max_restarts=-1,
         max_task_retries=3,
     )
+    failure = None
     try:
         yield from dataset.iter_batches(batch_size=None, batch_format="numpy")
     except RayError as error:
+        failure = f"{type(error).__name__}: {error}"
+        traceback.clear_frames(error.__traceback__)  # they hold the actors, too
+    finally:
+        # Ray Data's objects refer to one another in circles: until those are collected the actors
+        # live on, and a sweep after them would wait for their cores.
+        del dataset
+        gc.collect()
+    if failure is not None:
         raise RuntimeError(
             "actors died again and again on the same rows, most likely for want of memory; fewer"
-            f" actors or smaller batches may help ({type(error).__name__}: {error})"
-        ) from error
+            f" actors or smaller batches may help ({failure})"
+        )
 
 
 def _in_order(
-    results: Iterator[Columns], costs: np.ndarray, progress: Progress
+    results: Generator[Columns], costs: np.ndarray, progress: Progress
 ) -> Iterator[Columns]:
     """Hold results back until all before them are there; yield whole windows."""
     total, done = costs.sum() or 1.0, 0.0
@@ -280,7 +291,7 @@ def _in_order(
     left = [min(WINDOW, len(costs) - start) for start in range(0, len(costs), WINDOW)]
     held: list[list[Columns]] = [[] for _ in left]
     window = 0
-    with progress:
+    with contextlib.closing(results), progress:
         for result in results:
             _raise_failure(result)
             numbers = result["__row__"]

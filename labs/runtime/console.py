@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from labs.runtime.trial import is_better
+from labs.runtime.reports import is_better
 
 SHOWN_TRIALS = 8
 

@@ -14,9 +14,9 @@ from ray import tune
 
 from labs.runtime.checkpoints import PATIENCE_SECONDS, patiently
 from labs.runtime.console import GridConsole, say
+from labs.runtime.reports import is_better
 from labs.runtime.runs import Run
 from labs.runtime.tracking import TrialLog, read_history, read_state
-from labs.runtime.trial import is_better
 
 FINISHED = ("done", "stopped")
 

@@ -54,3 +54,8 @@ class Train(Protocol):
     def __call__(
         self, config: Any, resume: Checkpoint | None = None, **shared: Any
     ) -> Iterator[Report]: ...
+
+
+def is_better(value: float, best: float | None, mode: str) -> bool:
+    """Whether ``value`` beats ``best``; the first of equals stays."""
+    return best is None or (value > best if mode == "max" else value < best)

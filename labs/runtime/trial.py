@@ -21,7 +21,7 @@ from labs.runtime.checkpoints import (
     write_atomically,
 )
 from labs.runtime.memory import keep_freed_memory
-from labs.runtime.reports import Checkpoint, Report, Train
+from labs.runtime.reports import Checkpoint, Report, Train, is_better
 
 BATCH_SECONDS = 0.5
 """A step of Tune costs a round trip to the driver, so short epochs travel several at a time."""
@@ -192,11 +192,6 @@ class Trial(tune.Trainable):
         if self._failure is not None:
             result["failure"] = describe(self._failure)
         return result
-
-
-def is_better(value: float, best: float | None, mode: str) -> bool:
-    """Whether ``value`` beats ``best``; the first of equals stays."""
-    return best is None or (value > best if mode == "max" else value < best)
 
 
 def describe(error: Exception) -> Mapping[str, str]:

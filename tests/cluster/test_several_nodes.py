@@ -22,7 +22,7 @@ from labs.runtime.sweep import run_grid
 
 TESTS = Path(__file__).parent.parent
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_ray")]
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,18 @@ class Nodes:
         raise RuntimeError("the cluster's process has ended")
 
 
-@pytest.fixture
-def cluster() -> Iterator[Nodes]:
-    """A head without room for trials, and two nodes with two (fake) GPUs each."""
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
     nodes = Nodes()
     yield nodes
     nodes.end()
+
+
+@pytest.fixture
+def cluster(nodes: Nodes) -> Nodes:
+    """A head without room for trials, and two nodes with two (fake) GPUs each."""
+    nodes.do("complete")
+    return nodes
 
 
 def sweep(
@@ -95,12 +101,16 @@ def test_fractional_gpus_are_spread_over_the_nodes(
 
 
 def kill_a_node_when(cluster: Nodes, ready: Path) -> threading.Thread:
-    """Take the last node away, without a word, as soon as ``ready`` holds a file of each trial."""
+    """Take the last node away, without a word, as soon as ``ready`` holds a file of each trial.
+
+    They wait there for one more file, which says that the node is gone.
+    """
 
     def wait_and_kill() -> None:
         while len(list(ready.iterdir())) < 4:
             time.sleep(0.05)
         cluster.do("kill")
+        (ready / "killed").touch()
 
     thread = threading.Thread(target=wait_and_kill)
     thread.start()
@@ -110,7 +120,7 @@ def kill_a_node_when(cluster: Nodes, ready: Path) -> threading.Thread:
 def test_trials_of_a_node_that_dies_go_on_elsewhere(cluster: Nodes, tmp_path: Path) -> None:
     (tmp_path / "meet").mkdir()
     configs = [
-        NodeConfig(seed=s, steps=16, pause=0.5, mark=str(tmp_path / "meet"), mark_at=3, together=4)
+        NodeConfig(seed=s, steps=16, pause=0.1, mark=str(tmp_path / "meet"), mark_at=3, together=5)
         for s in range(4)
     ]
     killer = kill_a_node_when(cluster, tmp_path / "meet")
@@ -139,7 +149,7 @@ def test_without_retries_a_dead_node_is_an_error_in_the_table(
 ) -> None:
     (tmp_path / "meet").mkdir()
     configs = [
-        NodeConfig(seed=s, steps=16, pause=0.5, mark=str(tmp_path / "meet"), mark_at=2, together=4)
+        NodeConfig(seed=s, steps=16, pause=0.1, mark=str(tmp_path / "meet"), mark_at=2, together=5)
         for s in range(4)
     ]
     killer = kill_a_node_when(cluster, tmp_path / "meet")

@@ -56,7 +56,7 @@ class Storage:
 
 
 @pytest.fixture(scope="module")
-def storage() -> Iterator[Storage]:
+def storage(without_ray: None) -> Iterator[Storage]:
     """An S3 server with a bucket ``results``, and a private Ray whose workers know it."""
     made = Storage()
     with pytest.MonkeyPatch.context() as patch:

@@ -6,20 +6,19 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from scripts import run_here, run_script
+from scripts import run_here
 
 from labs.rl.policies import load_policy
 
 
 @pytest.mark.slow
-def test_all_four_learners_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_four_learners_end_to_end(
+    private_ray: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = ("--steps", 1200, "--evaluations", 2, "--eval-episodes", 10, "--envs", "CartPole-v1")
-    status, out, err = run_script(
-        "compare_agents",
-        *options,
-        *("--seeds", 1, "--run-root", tmp_path, "--run-name", "tiny"),
-    )
-    assert status == 0, err
+    where = ("--run-root", tmp_path, "--run-name", "tiny")
+    assert run_here("compare_agents", *options, "--seeds", 1, *where) == 0
+    out = capsys.readouterr().out
     run = tmp_path / "compare_agents" / "tiny"
     runs = pd.read_csv(run / "runs.csv")
     assert runs["contestant"].tolist() == ["labs-ppo", "rllib-ppo", "labs-dqn", "rllib-dqn"]

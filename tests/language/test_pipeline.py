@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import ray
 from ray import cloudpickle
 
 from labs.language import pipeline
@@ -75,6 +76,14 @@ def apply(rows: list[str], batch_size: int, **options: object) -> pipeline.Colum
     )
 
 
+def wait_for_free_cores() -> None:
+    """What comes after a run, for instance a sweep, would otherwise wait for them for ever."""
+    deadline = time.monotonic() + 30
+    while ray.available_resources().get("CPU") != 2:
+        assert time.monotonic() < deadline, "actors live on"
+        time.sleep(0.1)
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 100, 1000])
 def test_rows_keep_their_order_in_process(batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "WINDOW", 40)
@@ -113,6 +122,7 @@ def test_actors_give_the_same_in_the_same_order(
     here = apply(rows, batch_size, in_process=True)
     assert by_actors["reversed"].tolist() == here["reversed"].tolist()
     np.testing.assert_array_equal(by_actors["lengths"], here["lengths"])
+    wait_for_free_cores()
 
 
 def test_a_killed_actor_loses_nothing_and_repeats_nothing(
@@ -123,19 +133,21 @@ def test_a_killed_actor_loses_nothing_and_repeats_nothing(
     results = apply(rows, 5, options=PoolOptions(num_actors=2), mark=str(mark))
     assert mark.exists()
     assert results["reversed"].tolist() == [text[::-1] for text in rows]
+    wait_for_free_cores()
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_a_batch_that_kills_every_actor_ends_the_run(private_ray: None) -> None:
     with pytest.raises(RuntimeError, match="died again and again on the same rows"):
         apply([*texts(10), "kill"], 5, options=PoolOptions(num_actors=1))
+    wait_for_free_cores()
 
 
 def test_failures_come_as_what_they_are(private_ray: None) -> None:
     table = pa.table({"text": texts(10)})
     for in_process in (True, False):
         options = {"batch_size": 5, "in_process": in_process, "progress": False}
+        options["options"] = PoolOptions(num_actors=1)
         begun = time.monotonic()
         with pytest.raises(InputError, match="--encoder nowhere has no weights"):
             concatenate(map_rows(Refuses, {"error": "made"}, table, **options))
@@ -144,6 +156,7 @@ def test_failures_come_as_what_they_are(private_ray: None) -> None:
         with pytest.raises(RuntimeError, match="one result for each of 5 rows"):
             concatenate(map_rows(Refuses, {"error": "short"}, table, **options))
         assert time.monotonic() - begun < 60
+    wait_for_free_cores()
 
 
 def test_a_pool_that_does_not_fit_is_refused() -> None:

@@ -6,7 +6,6 @@ import io
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,14 +58,6 @@ def untimed(reports: list[Report]) -> list[tuple[int, dict[str, float]]]:
 
 def equal(one: Segment, other: Segment) -> bool:
     return one[6:8] == other[6:8] and all(map(np.array_equal, one[:6], other[:6]))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def importable() -> Iterator[None]:
-    """Workers import the tests' environments by name."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-        yield
 
 
 @pytest.fixture

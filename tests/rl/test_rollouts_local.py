@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import ray
 
 from labs.rl.collector import CollectorSpec
 from labs.rl.policies import PolicySpec
@@ -17,9 +16,7 @@ def test_local_mode_runs_every_worker_in_the_driver(local_ray: None) -> None:
     assert isinstance(rollouts, InProcess) and len(rollouts.get_state()) == 3
 
 
-def test_workers_without_ray_are_refused() -> None:
-    if ray.is_initialized():
-        ray.shutdown()
+def test_workers_without_ray_are_refused(without_ray: None) -> None:
     with pytest.raises(RuntimeError, match="workers need Ray"):
         make_rollouts(SPEC, 1)
     assert isinstance(make_rollouts(SPEC, 0), InProcess)

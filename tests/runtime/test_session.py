@@ -69,7 +69,7 @@ def test_local_mode_stays_in_this_process_and_is_silent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense"])
-def test_an_address_where_nobody_answers(address: str) -> None:
+def test_an_address_where_nobody_answers(without_ray: None, address: str) -> None:
     with (
         pytest.raises(InputError, match=f"no Ray cluster answers at {address}"),
         connect(RuntimeOptions(address=address)),
