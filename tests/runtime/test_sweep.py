@@ -50,7 +50,7 @@ def walked(config: WalkConfig) -> list[float]:
 
 def test_rows_come_in_grid_order_with_the_numbers_of_a_plain_loop(tmp_path: Path) -> None:
     # The first trials take longest, so they end last.
-    configs = [WalkConfig(seed=seed, pause=0.08 * (5 - seed)) for seed in range(6)]
+    configs = [WalkConfig(seed=seed, pause=0.03 * (5 - seed)) for seed in range(6)]
     result = sweep(tmp_path, configs)
     assert list(result.table["seed"]) == [0, 1, 2, 3, 4, 5]
     assert list(result.table["status"]) == ["done"] * 6
@@ -91,45 +91,44 @@ def test_best_and_last_checkpoints(tmp_path: Path) -> None:
     assert sorted(p.name for p in path.parent.iterdir()) == ["best.pt", "last.pt"]
 
 
-def test_a_failing_trial_is_named_and_the_others_go_on(
+def test_failing_trials_are_named_and_the_others_go_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    configs = [WalkConfig(seed=s, fail_at=3 if s == 1 else None) for s in range(3)]
+    """An error, a NaN, and a process that dies without a word (SIGKILL, as for lack of memory)."""
+    failures = {1: "raise", 2: "nan", 4: "kill"}
+    configs = [
+        WalkConfig(seed=s, fail_at=3 if s in failures else None, fail=failures.get(s, "raise"))
+        for s in range(6)
+    ]
     result = sweep(tmp_path, configs)
-    assert list(result.table["status"]) == ["done", "failed", "done"]
+    assert list(result.table["status"]) == ["done", "failed", "failed", "done", "failed", "done"]
     assert result.table["error"][1] == "RuntimeError: planted at step 3"
+    assert "'walk/position' is nan at step 3" in result.table["error"][2]
+    assert "died" in result.table["error"][4]
     assert result.exit_status == 1
-    assert result.failed == [result.table["name"][1]]
+    assert result.failed == list(result.table["name"][list(failures)])
     # What came before the failure is not lost.
-    assert list(result.history.loc[result.history["trial"] == 1, "step"]) == [1, 2]
+    for trial in (1, 2):
+        assert list(result.history.loc[result.history["trial"] == trial, "step"]) == [1, 2]
     assert "planted at step 3" in capsys.readouterr().out
     (run,) = (tmp_path / "walk").iterdir()
     assert "planted" in (run / "tensorboard" / result.failed[0] / "error.txt").read_text()
 
 
-def test_a_nan_fails_its_trial_and_names_the_tag(tmp_path: Path) -> None:
-    result = sweep(tmp_path, [WalkConfig(seed=0), WalkConfig(seed=1, fail_at=2, fail="nan")])
-    assert list(result.table["status"]) == ["done", "failed"]
-    assert "'walk/position' is nan at step 2" in result.table["error"][1]
-
-
-@pytest.mark.parametrize("how", ["raise", "kill"])
-def test_a_retry_resumes_from_the_last_checkpoint(tmp_path: Path, how: str) -> None:
-    """Also when the process dies (SIGKILL, as for lack of memory) without a word."""
-    config = WalkConfig(seed=5, steps=6, fail_at=4, fail=how, once=str(tmp_path / "once"))
-    result = sweep(tmp_path, [config], max_failures=1, checkpoint_interval=0)
-    assert list(result.table["status"]) == ["done"]
-    history = result.history
-    assert list(history["step"]) == [1, 2, 3, 4, 5, 6]
-    assert list(history["walk/position"]) == pytest.approx(walked(config))
-    if how == "kill":  # steps 1 to 3 came from the process that died
-        assert history["time/process"].nunique() == 2
-
-
-def test_a_process_that_dies_without_retries_is_reported(tmp_path: Path) -> None:
-    result = sweep(tmp_path, [WalkConfig(seed=0, fail_at=2, fail="kill"), WalkConfig(seed=1)])
-    assert list(result.table["status"]) == ["failed", "done"]
-    assert "died" in result.table["error"][0]
+def test_a_retry_resumes_from_the_last_checkpoint(tmp_path: Path) -> None:
+    """Also when the process dies without a word."""
+    configs = [
+        WalkConfig(seed=seed, steps=6, fail_at=4, fail=how, once=str(tmp_path / how))
+        for seed, how in ((5, "raise"), (6, "kill"))
+    ]
+    result = sweep(tmp_path, configs, max_failures=1, checkpoint_interval=0)
+    assert list(result.table["status"]) == ["done", "done"]
+    for index, config in enumerate(configs):
+        history = result.history[result.history["trial"] == index]
+        assert list(history["step"]) == [1, 2, 3, 4, 5, 6]
+        assert list(history["walk/position"]) == pytest.approx(walked(config))
+    # Of the second trial steps 1 to 3 came from the process that died.
+    assert history["time/process"].nunique() == 2
 
 
 def test_an_experiment_that_a_worker_cannot_import_fails_by_name(

@@ -1,0 +1,95 @@
+"""Ray's local mode: every part in this process, where a debugger sees it; and without Ray.
+
+The sweeps' scripts have tests of their own for it, in processes of their own.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+from scripts import run_here
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_gpt2 import save_tiny_gpt2
+
+from labs.language.embeddings import EmbeddingOptions, embed
+from labs.language.encoders import PACKAGED, resolve_encoder
+from labs.language.pipeline import Columns, concatenate, map_rows
+from labs.rl.collector import CollectorSpec
+from labs.rl.policies import PolicySpec
+from labs.rl.rollouts import InProcess, make_rollouts
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+SPEC = CollectorSpec("CartPole-v1", 2, 1, 5, PolicySpec(4, 2, (), "tanh", "categorical"), seed=0)
+
+
+class WhereAmI:
+    def __call__(self, batch: Columns) -> Columns:
+        here = [os.getpid(), torch.get_num_threads()]
+        return {"text": batch["text"], "here": np.array([here] * len(batch["text"]))}
+
+
+def test_rows_are_worked_on_here_and_threads_are_given_back() -> None:
+    texts = [str(n) for n in range(20)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    runs = map_rows(WhereAmI, {}, pa.table({"text": texts}), batch_size=6, progress=False)
+    found = concatenate(runs)
+    assert found["text"].tolist() == texts
+    assert found["here"].tolist() == [[os.getpid(), 1]] * 20
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
+
+
+def test_the_vectors_are_the_same() -> None:
+    encoder = resolve_encoder(PACKAGED)[0]
+    texts = ["Oil prices climb", "A new record in the semi-final", "", "Oil"] * 3
+    options = EmbeddingOptions(cache_dir=None, chunk_size=5)
+    nodes = [{"CPU": 2.0, "GPU": 0.0}]
+    local = embed(texts, encoder, options, nodes, progress=False)
+    here = embed(texts, encoder, options, nodes, in_process=True, progress=False)
+    np.testing.assert_array_equal(local.vectors, here.vectors)
+    np.testing.assert_allclose(local.vectors[:4], local.vectors[4:8], atol=1e-5)
+
+
+def test_rollout_workers_are_in_the_driver() -> None:
+    rollouts = make_rollouts(SPEC, 3)
+    assert isinstance(rollouts, InProcess) and len(rollouts.get_state()) == 3
+
+
+def test_generated_texts_and_tokens_go_to_files_and_to_tensorboard(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save_tiny_gpt2(shared_data / "tokenizers" / "gpt2", tmp_path / "gpt2")
+    (tmp_path / "prompts.txt").write_text("ciao\nNA\n")
+    options = ["--model", model, "--text", shared_data / "dante" / "inferno.txt"]
+    options += ["--prompt-file", tmp_path / "prompts.txt", "--sequences", "2", "--new-tokens", "5"]
+    options += ["--run-root", tmp_path, "--run-name", "first"]
+    assert run_here("generate_text", "Nel mezzo", *options) == 0
+    run = tmp_path / "generate_text" / "first"
+    table = pd.read_csv(run / "texts.csv", keep_default_na=False)
+    assert list(table["prompt"]) == ["Nel mezzo"] * 2 + ["ciao"] * 2 + ["NA"] * 2
+    assert list(table["sequence"]) == [0, 1] * 3
+    assert table["text"].nunique() == 6
+    out = capsys.readouterr().out
+    assert "82,990 tokens, 0.442 tokens per character (44.2%)" in out
+    assert all(prompt + text in out for prompt, text in zip(table["prompt"], table["text"]))
+    assert pd.read_csv(run / "tokens.csv")["characters"][0] == 187_621
+
+    events = EventAccumulator(str(run / "tensorboard" / "summary"))
+    events.Reload()
+    shown = events.Tensors("generated/text_summary")
+    assert [event.step for event in shown] == [0, 1, 2]
+    assert table["text"][0] in shown[0].tensor_proto.string_val[0].decode()
+
+
+def test_rollout_workers_are_refused_without_ray(without_ray: None) -> None:
+    with pytest.raises(RuntimeError, match="workers need Ray"):
+        make_rollouts(SPEC, 1)
+    assert isinstance(make_rollouts(SPEC, 0), InProcess)
