@@ -52,8 +52,8 @@ def test_the_vectors_are_the_same() -> None:
     texts = ["Oil prices climb", "A new record in the semi-final", "", "Oil"] * 3
     options = EmbeddingOptions(cache_dir=None, chunk_size=5)
     nodes = [{"CPU": 2.0, "GPU": 0.0}]
-    local = embed(texts, encoder, options, nodes, progress=False)
-    here = embed(texts, encoder, options, nodes, in_process=True, progress=False)
+    (local,) = embed([texts], encoder, options, nodes, progress=False)
+    (here,) = embed([texts], encoder, options, nodes, in_process=True, progress=False)
     np.testing.assert_array_equal(local.vectors, here.vectors)
     np.testing.assert_allclose(local.vectors[:4], local.vectors[4:8], atol=1e-5)
 

@@ -166,7 +166,8 @@ class Embeddings:
         vectors: float32 ``[n, width]``.
         tokens: int32 ``[n]``, tokens that were read.
         truncated: bool ``[n]``, whether a text was longer.
-        seconds: what it took; 0 where they come from the cache.
+        seconds: what the run took that computed them, and others with them; 0 where they come from
+            the cache.
     """
 
     vectors: np.ndarray
@@ -181,7 +182,7 @@ class Embeddings:
 
 
 def embed(
-    texts: Sequence[str],
+    parts: Sequence[Sequence[str]],
     encoder: Encoder,
     options: EmbeddingOptions,
     nodes: Sequence[Node],
@@ -189,10 +190,14 @@ def embed(
     in_process: bool | None = None,
     progress: bool = True,
     verbose: bool = False,
-) -> Embeddings:
-    """The vectors of ``texts``, from the cache where they are there, else computed and kept.
+) -> list[Embeddings]:
+    """The vectors of each part's texts, from the cache where they are there, else computed and kept.
+
+    All that is computed is computed in one run, since starting the actors takes seconds.
 
     Args:
+        parts: sets of texts, such as training and test texts, each with a file of its own in the
+            cache.
         nodes: the machines, see ``labs.runtime.resources.available_nodes``.
         in_process: as for :func:`labs.language.pipeline.map_rows`.
 
@@ -201,34 +206,53 @@ def embed(
         RuntimeError: the actors failed.
     """
     arguments = embedder_arguments(encoder, options, nodes)
-    cache = None
+    caches: list[EmbeddingCache | None] = [None] * len(parts)
+    columns: list[dict[str, np.ndarray] | None] = [None] * len(parts)
     if options.cache_dir is not None:
-        cache = EmbeddingCache(options.cache_dir, cache_key(texts, encoder, arguments))
-        found = cache.read()
-        if found is not None:
-            return Embeddings(**found, seconds=0.0)
+        keys = [cache_key(texts, encoder, arguments) for texts in parts]
+        caches = [EmbeddingCache(options.cache_dir, key) for key in keys]
+        columns = [cache.read() for cache in caches if cache is not None]
+    missing = [index for index, found in enumerate(columns) if found is None]
+    texts = [text for index in missing for text in parts[index]]
     begun = time.perf_counter()
-    runs: Iterator[Columns] = map_rows(
-        Embedder,
-        arguments,
-        pa.table({"text": pa.array(texts, pa.large_string())}),
-        batch_size=options.chunk_size,
-        cost=np.array([min(len(text), 8 * options.max_length) + 16 for text in texts]),
-        options=options.pool,
-        in_process=in_process,
-        unit="texts",
-        progress=progress,
-        verbose=verbose,
-    )
-    if cache is not None:
-        runs = cache.keep(runs)
-    columns = concatenate(runs)
-    return Embeddings(
-        columns["embedding"],
-        columns["tokens"],
-        columns["truncated"],
-        time.perf_counter() - begun,
-    )
+    runs: Iterator[Columns] = iter(())
+    if missing:
+        runs = map_rows(
+            Embedder,
+            arguments,
+            pa.table({"text": pa.array(texts, pa.large_string())}),
+            batch_size=options.chunk_size,
+            cost=np.array([min(len(text), 8 * options.max_length) + 16 for text in texts]),
+            options=options.pool,
+            in_process=in_process,
+            unit="texts",
+            progress=progress,
+            verbose=verbose,
+        )
+    surplus: list[Columns] = []
+    for index in missing:
+        part, cache = _take(runs, surplus, len(parts[index])), caches[index]
+        found = concatenate(part if cache is None else cache.keep(part))
+        columns[index] = {"vectors": found.pop("embedding"), **found}
+    next(runs, None)  # lets it come to its end, where the actors end
+    seconds = time.perf_counter() - begun
+    return [
+        Embeddings(**found, seconds=seconds if index in missing else 0.0)
+        for index, found in enumerate(columns)
+        if found is not None
+    ]
+
+
+def _take(runs: Iterator[Columns], surplus: list[Columns], count: int) -> Iterator[Columns]:
+    """The next ``count`` rows of ``runs``; what a run has beyond them goes to ``surplus``."""
+    while count:
+        run = surplus.pop() if surplus else next(runs)
+        rows = len(run["embedding"])
+        if rows > count:
+            surplus.append({name: column[count:] for name, column in run.items()})
+            run = {name: column[:count] for name, column in run.items()}
+        count -= min(rows, count)
+        yield run
 
 
 def embedder_arguments(

@@ -45,13 +45,15 @@ def embed_corpus(
 ) -> dict[str, Embeddings]:
     """The vectors of ``train`` and ``test``; says what became of the texts. Needs a connection."""
     nodes = available_nodes(runtime)
-    found = {}
-    for name, part in (("train", corpus.train), ("test", corpus.test)):
-        found[name] = embed(part.texts, encoder, options, nodes, verbose=runtime.verbose)
-        if found[name].from_cache:
-            say(f"{len(part)} {name} texts: embeddings from {options.cache_dir}")
-        else:
-            say(f"{len(part)} {name} texts embedded in {duration(found[name].seconds)}")
+    parts = {"train": corpus.train.texts, "test": corpus.test.texts}
+    embedded = embed(list(parts.values()), encoder, options, nodes, verbose=runtime.verbose)
+    found = dict(zip(parts, embedded, strict=True))
+    new = {name: part for name, part in found.items() if not part.from_cache}
+    for name in [name for name in found if name not in new]:
+        say(f"{len(parts[name])} {name} texts: embeddings from {options.cache_dir}")
+    if new:
+        counts = " and ".join(f"{len(parts[name])} {name}" for name in new)
+        say(f"{counts} texts embedded in {duration(max(part.seconds for part in new.values()))}")
     truncated = sum(int(part.truncated.sum()) for part in found.values())
     if truncated:
         say(
@@ -173,7 +175,7 @@ def classify(
         nodes = available_nodes(runtime)
         if few and not nodes:  # a cluster elsewhere is not worth the way
             nodes = available_nodes(RuntimeOptions())
-        found = embed(texts, encoder, options, nodes, in_process=few or None, progress=not few)
+        (found,) = embed([texts], encoder, options, nodes, in_process=few or None, progress=not few)
     probabilities = model.probabilities(found.vectors)
     table = pd.DataFrame({"class": [model.classes[i] for i in probabilities.argmax(axis=1)]})
     for index, name in enumerate(model.classes):

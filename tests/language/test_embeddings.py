@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, T5Config
 
-from labs.language import embeddings
+from labs.language import embeddings, pipeline
 from labs.language.embedding_cache import EmbeddingCache
 from labs.language.embeddings import Embedder, EmbeddingOptions, embed, pool_tokens
 from labs.language.encoders import PACKAGED, Encoder, resolve_encoder
@@ -55,14 +55,15 @@ def reference(encoder: Encoder) -> np.ndarray:
 def run(encoder: Encoder, in_process: bool = True, **options: object) -> embeddings.Embeddings:
     settings = {"cache_dir": None, "max_length": 64, "precision": "float32", **options}
     texts = settings.pop("texts", TEXTS)
-    return embed(
-        texts,
+    (found,) = embed(
+        [texts],
         encoder,
         EmbeddingOptions(**settings),
         NODES,
         in_process=in_process,
         progress=False,
     )
+    return found
 
 
 def test_masked_mean_against_a_hand_computation() -> None:
@@ -140,6 +141,26 @@ def test_the_cache_is_used_only_for_the_same_vectors(encoder: Encoder, tmp_path:
     changed = dataclasses.replace(encoder, weights_hash="0" * 16)
     assert not run(changed, cache_dir=tmp_path).from_cache
     assert len(list(tmp_path.iterdir())) == len(others) + 2
+
+
+def test_parts_are_computed_together_and_kept_apart(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "WINDOW", 4)  # runs of four rows, which reach over the borders
+    options = EmbeddingOptions(cache_dir=tmp_path, max_length=64, precision="float32")
+    parts = [TEXTS[:3], TEXTS[3:4], TEXTS[4:], TEXTS]
+    middle = run(encoder, texts=parts[1], cache_dir=tmp_path)
+    found = embed(parts, encoder, options, NODES, in_process=True, progress=False)
+    assert [part.from_cache for part in found] == [False, True, False, False]
+    assert [len(part.vectors) for part in found] == [len(texts) for texts in parts]
+    np.testing.assert_array_equal(found[1].vectors, middle.vectors)
+    joined = np.concatenate([part.vectors for part in found[:3]])
+    np.testing.assert_allclose(joined, found[3].vectors, atol=1e-5)
+    again = embed(parts, encoder, options, NODES, in_process=True, progress=False)
+    assert all(part.from_cache for part in again)
+    for one, other in zip(found, again, strict=True):
+        np.testing.assert_array_equal(one.vectors, other.vectors)
+        np.testing.assert_array_equal(one.tokens, other.tokens)
 
 
 def test_a_damaged_cache_is_made_anew(encoder: Encoder, tmp_path: Path) -> None:
