@@ -29,7 +29,7 @@ from labs.runtime.sweep import run_grid
 
 TESTS = Path(__file__).parent.parent
 
-OUTAGE = float(os.environ.get("OUTAGE_SECONDS", "12"))
+OUTAGE = float(os.environ.get("OUTAGE_SECONDS", "9"))
 """Longer than the trials take, and than pyarrow itself tries; OUTAGE_SECONDS=60 for a minute."""
 
 

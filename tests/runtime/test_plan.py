@@ -28,7 +28,7 @@ from labs.runtime.runs import open_run
 from labs.runtime.sweep import run_grid
 
 ROOT = Path(__file__).parent.parent.parent
-UNEQUAL = [1.2, 1.2, 1.8, 1.2, 2.4, 1.8, 6.0]
+UNEQUAL = [1.0, 1.0, 1.5, 1.0, 2.0, 1.5, 5.0]
 
 
 def test_schedules_by_hand() -> None:
@@ -133,7 +133,7 @@ def test_the_plan_agrees_with_a_real_run_and_longest_first_shortens_it(tmp_path:
     assert simulate(durations, 2, 1).makespan == pytest.approx(grid_seconds, rel=0.15)
     planned = simulate(longest_first(durations), 2, 1).makespan
     assert planned == pytest.approx(sorted_seconds, rel=0.15)
-    assert sorted_seconds < 0.87 * grid_seconds  # by hand: 8.4 against 10.8 seconds
+    assert sorted_seconds < 0.87 * grid_seconds  # by hand: 7 against 9 seconds
 
 
 def test_epochs_scale_what_was_measured(tmp_path: Path) -> None:

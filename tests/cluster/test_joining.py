@@ -1,4 +1,5 @@
-"""With token authentication on, as in cluster.yaml, nobody joins without the token."""
+"""Joining a cluster: there must be one, and with token authentication on (as in cluster.yaml) nobody
+joins without the token."""
 
 from __future__ import annotations
 
@@ -8,6 +9,10 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+
+from labs.runtime.errors import InputError
+from labs.runtime.options import RuntimeOptions
+from labs.runtime.session import connect
 
 GUARDED = """
 import ray, sys, labs.runtime
@@ -47,13 +52,18 @@ def guarded() -> Iterator[str]:
 
 
 def test_who_joins(guarded: str) -> None:
-    """All at once, since Ray takes 20 seconds to refuse one."""
+    """All at once, and with few tries: by default Ray takes 20 seconds to refuse one."""
     joining = [
         subprocess.Popen(
             [sys.executable, "-c", JOIN, guarded],
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "RAY_AUTH_MODE": mode, "RAY_AUTH_TOKEN": token},
+            env={
+                **os.environ,
+                "RAY_AUTH_MODE": mode,
+                "RAY_AUTH_TOKEN": token,
+                "RAY_NUM_REDIS_GET_RETRIES": "4",
+            },
         )
         for mode, token in (("token", "a" * 64), ("token", "b" * 64), ("disabled", "a" * 64))
     ]
@@ -62,3 +72,12 @@ def test_who_joins(guarded: str) -> None:
     for said in (guesses, has_none):
         assert said.startswith(f"refused: no Ray cluster answers at {guarded}: "), said
         assert "authentication failed" in said
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense"])
+def test_an_address_where_nobody_answers(without_ray: None, address: str) -> None:
+    with (
+        pytest.raises(InputError, match=f"no Ray cluster answers at {address}"),
+        connect(RuntimeOptions(address=address)),
+    ):
+        pass
