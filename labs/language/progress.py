@@ -12,6 +12,8 @@ from rich.progress import Progress as RichProgress
 from labs.runtime.console import duration, say
 
 SECONDS_BETWEEN_LINES = 10.0
+MEASURED_SECONDS = 1.0
+"""Over less than that no rate is given: batches come back several at a time."""
 
 
 class Progress:
@@ -69,6 +71,6 @@ class Progress:
 
     def _text(self) -> str:
         text = f"{self._count}/{self._total} {self._unit}"
-        if self._begun is not None and self._seconds > 0:
+        if self._begun is not None and self._seconds >= MEASURED_SECONDS:
             text += f", {(self._count - self._rows_before) / self._seconds:.0f} {self._unit}/s"
         return text
