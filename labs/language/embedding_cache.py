@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -62,11 +63,15 @@ class EmbeddingCache:
         temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
         writer: pq.ParquetWriter | None = None
         try:
+            try:  # before anything is computed
+                temporary.parent.mkdir(parents=True, exist_ok=True)
+                temporary.touch()
+            except OSError as error:
+                raise self._unwritable(error) from None
             for run in runs:
                 table = self._table(run)
                 try:
                     if writer is None:
-                        temporary.parent.mkdir(parents=True, exist_ok=True)
                         writer = pq.ParquetWriter(temporary, table.schema, compression="none")
                     writer.write_table(table)
                 except OSError as error:
@@ -86,7 +91,8 @@ class EmbeddingCache:
                     writer.close()  # writes the footer, for which there may be no room either
                 except OSError:
                     pass
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # there may be no such directory
+                temporary.unlink(missing_ok=True)
 
     def _table(self, run: Columns) -> pa.Table:
         vectors = run["embedding"]

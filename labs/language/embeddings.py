@@ -166,8 +166,8 @@ class Embeddings:
         vectors: float32 ``[n, width]``.
         tokens: int32 ``[n]``, tokens that were read.
         truncated: bool ``[n]``, whether a text was longer.
-        seconds: what the run took that computed them, and others with them; 0 where they come from
-            the cache.
+        seconds: from the beginning of the run that computed them, and others with them, until they
+            were there; 0 where they come from the cache.
     """
 
     vectors: np.ndarray
@@ -207,12 +207,12 @@ def embed(
     """
     arguments = embedder_arguments(encoder, options, nodes)
     caches: list[EmbeddingCache | None] = [None] * len(parts)
-    columns: list[dict[str, np.ndarray] | None] = [None] * len(parts)
     if options.cache_dir is not None:
         keys = [cache_key(texts, encoder, arguments) for texts in parts]
         caches = [EmbeddingCache(options.cache_dir, key) for key in keys]
-        columns = [cache.read() for cache in caches if cache is not None]
-    missing = [index for index, found in enumerate(columns) if found is None]
+    kept = [cache.read() if cache is not None else None for cache in caches]
+    embeddings = {i: Embeddings(**found, seconds=0.0) for i, found in enumerate(kept) if found}
+    missing = [index for index in range(len(parts)) if index not in embeddings]
     texts = [text for index in missing for text in parts[index]]
     begun = time.perf_counter()
     runs: Iterator[Columns] = iter(())
@@ -233,14 +233,12 @@ def embed(
     for index in missing:
         part, cache = _take(runs, surplus, len(parts[index])), caches[index]
         found = concatenate(part if cache is None else cache.keep(part))
-        columns[index] = {"vectors": found.pop("embedding"), **found}
+        seconds = time.perf_counter() - begun
+        embeddings[index] = Embeddings(
+            found["embedding"], found["tokens"], found["truncated"], seconds
+        )
     next(runs, None)  # lets it come to its end, where the actors end
-    seconds = time.perf_counter() - begun
-    return [
-        Embeddings(**found, seconds=seconds if index in missing else 0.0)
-        for index, found in enumerate(columns)
-        if found is not None
-    ]
+    return [embeddings[index] for index in range(len(parts))]
 
 
 def _take(runs: Iterator[Columns], surplus: list[Columns], count: int) -> Iterator[Columns]:

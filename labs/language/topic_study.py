@@ -48,12 +48,13 @@ def embed_corpus(
     parts = {"train": corpus.train.texts, "test": corpus.test.texts}
     embedded = embed(list(parts.values()), encoder, options, nodes, verbose=runtime.verbose)
     found = dict(zip(parts, embedded, strict=True))
-    new = {name: part for name, part in found.items() if not part.from_cache}
-    for name in [name for name in found if name not in new]:
-        say(f"{len(parts[name])} {name} texts: embeddings from {options.cache_dir}")
+    new = [name for name, part in found.items() if not part.from_cache]
+    for name, part in found.items():
+        if part.from_cache:
+            say(f"{len(parts[name])} {name} texts: embeddings from {options.cache_dir}")
     if new:
         counts = " and ".join(f"{len(parts[name])} {name}" for name in new)
-        say(f"{counts} texts embedded in {duration(max(part.seconds for part in new.values()))}")
+        say(f"{counts} texts embedded in {duration(found[new[-1]].seconds)}")
     truncated = sum(int(part.truncated.sum()) for part in found.values())
     if truncated:
         say(

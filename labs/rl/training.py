@@ -188,6 +188,7 @@ def _train(
     seconds = seconds_before
 
     def checkpoint() -> Checkpoint:
+        """Everything from which training goes on after the last report."""
         return {
             "kind": f"rl.{config.algorithm}",
             "env_id": config.env,

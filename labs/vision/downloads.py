@@ -41,6 +41,7 @@ def load_mnist(data_dir: Path, name: str) -> Labelled:
     }
 
     def parse(file: str, ndim: int) -> np.ndarray:
+        """The uint8 array of ``ndim`` dimensions in an IDX file."""
         raw = gzip.decompress(content[f"{file}-ubyte.gz"])
         shape = np.frombuffer(raw, ">i4", count=ndim, offset=4)
         return np.frombuffer(raw, np.uint8, offset=4 + 4 * ndim).reshape(shape)
@@ -78,6 +79,7 @@ def load_cifar10(data_dir: Path) -> Labelled:
             }
 
     def batches(files: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
+        """Images uint8 [N, 3, 32, 32] and labels int64 [N] of all these files."""
         entries = [pickle.loads(content[file], encoding="latin1") for file, _ in files]
         images = np.concatenate([entry["data"] for entry in entries]).reshape(-1, 3, 32, 32)
         return images, np.concatenate([entry["labels"] for entry in entries]).astype(np.int64)

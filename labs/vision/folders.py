@@ -89,6 +89,7 @@ def _decode(files: list[Path], image_size: int | None) -> np.ndarray:
     """All images as one uint8 array [N, 3, H, W]."""
 
     def decode(path: Path) -> np.ndarray:
+        """One image as uint8 [3, H, W]."""
         image = read_image(path, draft_size=image_size)
         if image_size is not None:
             image = center_crop(resize_shorter_side(image, image_size), image_size)
@@ -98,6 +99,7 @@ def _decode(files: list[Path], image_size: int | None) -> np.ndarray:
     images = np.empty((len(files), *first.shape), np.uint8)
 
     def decode_into_place(index: int) -> None:
+        """Image ``index`` into its row; another size than the first one's is refused."""
         image = decode(files[index])
         if image.shape != first.shape:
             raise InputError(

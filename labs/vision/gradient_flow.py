@@ -129,6 +129,7 @@ def record_gradients(
         done = resume["batch"]
 
     def checkpoint(batch: int) -> Checkpoint:
+        """Everything from which training goes on after ``batch``."""
         return {
             "kind": CHECKPOINT_KIND,
             "model": description,

@@ -193,6 +193,17 @@ def test_a_full_disk_leaves_no_half_cache(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_directory_that_cannot_be_written_is_refused_before_anything_is_computed(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").touch()
+    cache = EmbeddingCache(tmp_path / "file" / "cache", {"count": 10})
+    asked = iter([results(10)])
+    with pytest.raises(InputError, match="--cache-dir .* cannot be written"):
+        list(cache.keep(asked))
+    assert len(list(asked)) == 1
+
+
 def test_an_unfinished_reader_or_a_failure_leaves_no_half_cache(tmp_path: Path) -> None:
     cache = EmbeddingCache(tmp_path, {"count": 20})
     stream = cache.keep(iter([results(10), results(10)]))
