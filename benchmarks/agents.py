@@ -25,7 +25,7 @@ from typing import Any
 import torch
 import tyro
 
-from labs.rl.config import AgentConfig
+from labs.rl.agents.config import AgentConfig
 from labs.rl.training import train_agent
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
@@ -136,7 +136,7 @@ def own(algorithm: str, steps: int, envs: int, workers: int = 0) -> dict[str, fl
 
 def rllib(algorithm: str, steps: int, envs: int) -> dict[str, float]:
     """The same training by RLlib, from after its first fifth on."""
-    from labs.rl.rllib import train_rllib
+    from labs.rl.comparison.rllib import train_rllib
 
     config = settings(algorithm, steps, envs)
     reports = train_rllib(dataclasses.replace(config, eval_interval=steps // 5))

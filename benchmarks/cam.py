@@ -20,7 +20,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from labs.vision.class_activation import CamNetwork, activation_maps
+from labs.vision.cam.maps import CamNetwork, activation_maps
 from labs.vision.models import build_model
 
 

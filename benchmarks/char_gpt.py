@@ -25,8 +25,8 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor, nn
 
-from labs.language.char_gpt import CharGPT, CharGPTConfig
-from labs.language.sampling import SamplingConfig, generate
+from labs.language.char_gpt.model import CharGPT, CharGPTConfig
+from labs.language.char_gpt.sampling import SamplingConfig, generate
 from labs.runtime.devices import autocast, resolve_device, resolve_precision
 from labs.runtime.memory import keep_freed_memory
 

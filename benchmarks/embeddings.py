@@ -33,10 +33,10 @@ import pyarrow as pa
 import torch
 import tyro
 
-from labs.language.embeddings import Embedder, EmbeddingOptions, embedder_arguments
-from labs.language.encoders import PACKAGED, Encoder, load_encoder, resolve_encoder
+from labs.language.embeddings.embedder import Embedder, EmbeddingOptions, embedder_arguments
+from labs.language.embeddings.encoders import PACKAGED, Encoder, load_encoder, resolve_encoder
 from labs.language.pipeline import Columns, PoolOptions, concatenate, map_rows
-from labs.language.texts import load_texts
+from labs.language.topics.texts import load_texts
 from labs.runtime.cli import launch
 from labs.runtime.console import say
 from labs.runtime.errors import InputError

@@ -21,7 +21,7 @@ import numpy as np
 import tyro
 
 import labs.rl.navigation  # noqa: F401  (registers the environments)
-from labs.rl.navigation_scenes import Scene, draw_scene
+from labs.rl.navigation.scenes import Scene, draw_scene
 
 NOISE = 0.02
 

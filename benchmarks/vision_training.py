@@ -37,7 +37,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from labs.runtime.devices import resolve_device, resolve_precision
 from labs.runtime.memory import keep_freed_memory
-from labs.vision.datasets import Images, Splits, channel_statistics, load_dataset
+from labs.vision.data.datasets import Images, Splits, channel_statistics, load_dataset
 from labs.vision.training import TrainConfig, new_model, train_classifier
 
 # isort: split

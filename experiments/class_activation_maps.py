@@ -29,11 +29,11 @@ from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.runs import Run, open_run
 from labs.runtime.sweep import run_grid
-from labs.vision import cam_figures
-from labs.vision.cam_networks import best_checkpoint, network_from_checkpoint, torchvision_network
-from labs.vision.class_activation import CamNetwork, dataset_images, deletion, explain
-from labs.vision.datasets import Splits, load_dataset
-from labs.vision.images import read_image
+from labs.vision.cam import figures as cam_figures
+from labs.vision.cam.maps import CamNetwork, dataset_images, deletion, explain
+from labs.vision.cam.networks import best_checkpoint, network_from_checkpoint, torchvision_network
+from labs.vision.data.datasets import Splits, load_dataset
+from labs.vision.data.images import read_image
 from labs.vision.training import TrainConfig, train_classifier
 
 

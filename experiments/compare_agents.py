@@ -30,8 +30,9 @@ from dataclasses import dataclass, field
 
 import tyro
 
-from labs.rl import comparison, comparison_figures
-from labs.rl.contestants import (
+from labs.rl.comparison import figures as comparison_figures
+from labs.rl.comparison import summary as comparison
+from labs.rl.comparison.settings import (
     CONTESTANTS,
     ContestantConfig,
     check_contestant,

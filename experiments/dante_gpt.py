@@ -17,10 +17,10 @@ from pathlib import Path
 
 import tyro
 
-from labs.language.char_training import SELECT, CharGPTTrainConfig, check_length, train_char_gpt
-from labs.language.corpora import build_corpus, encode, load_text
-from labs.language.sampling import SamplingConfig
-from labs.language.verse import best_trial, loss_curves, recite, write_verse
+from labs.language.char_gpt.corpora import build_corpus, encode, load_text
+from labs.language.char_gpt.sampling import SamplingConfig
+from labs.language.char_gpt.training import SELECT, CharGPTTrainConfig, check_length, train_char_gpt
+from labs.language.char_gpt.verse import best_trial, loss_curves, recite, write_verse
 from labs.runtime.checkpoints import write_atomically
 from labs.runtime.cli import launch
 from labs.runtime.console import say

@@ -35,9 +35,10 @@ from labs.runtime.options import RuntimeOptions
 from labs.runtime.runs import open_run
 from labs.runtime.seeds import trial_seeds
 from labs.runtime.sweep import run_grid
-from labs.vision import depth, figures
-from labs.vision.datasets import load_dataset
-from labs.vision.depth import FamilyPlan
+from labs.vision.data.datasets import load_dataset
+from labs.vision.depth import figures
+from labs.vision.depth import study as depth
+from labs.vision.depth.study import FamilyPlan
 from labs.vision.models import FAMILIES
 from labs.vision.training import check_batch_size
 

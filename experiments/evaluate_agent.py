@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 
 import tyro
 
+from labs.rl.agents.policies import load_policy
 from labs.rl.evaluation import evaluate
-from labs.rl.policies import load_policy
 from labs.rl.recording import film_episodes
 from labs.runtime.cli import launch
 from labs.runtime.console import say, show_table

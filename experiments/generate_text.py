@@ -16,12 +16,12 @@ from pathlib import Path
 import pandas as pd
 import tyro
 
-from labs.language.corpora import embedded_english, load_text
-from labs.language.generation import GenerationConfig, generate_texts, prompt_lengths
+from labs.language.char_gpt.corpora import embedded_english, load_text
+from labs.language.generation.generation import GenerationConfig, generate_texts, prompt_lengths
+from labs.language.generation.tokens import count_tokens, frequency_table, summary_table
 from labs.language.hub import find_pretrained, load_tokenizer
 from labs.language.pipeline import PoolOptions
-from labs.language.text_files import read_lines
-from labs.language.tokens import count_tokens, frequency_table, summary_table
+from labs.language.topics.text_files import read_lines
 from labs.runtime.cli import launch
 from labs.runtime.console import say, show_table
 from labs.runtime.errors import InputError

@@ -25,9 +25,9 @@ from labs.runtime.options import RuntimeOptions
 from labs.runtime.runs import open_run
 from labs.runtime.seeds import trial_seeds
 from labs.runtime.sweep import run_grid
-from labs.vision import gradient_report
-from labs.vision.datasets import load_dataset
-from labs.vision.gradient_flow import GradientFlowConfig, record_gradients
+from labs.vision.data.datasets import load_dataset
+from labs.vision.gradient_flow import summary as gradient_report
+from labs.vision.gradient_flow.measurement import GradientFlowConfig, record_gradients
 from labs.vision.models import Family
 from labs.vision.training import check_batch_size
 

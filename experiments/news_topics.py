@@ -22,13 +22,13 @@ from pathlib import Path
 
 import tyro
 
-from labs.language import topic_study
-from labs.language.embeddings import EmbeddingOptions
-from labs.language.encoders import resolve_encoder
+from labs.language.embeddings.embedder import EmbeddingOptions
+from labs.language.embeddings.encoders import resolve_encoder
 from labs.language.pipeline import resolve_pool
-from labs.language.text_files import read_lines
-from labs.language.texts import SAMPLE, load_texts
-from labs.language.topics import SELECT, check_folds, cross_validate
+from labs.language.topics import study as topic_study
+from labs.language.topics.classifier import SELECT, check_folds, cross_validate
+from labs.language.topics.text_files import read_lines
+from labs.language.topics.texts import SAMPLE, load_texts
 from labs.runtime.cli import launch
 from labs.runtime.console import say
 from labs.runtime.errors import InputError

@@ -17,16 +17,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from labs.runtime.cli import launch
-from labs.runtime.console import duration, say, show_table
-from labs.runtime.errors import InputError
-from labs.runtime.plan import (
+from labs.cluster.plan import (
     PRICES_OF,
     longest_first,
     measured_durations,
     plan,
     read_cluster_file,
 )
+from labs.runtime.cli import launch
+from labs.runtime.console import duration, say, show_table
+from labs.runtime.errors import InputError
 from labs.runtime.resources import Resources
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import tyro
 
-from labs.rl.config import AgentConfig
+from labs.rl.agents.config import AgentConfig
 from labs.rl.figures import best_trial, learning_curves
 from labs.rl.training import SELECT, check_agent, train_agent
 from labs.runtime.cli import launch

@@ -13,7 +13,7 @@ _IMPORTABLE = [str(_HERE / part) for part in ("runtime", "rl")]
 os.environ["PYTHONPATH"] = os.pathsep.join(
     _IMPORTABLE + list(filter(None, [os.environ.get("PYTHONPATH")]))
 )
-sys.path[:0] = [str(_HERE / part) for part in ("runtime", "experiments", "language")]
+sys.path[:0] = [str(_HERE / part) for part in ("runtime", "experiments", "language", "cluster")]
 os.environ.pop("RAY_ADDRESS", None)
 os.environ.setdefault("RAY_worker_niceness", "0")  # a test waits for its workers
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # for machines that are busy

@@ -17,12 +17,12 @@ from scripts import run_here
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_gpt2 import save_tiny_gpt2
 
-from labs.language.embeddings import EmbeddingOptions, embed
-from labs.language.encoders import PACKAGED, resolve_encoder
+from labs.language.embeddings.embedder import EmbeddingOptions, embed
+from labs.language.embeddings.encoders import PACKAGED, resolve_encoder
 from labs.language.pipeline import Columns, concatenate, map_rows
-from labs.rl.collector import CollectorSpec
-from labs.rl.policies import PolicySpec
-from labs.rl.rollouts import InProcess, make_rollouts
+from labs.rl.agents.policies import PolicySpec
+from labs.rl.rollouts.collector import CollectorSpec
+from labs.rl.rollouts.workers import InProcess, make_rollouts
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

@@ -1,7 +1,7 @@
 """Apply a model to many rows: a pool of Ray Data actors, or this process; one function for both.
 
 A worker is any class whose instances map a batch of rows to a batch of results, such as
-:class:`labs.language.embeddings.Embedder`. It knows nothing of Ray. ``map_rows`` cuts the rows into
+:class:`labs.language.embeddings.embedder.Embedder`. It knows nothing of Ray. ``map_rows`` cuts the rows into
 batches, hands each to a worker and gives the results back in the order of the rows, whatever the
 number of actors, the order in which they finish, or an actor's death on the way.
 

@@ -8,8 +8,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 
-from labs.rl.environments import make_env
-from labs.rl.episodes import OUTCOMES, Environment, Episode
+from labs.rl.envs.episodes import OUTCOMES, Environment, Episode
+from labs.rl.envs.make import make_env
 from labs.runtime.errors import InputError
 from labs.statistics import mean_interval, proportion_interval
 
@@ -18,7 +18,7 @@ _STREAM = 7
 
 
 class Acts(Protocol):
-    """What is evaluated, for instance ``labs.rl.policies.Policy``."""
+    """What is evaluated, for instance ``labs.rl.agents.policies.Policy``."""
 
     observation_size: int
     action_size: int

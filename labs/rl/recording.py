@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from labs.rl.environments import make_env
-from labs.rl.episodes import Episode
+from labs.rl.envs.episodes import Episode
+from labs.rl.envs.make import make_env
 from labs.rl.evaluation import Acts, Evaluation, reports_success, require_fit
 
 _BAR = 24  # pixels for the caption below a frame

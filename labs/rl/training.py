@@ -9,16 +9,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from labs.rl.collector import CollectorSpec
-from labs.rl.config import AgentConfig
-from labs.rl.dqn import DQN
-from labs.rl.environments import make_env
-from labs.rl.episodes import Episode
+from labs.rl.agents.config import AgentConfig
+from labs.rl.agents.dqn import DQN
+from labs.rl.agents.policies import Policy, policy_state
+from labs.rl.agents.ppo import PPO
+from labs.rl.agents.segments import Segment
+from labs.rl.envs.episodes import Episode
+from labs.rl.envs.make import make_env
 from labs.rl.evaluation import episode_metrics, evaluation_metrics
-from labs.rl.policies import Policy, policy_state
-from labs.rl.ppo import PPO
-from labs.rl.rollouts import Rollouts, make_rollouts
-from labs.rl.segments import Segment
+from labs.rl.rollouts.collector import CollectorSpec
+from labs.rl.rollouts.workers import Rollouts, make_rollouts
 from labs.runtime.devices import resolve_device
 from labs.runtime.errors import InputError
 from labs.runtime.reports import Checkpoint, Report

@@ -19,9 +19,9 @@ from labs.runtime.checkpoints import load_checkpoint
 from labs.runtime.devices import Precision, autocast, resolve_device, resolve_precision
 from labs.runtime.errors import InputError
 from labs.runtime.reports import Checkpoint, Report
-from labs.vision.datasets import Splits
+from labs.vision.data.datasets import Splits
+from labs.vision.data.preprocessing import DeviceImages, Preprocessor, augment
 from labs.vision.models import Family, build_model, validate_architecture
-from labs.vision.preprocessing import DeviceImages, Preprocessor, augment
 
 CHECKPOINT_KIND = "vision.classifier"
 _EVALUATION_BATCH = 256

@@ -17,7 +17,7 @@ from ray.autoscaler._private.aws import utils as ray_aws_utils
 from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 from ray.autoscaler.tags import TAG_RAY_CLUSTER_NAME, TAG_RAY_NODE_KIND, TAG_RAY_USER_NODE_TYPE
 
-from labs.runtime import aws
+from labs.cluster import aws
 
 ROOT = Path(__file__).parent.parent.parent
 FILE = ROOT / "cluster.yaml"

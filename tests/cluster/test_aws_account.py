@@ -10,7 +10,7 @@ import pytest
 from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 from simulated_account import FILE, bootstrap, launch, prepare_account, simulated_account
 
-from labs.runtime import aws
+from labs.cluster import aws
 
 
 @pytest.fixture

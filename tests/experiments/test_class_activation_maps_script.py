@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from labs.runtime.checkpoints import save_checkpoint
 from labs.runtime.cli import launch
-from labs.vision.datasets import load_dataset
+from labs.vision.data.datasets import load_dataset
 from labs.vision.training import TrainConfig, train_classifier
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scripts import run_here
 
-from labs.rl.policies import load_policy
+from labs.rl.agents.policies import load_policy
 
 
 @pytest.mark.slow

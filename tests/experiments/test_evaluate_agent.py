@@ -9,7 +9,7 @@ from PIL import Image
 from scripts import load_script, run_script
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from labs.rl.policies import Policy, PolicySpec, policy_state
+from labs.rl.agents.policies import Policy, PolicySpec, policy_state
 from labs.runtime.checkpoints import save_checkpoint
 from labs.runtime.cli import parse
 from labs.runtime.errors import InputError

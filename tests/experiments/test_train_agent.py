@@ -12,7 +12,7 @@ import pytest
 from scripts import load_script, run_here, start_script
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from labs.rl.policies import load_policy
+from labs.rl.agents.policies import load_policy
 from labs.runtime.cli import parse
 
 SMALL = (

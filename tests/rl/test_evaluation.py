@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from labs.rl.episodes import Episode
+from labs.rl.envs.episodes import Episode
 from labs.rl.evaluation import Evaluation, episode_metrics, evaluate
 from labs.rl.recording import film_episodes, interesting, record
 from labs.runtime.errors import InputError

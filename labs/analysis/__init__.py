@@ -1,0 +1,1 @@
+"""What every experiment does with its results; knows no Ray."""

@@ -1,0 +1,1 @@
+"""Where machines come from: an AWS account, and plans of time and cost."""

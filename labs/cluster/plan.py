@@ -1,0 +1,217 @@
+"""How long a sweep takes and what it costs on a given cluster, without starting anything.
+
+The rule is the runner's: whenever a place is free, the next trial of the list takes it. With the
+longest trials first this is at most 4/3 of the best possible time (Graham 1969, "Bounds on
+Multiprocessing Timing Anomalies").
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from labs.runtime.errors import InputError
+from labs.runtime.resources import Node, Resources, concurrent_trials
+
+PRICES_OF = "June 2025, us-west-2, Linux, on demand"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What one kind of machine has and costs."""
+
+    cpus: int
+    gpus: int
+    hourly: float
+    """US dollars an hour on demand. Spot instances cost less, at a price that changes."""
+
+    @property
+    def node(self) -> Node:
+        """What the scheduler sees of it."""
+        return {"CPU": float(self.cpus), "GPU": float(self.gpus)}
+
+
+INSTANCES = {
+    "m6i.large": Instance(2, 0, 0.096),
+    "g4dn.xlarge": Instance(4, 1, 0.526),
+    "g4dn.12xlarge": Instance(48, 4, 3.912),
+    "g5.xlarge": Instance(4, 1, 1.006),
+    "g5.12xlarge": Instance(48, 4, 5.672),
+    "g6.xlarge": Instance(4, 1, 0.8048),
+    "p4d.24xlarge": Instance(96, 8, 32.7726),
+}
+
+
+@dataclass(frozen=True)
+class ClusterFile:
+    """What a cluster's file says that matters to a plan."""
+
+    head: Instance
+    kinds: dict[str, Instance]
+    """Kinds of workers, by name."""
+    most: dict[str, int]
+    """The file's limit on the number of each kind."""
+    idle_seconds: float
+    """How long a machine stays after its last trial."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What became of a list of trials."""
+
+    makespan: float
+    """Seconds from the first start to the last end."""
+    node_ends: list[float]
+    """When each node was done with its last trial; 0 for a node that had none."""
+
+
+def read_cluster_file(path: Path) -> ClusterFile:
+    """The head and the kinds of workers of a cluster's file.
+
+    Raises:
+        InputError: it cannot be read, or has an instance type of unknown size and price.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+        types = {
+            k: v["node_config"]["InstanceType"] for k, v in content["available_node_types"].items()
+        }
+        head = content["head_node_type"]
+        limit = content["max_workers"]
+        most = {
+            name: min(limit, kind.get("max_workers", limit))
+            for name, kind in content["available_node_types"].items()
+        }
+    except OSError as error:
+        raise InputError(f"--file {path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"--file {path} is not a cluster's file on AWS: {error}") from None
+    unknown = sorted(set(types.values()) - set(INSTANCES))
+    if unknown:
+        raise InputError(
+            f"--file {path} has {unknown[0]}, whose size and price are not known: use one of"
+            f" {', '.join(INSTANCES)}, or add it to INSTANCES in labs/cluster/plan.py"
+        )
+    workers = {name: INSTANCES[kind] for name, kind in types.items() if name != head}
+    idle = 60.0 * content.get("idle_timeout_minutes", 5)
+    return ClusterFile(INSTANCES[types[head]], workers, most, idle)
+
+
+def simulate(durations: Sequence[float], slots_per_node: int, nodes: int) -> Schedule:
+    """Run trials in the order given: each takes the place that is free first.
+
+    Args:
+        durations: seconds of each trial.
+        slots_per_node: trials that one node runs at once.
+        nodes: number of equal nodes, all there from the beginning.
+    """
+    # Equal times go to the node with the lower number, one trial each before any gets a second.
+    free = [(0.0, slot, node) for slot in range(slots_per_node) for node in range(nodes)]
+    heapq.heapify(free)
+    ends = [0.0] * nodes
+    for duration in durations:
+        begin, slot, node = free[0]
+        end = begin + duration
+        ends[node] = max(ends[node], end)
+        heapq.heapreplace(free, (end, slot, node))
+    return Schedule(max(ends, default=0.0), ends)
+
+
+def lower_bound(durations: Sequence[float], slots: int) -> float:
+    """No order is faster than the longest trial, nor than all work spread evenly."""
+    return max(max(durations), sum(durations) / slots)
+
+
+def longest_first(durations: Sequence[float]) -> list[float]:
+    """The order in which ``run_grid`` starts trials whose cost it is told."""
+    return sorted(durations, reverse=True)
+
+
+def plan(
+    durations: Sequence[float],
+    request: Resources,
+    cluster: ClusterFile,
+    counts: Sequence[int] | None = None,
+    node_start: float = 0.0,
+) -> pd.DataFrame:
+    """One row per kind of machine and number of them.
+
+    Args:
+        durations: seconds of each trial, in grid order.
+        request: what each trial asks for.
+        counts: numbers of machines; by default 1, 2, 4, ... up to what the file allows.
+        node_start: seconds until a machine that was asked for runs its first trial.
+
+    Returns:
+        Columns ``kind``, ``nodes``, ``at_once`` (trials), ``hours`` (longest trials first, from the
+        first request for machines to the last end), ``hours_in_grid_order``, ``hours_at_best`` (the
+        lower bound), ``node_hours`` (paid for, idle time until it is given back included) and
+        ``dollars`` (on demand, with the head).
+
+    Raises:
+        InputError: a trial fits on no kind of machine.
+    """
+    ordered = longest_first(durations)
+    rows = []
+    for name, instance in cluster.kinds.items():
+        slots = concurrent_trials(request, [instance.node])
+        if slots == 0:
+            continue
+        for nodes in counts or _doubling(cluster.most[name]):
+            schedule = simulate(ordered, slots, nodes)
+            used = [end for end in schedule.node_ends if end > 0]
+            paid = sum(end + node_start + cluster.idle_seconds for end in used) / 3600
+            hours = (node_start + schedule.makespan) / 3600
+            in_grid_order = simulate(durations, slots, nodes).makespan
+            rows.append(
+                {
+                    "kind": name,
+                    "nodes": nodes,
+                    "at_once": min(slots * nodes, len(durations)),
+                    "hours": hours,
+                    "hours_in_grid_order": (node_start + in_grid_order) / 3600,
+                    "hours_at_best": (node_start + lower_bound(durations, slots * nodes)) / 3600,
+                    "node_hours": paid,
+                    "dollars": paid * instance.hourly + hours * cluster.head.hourly,
+                }
+            )
+    if not rows:
+        have = "; ".join(f"{n}: {i.cpus} CPU and {i.gpus} GPU" for n, i in cluster.kinds.items())
+        raise InputError(f"a trial asks for {request}, and fits on no kind of machine ({have})")
+    return pd.DataFrame(rows)
+
+
+def measured_durations(run: Path, steps: int | None = None) -> list[float]:
+    """Seconds of each trial of a run, in grid order.
+
+    Args:
+        run: a run's directory, for instance of a sweep with ``--epochs 1``.
+        steps: where given, the time that so many steps take at each trial's measured pace.
+
+    Raises:
+        InputError: the directory holds no trial that has reported.
+    """
+    from labs.runtime.tracking import read_history
+
+    durations = []
+    for directory in sorted((run / "tensorboard").glob("[0-9]*")):
+        history = read_history(directory)
+        if history:
+            last = history[-1]
+            durations.append(last["seconds"] * (steps / last["step"] if steps else 1.0))
+    if not durations:
+        raise InputError(
+            f"--run {run} holds no trial that has reported: name the directory of a run"
+        )
+    return durations
+
+
+def _doubling(most: int) -> list[int]:
+    """1, 2, 4, ... and ``most``."""
+    counts = [2**power for power in range(most.bit_length()) if 2**power < most]
+    return [*counts, most] if most else []

@@ -1,0 +1,1 @@
+"""A character GPT: its data, model, training and text."""

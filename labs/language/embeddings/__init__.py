@@ -1,0 +1,1 @@
+"""Texts as vectors from a frozen encoder, and their cache."""

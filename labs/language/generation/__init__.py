@@ -1,0 +1,1 @@
+"""Text from pre-trained language models, and their tokens."""

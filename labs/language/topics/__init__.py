@@ -1,0 +1,1 @@
+"""What a text is about: labelled texts, classifiers on features, evaluation."""

@@ -1,0 +1,200 @@
+"""The steps of the topic study between the texts and the run's directory."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from labs.language.embeddings.embedder import (
+    EmbeddingOptions,
+    Embeddings,
+    embed,
+    embedder_arguments,
+)
+from labs.language.embeddings.encoders import Encoder, resolve_encoder
+from labs.language.topics import evaluation as topic_evaluation
+from labs.language.topics import figures as topic_figures
+from labs.language.topics.classifier import (
+    TopicModel,
+    TopicTrial,
+    best_c,
+    fit_topic_model,
+    load_topic_model,
+    tfidf_probabilities,
+)
+from labs.language.topics.texts import TextCorpus
+from labs.runtime.console import duration, say, show_table
+from labs.runtime.errors import InputError
+from labs.runtime.options import RuntimeOptions
+from labs.runtime.recorder import GridResult
+from labs.runtime.resources import available_nodes
+from labs.runtime.runs import Run
+from labs.runtime.session import connect
+
+MODEL_FILE = "model.pt"
+MAPPED_TEXTS = 1000
+"""Texts of each set on the map: t-SNE takes time that grows faster than their number."""
+
+
+def trial_grid(cs: Sequence[float], folds: int, seed: int) -> list[TopicTrial]:
+    """Every C with the embeddings and with the baseline."""
+    return [TopicTrial(f, c, folds, seed) for f in ("embeddings", "tfidf") for c in cs]
+
+
+def embed_corpus(
+    corpus: TextCorpus, encoder: Encoder, options: EmbeddingOptions, runtime: RuntimeOptions
+) -> dict[str, Embeddings]:
+    """The vectors of ``train`` and ``test``; says what became of the texts. Needs a connection."""
+    nodes = available_nodes(runtime)
+    parts = {"train": corpus.train.texts, "test": corpus.test.texts}
+    embedded = embed(list(parts.values()), encoder, options, nodes, verbose=runtime.verbose)
+    found = dict(zip(parts, embedded, strict=True))
+    new = [name for name, part in found.items() if not part.from_cache]
+    for name, part in found.items():
+        if part.from_cache:
+            say(f"{len(parts[name])} {name} texts: embeddings from {options.cache_dir}")
+    if new:
+        counts = " and ".join(f"{len(parts[name])} {name}" for name in new)
+        say(f"{counts} texts embedded in {duration(found[new[-1]].seconds)}")
+    truncated = sum(int(part.truncated.sum()) for part in found.values())
+    if truncated:
+        say(
+            f"{truncated} texts are longer than {options.max_length} tokens: their rest is not read"
+        )
+    if corpus.empty_texts:
+        say(f"{corpus.empty_texts} texts are empty; they are kept")
+    return found
+
+
+def conclude(
+    run: Run,
+    corpus: TextCorpus,
+    embeddings: Mapping[str, Embeddings],
+    encoder: Encoder,
+    options: EmbeddingOptions,
+    result: GridResult,
+    seed: int,
+) -> TopicModel | None:
+    """Train the chosen classifier, compare it with the baseline, and leave all results in ``run``.
+
+    Returns:
+        The classifier, also saved as ``model.pt``; ``None`` where no trial of its grid finished.
+    """
+    c = best_c(result.table, "embeddings")
+    if c is None:
+        return None
+    nodes = available_nodes(run.options)
+    arguments = embedder_arguments(encoder, options, nodes)
+    train, test = embeddings["train"].vectors, embeddings["test"].vectors
+    model = fit_topic_model(train, corpus.train.labels, corpus.classes, c, encoder, arguments)
+    model.save(run.path / MODEL_FILE)
+    probabilities = {f"embeddings, C = {c:g}": model.probabilities(test)}
+    baseline_c = best_c(result.table, "tfidf")
+    if baseline_c is not None:
+        probabilities[f"TF-IDF, C = {baseline_c:g}"] = tfidf_probabilities(
+            corpus.train, corpus.test.texts, baseline_c
+        )
+    evaluations = {
+        name: topic_evaluation.evaluate(corpus.test.labels, p, corpus.classes, seed)
+        for name, p in probabilities.items()
+    }
+    table = topic_evaluation.comparison(evaluations)
+    run.add_table("test", table)
+    show_table(table, intervals=topic_evaluation.METRICS)
+    sentence = _verdict(corpus.test.labels, list(probabilities.values()), seed)
+    if sentence:
+        run.add_text("verdict", sentence)
+        say(sentence)
+    chosen = next(iter(evaluations.values()))
+    for metric, interval in chosen.metrics.items():
+        run.writer.add_scalar(f"test/{metric}", interval.mean, 0)
+    run.add_table("per_class", chosen.per_class)
+    mistakes = topic_evaluation.confident_mistakes(
+        corpus.test.texts, corpus.test.labels, next(iter(probabilities.values())), corpus.classes
+    )
+    run.add_table("confident_mistakes", mistakes)
+    run.add_figure("confusion", topic_figures.confusion_figure(chosen, corpus.classes))
+    run.add_figure("choice_of_c", topic_figures.choice_figure(result.history, result.table))
+    _add_map(run, corpus, {"train": train, "test": test}, seed)
+    return model
+
+
+def _verdict(labels: np.ndarray, probabilities: Sequence[np.ndarray], seed: int) -> str:
+    """Whether the embeddings are worth their time."""
+    if len(probabilities) < 2:
+        return ""
+    gain = topic_evaluation.accuracy_gain(labels, probabilities[0], probabilities[1], seed)
+    points = gain.format(1, scale=100)
+    if gain.low > 0:
+        return f"The embeddings beat TF-IDF by {points} points of accuracy."
+    if gain.high < 0:
+        return f"TF-IDF beats the embeddings by {(-gain.mean) * 100:.1f} points ({points})."
+    return f"The embeddings and TF-IDF cannot be told apart ({points} points of accuracy)."
+
+
+def _add_map(run: Run, corpus: TextCorpus, vectors: Mapping[str, np.ndarray], seed: int) -> None:
+    """The map of texts as a figure, and the same texts in TensorBoard's projector."""
+    parts = {"train": corpus.train, "test": corpus.test}
+    chosen, positions = topic_figures.map_texts(vectors, MAPPED_TEXTS, seed)
+    labels = {name: parts[name].labels[rows] for name, rows in chosen.items()}
+    run.add_figure("map_of_texts", topic_figures.map_figure(positions, labels, corpus.classes))
+    metadata = [
+        [name, corpus.classes[parts[name].labels[row]], " ".join(parts[name].texts[row].split())]
+        for name, rows in chosen.items()
+        for row in rows
+    ]
+    run.writer.add_embedding(
+        np.concatenate([vectors[name][rows] for name, rows in chosen.items()]),
+        metadata,
+        metadata_header=["set", "class", "text"],
+        tag="texts",
+    )
+
+
+def classify(
+    model: TopicModel,
+    texts: Sequence[str],
+    options: EmbeddingOptions,
+    runtime: RuntimeOptions,
+    encoder_name: str | None = None,
+) -> pd.DataFrame:
+    """Classify new texts: ``class``, the probability of each class, and ``text``.
+
+    Raises:
+        InputError: the model's encoder cannot be had, or its weights are others by now.
+    """
+    encoder, _ = resolve_encoder(encoder_name or model.encoder)
+    if encoder.weights_hash != model.encoder_hash:
+        raise InputError(
+            f"--encoder {encoder.name} has other weights than the encoder that the model was"
+            f" trained on ({model.encoder}, hash {model.encoder_hash})"
+        )
+    options = dataclasses.replace(
+        options, pooling=model.pooling, max_length=model.max_length, cache_dir=None
+    )
+    few = len(texts) <= options.chunk_size
+    with contextlib.nullcontext() if few else connect(runtime):
+        nodes = available_nodes(runtime)
+        if few and not nodes:  # a cluster elsewhere is not worth the way
+            nodes = available_nodes(RuntimeOptions())
+        (found,) = embed([texts], encoder, options, nodes, in_process=few or None, progress=not few)
+    probabilities = model.probabilities(found.vectors)
+    table = pd.DataFrame({"class": [model.classes[i] for i in probabilities.argmax(axis=1)]})
+    for index, name in enumerate(model.classes):
+        table[name] = probabilities[:, index]
+    table["text"] = list(texts)
+    return table
+
+
+def find_model(path: Path) -> TopicModel:
+    """The classifier at a path, or in a run's directory.
+
+    Raises:
+        InputError: there is none.
+    """
+    return load_topic_model(path / MODEL_FILE if path.is_dir() else path)

@@ -1,0 +1,1 @@
+"""DQN and PPO: arrays in, parameters and losses out."""

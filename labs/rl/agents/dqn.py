@@ -1,0 +1,254 @@
+"""Deep Q-learning (Mnih et al., 2015): arrays in, parameters and losses out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from labs.rl.agents.learner import LearnerConfig, require
+from labs.rl.agents.networks import Adam
+from labs.rl.agents.normalization import RunningMoments, normalize
+from labs.rl.agents.policies import PolicySpec
+from labs.rl.agents.replay import Replay, Transitions
+from labs.rl.agents.returns import n_step_targets
+from labs.rl.agents.segments import Segment
+from labs.runtime.errors import InputError
+
+
+@dataclass(frozen=True)
+class DQNConfig(LearnerConfig):
+    """Hyperparameters of DQN."""
+
+    replay_size: int = 100_000
+    """Transitions that the replay holds."""
+
+    learning_starts: int = 5_000
+    """Environment steps before the first gradient step."""
+
+    update_interval: int = 10
+    """Environment steps per gradient step, all environments counted together."""
+
+    target_interval: int = 200
+    """Gradient steps between two copies of the parameters to the target network."""
+
+    target_rate: float | None = None
+    """Let the target network follow by this fraction after every gradient step instead."""
+
+    double_q: bool = True
+    """Choose the next action with the network, value it with the target network."""
+
+    n_step: int = 3
+    """Rewards counted before a target bootstraps."""
+
+    loss: Literal["huber", "squared"] = "huber"
+    """huber grows linearly beyond an error of 1."""
+
+    epsilon_start: float = 1.0
+    """First probability of a random action."""
+
+    epsilon_end: float = 0.05
+    """Last probability of a random action."""
+
+    epsilon_decay: float = 0.2
+    """Part of the run over which epsilon falls linearly from its start to its end."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("--replay-size", self.replay_size, self.replay_size >= 1, "100000")
+        require("--learning-starts", self.learning_starts, self.learning_starts >= 0, "5000")
+        require("--update-interval", self.update_interval, self.update_interval >= 1, "10")
+        require("--target-interval", self.target_interval, self.target_interval >= 1, "500")
+        if self.target_rate is not None:
+            require("--target-rate", self.target_rate, 0 < self.target_rate <= 1, "0.005")
+        require("--n-step", self.n_step, self.n_step >= 1, "3")
+        for name in ("epsilon_start", "epsilon_end", "epsilon_decay"):
+            value = getattr(self, name)
+            require(f"--{name.replace('_', '-')}", value, 0 <= value <= 1, "0.1")
+        if self.batch_size > self.replay_size:
+            raise InputError(
+                f"--batch-size {self.batch_size} is larger than --replay-size {self.replay_size}:"
+                f" use at most {self.replay_size}"
+            )
+
+    def epsilon(self, progress: float) -> float:
+        """The probability of a random action when this part of the run (0 to 1) is done."""
+        part = min(1.0, progress / self.epsilon_decay) if self.epsilon_decay > 0 else 1.0
+        return self.epsilon_start + (self.epsilon_end - self.epsilon_start) * part
+
+
+class DQN:
+    """Q values of discrete actions, trained on transitions that any policy may have collected."""
+
+    def __init__(
+        self,
+        config: DQNConfig,
+        observation_size: int,
+        action_size: int,
+        seed: int,
+        device: torch.device | None = None,
+    ) -> None:
+        self.config = config
+        self.device = device or torch.device("cpu")
+        self.version = 0
+        """Gradient steps so far: the version of the parameters."""
+        self.spec = PolicySpec(
+            observation_size,
+            action_size,
+            config.hidden_sizes,
+            config.activation,
+            "values",
+            config.normalize_observations,
+        )
+        init_seed, replay_seed = np.random.SeedSequence(seed).generate_state(2).tolist()
+        self.replay = Replay(config.replay_size, observation_size, replay_seed)
+        self._moments = RunningMoments(observation_size)
+        self._network = self.spec.network()
+        flat = torch.zeros(self._network.num_parameters)
+        self._network.initialize(flat, torch.Generator().manual_seed(init_seed))
+        self._flat = flat.to(self.device)
+        self._target_flat = self._flat.clone()
+        self._optimizer = Adam(self._flat)
+        self._layers = self._network.views(self._flat)
+        self._gradients = self._network.views(self._optimizer.gradient)
+        self._target_layers = self._network.views(self._target_flat)
+
+    def actor_parameters(self) -> np.ndarray:
+        """A copy of what a ``Policy`` of ``spec`` loads, float32 and flat."""
+        moments = self._moments.parameters() if self.spec.normalize else ()
+        return np.concatenate([self._flat.cpu().numpy(), *moments])
+
+    def add(self, segment: Segment) -> None:
+        """Put a segment's steps into the replay, with their n-step returns."""
+        rewards = segment.rewards * np.float32(self.config.reward_scale)
+        targets = n_step_targets(
+            rewards, segment.terminated, segment.truncated, self.config.gamma, self.config.n_step
+        )
+        columns = np.arange(rewards.shape[1])
+        rows = (
+            segment.observations,
+            segment.next_observations[targets.last, columns],
+            segment.actions,
+            targets.returns,
+            targets.discounts,
+        )
+        flat = [row.reshape(rewards.size, *row.shape[2:]) for row in rows]
+        self.replay.add(Transitions(*flat))
+        if self.spec.normalize:
+            self._moments.update(flat[0])
+
+    @torch.inference_mode()
+    def update(self, count: int, progress: float) -> dict[str, float]:
+        """Take ``count`` gradient steps on rows drawn from the replay.
+
+        Args:
+            count: at least 1.
+            progress: the part of the run that is done, 0 to 1, for the learning rate.
+
+        Returns:
+            Means over these steps, tagged ``train/...``.
+        """
+        config = self.config
+        rate = config.learning_rate * (1 - progress if config.anneal else 1)
+        found = torch.zeros(3, device=self.device)
+        batches = self.replay.sample(count, config.batch_size)
+        done = 0
+        while done < count:
+            # as many at once as see the same target network: what does not wait is done in one go
+            chunk = batches[done : done + self._steps_to_next_target()]
+            done += len(chunk)
+            rows = self._tensors(self.replay.gather(chunk.ravel()))
+            outputs = self._network.forward(self._target_layers, rows.next_observations)
+            columns = [column.split(config.batch_size) for column in (*rows, outputs)]
+            for *batch, target_outputs in zip(*columns, strict=True):
+                found += self._step(Transitions(*batch), target_outputs, rate)
+                self.version += 1
+            if config.target_rate is not None:
+                self._target_flat.lerp_(self._flat, config.target_rate)
+            elif self.version % config.target_interval == 0:
+                self._target_flat.copy_(self._flat)
+        loss, q_value, error = (found / count).tolist()
+        return {
+            "train/loss": loss,
+            "train/q_mean": q_value,
+            "train/td_error": error,
+            "train/learning_rate": rate,
+        }
+
+    def _steps_to_next_target(self) -> int:
+        if self.config.target_rate is not None:
+            return 1
+        return min(self.config.target_interval - self.version % self.config.target_interval, 32)
+
+    def _tensors(self, rows: Transitions) -> Transitions:
+        """On the device, and normalised where that is asked for."""
+        if self.spec.normalize:  # the replay holds them as they were: the moments move
+            moments = self._moments.parameters()
+            rows = rows._replace(
+                observations=normalize(rows.observations, *moments),
+                next_observations=normalize(rows.next_observations, *moments),
+            )
+        return Transitions(*(torch.from_numpy(column).to(self.device) for column in rows))
+
+    def _step(self, rows: Transitions, target_outputs: torch.Tensor, rate: float) -> torch.Tensor:
+        """One gradient step; its loss, mean Q value and mean absolute error, ``[3]``.
+
+        Args:
+            rows: tensors on the device.
+            target_outputs: of the target network for the next observations ``[n, actions]``.
+            rate: the learning rate.
+        """
+        n = len(rows.actions)
+        chosen = rows.actions.unsqueeze(1)
+        if self.config.double_q:  # van Hasselt et al., 2016
+            both = torch.cat([rows.observations, rows.next_observations])
+            activations = self._network.forward_with_activations(self._layers, both)
+            best = activations[-1][n:].argmax(1, keepdim=True)
+            next_values = target_outputs.gather(1, best).squeeze(1)
+            activations = [rows_of_both[:n] for rows_of_both in activations]
+        else:
+            activations = self._network.forward_with_activations(self._layers, rows.observations)
+            next_values = target_outputs.amax(1)
+        values = activations[-1].gather(1, chosen).squeeze(1)
+        errors = values - torch.addcmul(rows.returns, rows.discounts, next_values)
+        slopes, losses = loss_and_slope(errors, self.config.loss)
+        gradient = torch.zeros_like(activations[-1])
+        gradient.scatter_(1, chosen, slopes.div_(n).unsqueeze(1))
+        self._network.backward(self._layers, activations, gradient, self._gradients)
+        self._optimizer.step(rate, self.config.max_grad_norm)
+        return torch.stack([losses, values, errors.abs_()]).mean(1)
+
+    def state(self) -> dict[str, Any]:
+        """All that ``load`` needs to go on exactly, the replay included; live tensors."""
+        return {
+            "parameters": self._flat,
+            "target": self._target_flat,
+            "optimizer": self._optimizer.state(),
+            "version": self.version,
+            "observation_moments": self._moments.state(),
+            "replay": self.replay.state(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from ``state()``."""
+        self._flat.copy_(state["parameters"])
+        self._target_flat.copy_(state["target"])
+        self._optimizer.load(state["optimizer"])
+        self.version = state["version"]
+        self._moments.load(state["observation_moments"])
+        self.replay.load(state["replay"])
+
+
+def loss_and_slope(
+    errors: torch.Tensor, loss: Literal["huber", "squared"]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The derivative by each error ``e``, and the loss.
+
+    squared is e^2 / 2; huber (Huber, 1964) is the same up to |e| = 1 and |e| - 1/2 beyond.
+    """
+    if loss == "squared":
+        return errors.clone(), errors.square() / 2
+    slopes = errors.clamp(-1, 1)
+    return slopes, slopes * (errors - slopes / 2)

@@ -1,0 +1,70 @@
+"""What DQN and PPO have in common."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from labs.rl.agents.networks import Activation
+from labs.runtime.errors import InputError
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """Hyperparameters that both algorithms have.
+
+    Raises:
+        InputError: a value is out of range.
+    """
+
+    learning_rate: float = 1e-3
+    """Step size of Adam."""
+
+    anneal: bool = True
+    """Let the learning rate fall linearly to 0 over the run."""
+
+    batch_size: int = 128
+    """Transitions per gradient step."""
+
+    gamma: float = 0.99
+    """Discount of future rewards, per step."""
+
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers."""
+
+    activation: Activation = "tanh"
+    """What the hidden layers apply."""
+
+    normalize_observations: bool = True
+    """Scale observations by their running mean and standard deviation."""
+
+    max_grad_norm: float = 0.5
+    """Gradients that are longer are scaled down to this length."""
+
+    reward_scale: float = 1.0
+    """The learner sees rewards times this; reported returns are the environment's own."""
+
+    def __post_init__(self) -> None:
+        require("--learning-rate", self.learning_rate, self.learning_rate > 0, "0.001")
+        require("--batch-size", self.batch_size, self.batch_size >= 1, "128")
+        require("--gamma", self.gamma, 0 <= self.gamma <= 1, "0.99")
+        require("--max-grad-norm", self.max_grad_norm, self.max_grad_norm > 0, "0.5")
+        require("--reward-scale", self.reward_scale, self.reward_scale > 0, "1")
+        require(
+            "--hidden-sizes",
+            " ".join(map(str, self.hidden_sizes)),
+            all(size >= 1 for size in self.hidden_sizes),
+            "64 64",
+        )
+
+
+def require(option: str, value: object, holds: bool, example: str) -> None:
+    """Refuse a value of an option.
+
+    Raises:
+        InputError: ``holds`` is false, or the value is a number that is not finite.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        holds = False
+    if not holds:
+        raise InputError(f"{option} {value} is out of range: use for instance {example}")

@@ -1,0 +1,153 @@
+"""What an agent needs to act: a network without its learner, and how it travels."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from labs.rl.agents.distributions import Categorical, DiagonalGaussian
+from labs.rl.agents.networks import MLP, Activation
+from labs.rl.agents.normalization import normalize
+from labs.runtime.checkpoints import load_checkpoint
+from labs.runtime.errors import InputError
+
+Head = Literal["categorical", "gaussian", "values"]
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """The architecture of a policy: with its parameters, all that is needed to act."""
+
+    observation_size: int
+    action_size: int
+    hidden_sizes: tuple[int, ...]
+    activation: Activation
+    head: Head
+    """``categorical`` and ``gaussian`` sample; ``values`` are Q values, acted on epsilon-greedily."""
+    normalize: bool = False
+    """Whether the parameters carry the mean and scale of observations."""
+
+    @property
+    def discrete(self) -> bool:
+        """Whether actions are numbers of a list, not vectors."""
+        return self.head != "gaussian"
+
+    def network(self) -> MLP:
+        """The perceptron, to be given parameters."""
+        return MLP((self.observation_size, *self.hidden_sizes, self.action_size), self.activation)
+
+    @property
+    def num_log_std(self) -> int:
+        """How many log standard deviations follow the network's parameters."""
+        return self.action_size if self.head == "gaussian" else 0
+
+
+class Policy:
+    """Acts with the parameters it was last given. Not trained: learners hand over their own."""
+
+    def __init__(self, spec: PolicySpec) -> None:
+        self.spec = spec
+        self.observation_size = spec.observation_size
+        self.action_size = spec.action_size
+        self.discrete = spec.discrete
+        self._network = spec.network()
+        moments = 2 * spec.observation_size if spec.normalize else 0
+        self.num_parameters = self._network.num_parameters + spec.num_log_std + moments
+        # The views below look into this one array, which ``load`` overwrites.
+        self._parameters = np.zeros(self.num_parameters, dtype=np.float32)
+        end = self._network.num_parameters
+        self._layers = self._network.views(torch.from_numpy(self._parameters[:end]))
+        self._log_std = self._parameters[end : end + spec.num_log_std]
+        self._moments = np.split(self._parameters[end + spec.num_log_std :], 2)
+
+    def load(self, parameters: np.ndarray) -> None:
+        """Use ``parameters``, float32 ``[num_parameters]``: the network's, then the log standard
+        deviations of a Gaussian head, then the mean and the scale of observations.
+
+        The array is copied: it may be read-only and lie in Ray's object store.
+        """
+        self._parameters[:] = parameters
+
+    def outputs(self, observations: np.ndarray) -> np.ndarray:
+        """Logits, means or Q values, float32 ``[n, action_size]``."""
+        if self.spec.normalize:
+            observations = normalize(observations, *self._moments)
+        with torch.inference_mode():
+            return self._network.forward(self._layers, torch.from_numpy(observations)).numpy()
+
+    def act(
+        self,
+        observations: np.ndarray,
+        generator: np.random.Generator | None = None,
+        epsilon: float = 0.0,
+    ) -> np.ndarray:
+        """Choose an action for every row of ``observations`` (float32 ``[n, observation_size]``).
+
+        Args:
+            generator: source of randomness; without one the best action (or the mean) is taken.
+            epsilon: probability of a uniform action where the head is ``values``.
+
+        Returns:
+            int64 ``[n]``, or float32 ``[n, action_size]`` with a Gaussian head.
+        """
+        outputs = self.outputs(observations)
+        if self.spec.head == "values":
+            actions = outputs.argmax(1)
+            if generator is None:
+                return actions
+            explore = generator.random(len(actions)) < epsilon
+            return np.where(
+                explore, generator.integers(self.action_size, size=len(actions)), actions
+            )
+        head = Categorical if self.spec.head == "categorical" else DiagonalGaussian
+        if generator is None:
+            return head.mode(outputs)
+        return head.sample(outputs, self._log_std, generator)
+
+
+class SavedPolicy(NamedTuple):
+    """A policy from a checkpoint, and what it was trained on."""
+
+    policy: Policy
+    algorithm: str
+    """``ppo`` or ``dqn``"""
+    env_id: str
+    frame_stack: int
+    step: int
+    """Environment steps of training."""
+
+
+def policy_state(policy_spec: PolicySpec, parameters: np.ndarray) -> dict[str, Any]:
+    """The part of a checkpoint that ``load_policy`` reads."""
+    return {"spec": asdict(policy_spec), "parameters": torch.from_numpy(parameters)}
+
+
+def load_policy(path: str | Path) -> SavedPolicy:
+    """The policy in a checkpoint that an agent's training wrote.
+
+    Raises:
+        InputError: there is no checkpoint at ``path``, or it is of another kind.
+    """
+    checkpoint = load_checkpoint(path)
+    family, _, algorithm = str(checkpoint["kind"]).partition(".")
+    if family != "rl" or algorithm not in ("ppo", "dqn"):
+        raise InputError(
+            f"checkpoint {path} is of kind {checkpoint['kind']}: use one of train_agent, kind"
+            " rl.ppo or rl.dqn"
+        )
+    state = checkpoint["policy"]
+    spec = PolicySpec(**{**state["spec"], "hidden_sizes": tuple(state["spec"]["hidden_sizes"])})
+    policy = Policy(spec)
+    if state["parameters"].shape != (policy.num_parameters,):
+        raise InputError(
+            f"checkpoint {path} holds {state['parameters'].numel()} parameters and its network has"
+            f" {policy.num_parameters}: it is damaged"
+        )
+    policy.load(state["parameters"].numpy())
+    return SavedPolicy(
+        policy, algorithm, checkpoint["env_id"], checkpoint["frame_stack"], checkpoint["step"]
+    )

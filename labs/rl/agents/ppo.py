@@ -1,0 +1,328 @@
+"""Proximal policy optimisation (Schulman et al., 2017): arrays in, parameters and losses out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from labs.rl.agents.distributions import Categorical, DiagonalGaussian
+from labs.rl.agents.learner import LearnerConfig, require
+from labs.rl.agents.networks import MLP, Adam
+from labs.rl.agents.normalization import CLIP, RunningMoments, normalize
+from labs.rl.agents.policies import PolicySpec
+from labs.rl.agents.returns import discounted_sums, generalized_advantages
+from labs.rl.agents.segments import Segment
+
+
+@dataclass(frozen=True)
+class PPOConfig(LearnerConfig):
+    """Hyperparameters of PPO."""
+
+    epochs: int = 4
+    """Passes over a segment."""
+
+    clip_range: float = 0.2
+    """How far a probability ratio may move from 1 before its gradient stops."""
+
+    gae_lambda: float = 0.95
+    """0 bootstraps advantages after one step, 1 waits for the end of the episode."""
+
+    entropy_coefficient: float = 0.003
+    """Weight of the entropy in the objective."""
+
+    value_coefficient: float = 0.5
+    """Weight of the value function's squared error."""
+
+    target_kl: float | None = None
+    """Stop an update after an epoch in which the policy moved farther than this, in nats."""
+
+    normalize_advantages: bool = True
+    """Give the advantages of an update mean 0 and standard deviation 1."""
+
+    normalize_rewards: bool = True
+    """Divide rewards by the running standard deviation of their discounted sum."""
+
+    action_std: Literal["learned", "decay"] = "learned"
+    """Spread of continuous actions: a parameter, or a schedule that falls over the run."""
+
+    action_std_start: float = 0.6
+    """First standard deviation; with 'learned' its initial value."""
+
+    action_std_end: float = 0.1
+    """Last standard deviation, with 'decay'."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("--epochs", self.epochs, self.epochs >= 1, "4")
+        require("--clip-range", self.clip_range, self.clip_range > 0, "0.2")
+        require("--gae-lambda", self.gae_lambda, 0 <= self.gae_lambda <= 1, "0.95")
+        entropy, value = self.entropy_coefficient, self.value_coefficient
+        require("--entropy-coefficient", entropy, entropy >= 0, "0.01")
+        require("--value-coefficient", value, value >= 0, "0.5")
+        if self.target_kl is not None:
+            require("--target-kl", self.target_kl, self.target_kl > 0, "0.02")
+        require("--action-std-start", self.action_std_start, self.action_std_start > 0, "0.6")
+        require("--action-std-end", self.action_std_end, self.action_std_end > 0, "0.1")
+
+
+class _Batch(NamedTuple):
+    """The rows of a segment, one per environment step."""
+
+    observations: torch.Tensor
+    actions: torch.Tensor
+    log_probs: torch.Tensor
+    advantages: torch.Tensor
+    returns: torch.Tensor
+
+
+class PPO:
+    """A policy and a value function, trained on segments that were collected with its parameters."""
+
+    def __init__(
+        self,
+        config: PPOConfig,
+        observation_size: int,
+        action_size: int,
+        discrete: bool,
+        seed: int,
+        device: torch.device | None = None,
+    ) -> None:
+        self.config = config
+        self.device = device or torch.device("cpu")
+        self.version = 0
+        """Updates so far: the version of the parameters."""
+        self.spec = PolicySpec(
+            observation_size,
+            action_size,
+            config.hidden_sizes,
+            config.activation,
+            "categorical" if discrete else "gaussian",
+            config.normalize_observations,
+        )
+        self._head = Categorical if discrete else DiagonalGaussian
+        self._generator = torch.Generator().manual_seed(seed)
+        self._policy = self.spec.network()
+        self._value = MLP((observation_size, *config.hidden_sizes, 1), config.activation)
+        self._allocate()
+        self._observation_moments = RunningMoments(observation_size)
+        self._return_moments = RunningMoments(1)
+        self._return_sums: np.ndarray | None = None
+
+    def _allocate(self) -> None:
+        """One flat tensor: the policy, its log standard deviations, the value function."""
+        policy, spread = self._policy.num_parameters, self.spec.num_log_std
+        flat = torch.zeros(policy + spread + self._value.num_parameters)
+        self._policy.initialize(flat[:policy], self._generator, output_gain=0.01)
+        flat[policy : policy + spread] = math.log(self.config.action_std_start)
+        self._value.initialize(flat[policy + spread :], self._generator, hidden_biases=True)
+        self._flat = flat.to(self.device)
+        self._optimizer = Adam(self._flat)
+        gradient = self._optimizer.gradient
+        self._num_actor = policy + spread
+        self._policy_layers = self._policy.views(self._flat[:policy])
+        self._policy_gradients = self._policy.views(gradient[:policy])
+        self._log_std = self._flat[policy : policy + spread]
+        self._log_std_gradient = gradient[policy : policy + spread]
+        self._value_layers = self._value.views(self._flat[policy + spread :])
+        self._value_gradients = self._value.views(gradient[policy + spread :])
+
+    def actor_parameters(self) -> np.ndarray:
+        """A copy of what a ``Policy`` of ``spec`` loads, float32 and flat."""
+        parts = [self._flat[: self._num_actor].cpu().numpy()]
+        if self.config.normalize_observations:
+            parts += self._observation_moments.parameters()
+        return np.concatenate(parts)
+
+    @torch.no_grad()
+    def update(self, segment: Segment, progress: float) -> dict[str, float]:
+        """Improve the policy on one segment.
+
+        Args:
+            segment: collected with this version of the parameters.
+            progress: the part of the run that is done, 0 to 1, for the schedules.
+
+        Returns:
+            Losses and diagnostics of the last epoch, tagged ``train/...``.
+
+        Raises:
+            ValueError: the segment was collected with another version.
+        """
+        if segment.version != self.version:
+            raise ValueError(f"segment of version {segment.version}, learner at {self.version}")
+        rate = self.config.learning_rate * (1 - progress if self.config.anneal else 1)
+        batch, metrics = self._prepare(segment)
+        for epoch in range(self.config.epochs):
+            order = torch.randperm(len(batch.returns), generator=self._generator)
+            shuffled = _Batch(*(rows[order.to(self.device)] for rows in batch))
+            losses = self._epoch(shuffled, rate)
+            if self.config.target_kl is not None and losses["train/kl"] > self.config.target_kl:
+                break
+        if self.config.action_std == "decay":
+            start, end = self.config.action_std_start, self.config.action_std_end
+            self._log_std.fill_(math.log(start + (end - start) * progress))
+        if self.config.normalize_observations:
+            rows = segment.observations.reshape(-1, segment.observations.shape[-1])
+            self._observation_moments.update(rows)
+        self.version += 1
+        if not self.spec.discrete:
+            metrics["train/action_std"] = float(self._log_std.exp().mean())
+        return metrics | losses | {"train/learning_rate": rate, "train/epochs": float(epoch + 1)}
+
+    def _prepare(self, segment: Segment) -> tuple[_Batch, dict[str, float]]:
+        """Values, advantages and log-probabilities under the parameters that collected."""
+        shape = segment.rewards.shape
+        observations = self._tensor(segment.observations)
+        actions = torch.from_numpy(segment.actions.reshape(-1, *segment.actions.shape[2:]))
+        actions = actions.to(self.device)
+        outputs = self._policy.forward(self._policy_layers, observations)
+        log_probs = self._head(outputs, self._log_std).log_prob(actions)
+        values = self._values(observations).reshape(shape)
+        next_values = np.concatenate([values[1:], np.zeros_like(values[:1])])
+        bootstrapped = segment.truncated.copy()
+        bootstrapped[-1] = True
+        next_values[bootstrapped] = self._values(
+            self._tensor(segment.next_observations[bootstrapped])
+        )
+        ended = segment.terminated | segment.truncated
+        advantages = generalized_advantages(
+            self._scale_rewards(segment.rewards, ended),
+            values,
+            next_values,
+            segment.terminated,
+            segment.truncated,
+            self.config.gamma,
+            self.config.gae_lambda,
+        )
+        returns = advantages + values
+        unexplained, variance = (returns - values).var(), returns.var()
+        explained = 1 - unexplained / variance if variance > 1e-12 else 0.0
+        if self.config.normalize_advantages:
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        flat = [
+            torch.from_numpy(rows.reshape(-1)).to(self.device) for rows in (advantages, returns)
+        ]
+        batch = _Batch(observations, actions, log_probs, *flat)
+        return batch, {"train/explained_variance": float(explained)}
+
+    def _tensor(self, observations: np.ndarray) -> torch.Tensor:
+        """Rows ``[n, observation_size]`` as the networks see them."""
+        rows = observations.reshape(-1, observations.shape[-1])
+        if self.config.normalize_observations:
+            rows = normalize(rows, *self._observation_moments.parameters())
+        return torch.from_numpy(rows).to(self.device)
+
+    def _values(self, observations: torch.Tensor) -> np.ndarray:
+        return self._value.forward(self._value_layers, observations)[:, 0].cpu().numpy()
+
+    def _scale_rewards(self, rewards: np.ndarray, ended: np.ndarray) -> np.ndarray:
+        rewards = rewards * np.float32(self.config.reward_scale)
+        if not self.config.normalize_rewards:
+            return rewards
+        if self._return_sums is None:
+            self._return_sums = np.zeros_like(rewards[0])
+        sums, self._return_sums = discounted_sums(
+            rewards, ended, self.config.gamma, self._return_sums
+        )
+        self._return_moments.update(sums.reshape(-1, 1))
+        scaled = rewards * np.float32(self._return_moments.scale[0])
+        return scaled.clip(-CLIP, CLIP)
+
+    def _epoch(self, batch: _Batch, rate: float) -> dict[str, float]:
+        """One pass over the rows in minibatches, and its losses and diagnostics."""
+        log_probs, entropies, values = torch.empty((3, len(batch.returns)), device=self.device)
+        for start in range(0, len(batch.returns), self.config.batch_size):
+            rows = slice(start, start + self.config.batch_size)
+            found = self._step(_Batch(*(column[rows] for column in batch)), rate)
+            log_probs[rows], entropies[rows], values[rows] = found
+        log_ratios = log_probs - batch.log_probs
+        ratios = log_ratios.exp()
+        policy_loss = clipped_loss(ratios, batch.advantages, self.config.clip_range)
+        clipped = (ratios - 1).abs() > self.config.clip_range
+        names = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
+        found = (
+            policy_loss,
+            (values - batch.returns).square().mean(),
+            entropies.mean(),
+            (ratios - 1 - log_ratios).mean(),  # Schulman's estimator: unbiased, never negative
+            clipped.float().mean(),
+        )
+        numbers = torch.stack(found).tolist()
+        return {f"train/{name}": value for name, value in zip(names, numbers, strict=True)}
+
+    def _step(self, batch: _Batch, rate: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """One gradient step: the rows' log-probabilities, entropies and values before it.
+
+        The loss is the clipped loss, minus the weighted entropy, plus the weighted squared error.
+        """
+        config, n = self.config, len(batch.returns)
+        activations = self._policy.forward_with_activations(self._policy_layers, batch.observations)
+        head = self._head(activations[-1], self._log_std)
+        log_probs, entropies = head.log_prob(batch.actions), head.entropy()
+        ratios = (log_probs - batch.log_probs).exp_()
+        output_gradient = head.backward(
+            batch.actions,
+            clipped_loss_gradient(ratios, batch.advantages, config.clip_range),
+            entropies,
+            -config.entropy_coefficient / n,
+            self._log_std_gradient,
+        )
+        self._policy.backward(
+            self._policy_layers, activations, output_gradient, self._policy_gradients
+        )
+        if config.action_std == "decay":
+            self._log_std_gradient.zero_()
+        activations = self._value.forward_with_activations(self._value_layers, batch.observations)
+        values = activations[-1].squeeze(1)
+        errors = (values - batch.returns).mul_(2 * config.value_coefficient / n)
+        self._value.backward(
+            self._value_layers, activations, errors.unsqueeze(1), self._value_gradients
+        )
+        self._optimizer.step(rate, config.max_grad_norm)
+        return log_probs, entropies, values
+
+    def state(self) -> dict[str, Any]:
+        """All that ``load`` needs to go on exactly; live tensors."""
+        sums = self._return_sums
+        return {
+            "parameters": self._flat,
+            "optimizer": self._optimizer.state(),
+            "generator": self._generator.get_state(),
+            "version": self.version,
+            "observation_moments": self._observation_moments.state(),
+            "return_moments": self._return_moments.state(),
+            "return_sums": None if sums is None else torch.from_numpy(sums),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from ``state()``."""
+        self._flat.copy_(state["parameters"])
+        self._optimizer.load(state["optimizer"])
+        self._generator.set_state(state["generator"])
+        self.version = state["version"]
+        self._observation_moments.load(state["observation_moments"])
+        self._return_moments.load(state["return_moments"])
+        sums = state["return_sums"]
+        self._return_sums = None if sums is None else sums.numpy().copy()
+
+
+def clipped_loss(ratios: torch.Tensor, advantages: torch.Tensor, clip_range: float) -> torch.Tensor:
+    """PPO's loss, -mean(min(r A, clip(r, 1 - c, 1 + c) A)) (Schulman et al., 2017, equation 7)."""
+    clipped = ratios.clamp(1 - clip_range, 1 + clip_range) * advantages
+    return -torch.minimum(ratios * advantages, clipped).mean()
+
+
+def clipped_loss_gradient(
+    ratios: torch.Tensor, advantages: torch.Tensor, clip_range: float
+) -> torch.Tensor:
+    """The derivative of ``clipped_loss`` by the log-probabilities, ``[n]``.
+
+    With r = exp(log p - log p_old), dr / d log p = r; where the minimum takes the clipped term and
+    the ratio has left the range, nothing depends on it any more.
+    """
+    weighted = ratios * advantages
+    clipped = ratios.clamp(1 - clip_range, 1 + clip_range).mul_(advantages)
+    return torch.where(weighted <= clipped, weighted, 0).mul_(-1 / len(ratios))

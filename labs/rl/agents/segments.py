@@ -1,0 +1,60 @@
+"""What a rollout worker hands to a learner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:  # learners import this module, and they know no environments
+    from labs.rl.envs.episodes import Episode
+
+
+class Segment(NamedTuple):
+    """``T`` consecutive steps of ``N`` environments, collected with one version of the parameters."""
+
+    observations: np.ndarray
+    """float32 ``[T, N, observation_size]``: what the actions were chosen on."""
+    actions: np.ndarray
+    """int64 ``[T, N]`` or float32 ``[T, N, action_size]``"""
+    rewards: np.ndarray
+    """float32 ``[T, N]``"""
+    terminated: np.ndarray
+    """bool ``[T, N]``: what follows is worth nothing."""
+    truncated: np.ndarray
+    """bool ``[T, N]``: what follows is worth the value of the next observation."""
+    next_observations: np.ndarray
+    """float32 ``[T, N, observation_size]``: what the step led to, before any restart."""
+    episodes: list[Episode]
+    """The episodes that ended within the segment."""
+    version: int
+    """The version of the parameters that the actions were chosen with."""
+    environment_seconds: float
+    inference_seconds: float
+
+    @property
+    def num_steps(self) -> int:
+        """Environment steps: ``T * N``."""
+        return self.rewards.size
+
+
+def concatenate(segments: Sequence[Segment]) -> Segment:
+    """One segment of all the environments; the seconds are those of the slowest worker.
+
+    Raises:
+        ValueError: the segments were collected with different versions.
+    """
+    if len(segments) == 1:
+        return segments[0]
+    versions = {segment.version for segment in segments}
+    if len(versions) > 1:
+        raise ValueError(f"segments of versions {sorted(versions)} cannot be used as one")
+    arrays = [np.concatenate(parts, axis=1) for parts in zip(*(s[:6] for s in segments))]
+    return Segment(
+        *arrays,
+        episodes=[episode for segment in segments for episode in segment.episodes],
+        version=segments[0].version,
+        environment_seconds=max(s.environment_seconds for s in segments),
+        inference_seconds=max(s.inference_seconds for s in segments),
+    )

@@ -1,0 +1,1 @@
+"""Our agents beside RLlib's: settings, runs, figures and sentences."""

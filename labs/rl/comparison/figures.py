@@ -1,0 +1,121 @@
+"""Figures of a comparison of agents, after Agarwal et al. (2021): bands and intervals are 95%."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from labs.rl.comparison.summary import STEPS, Scale
+
+COLOURS = {
+    "labs-ppo": "#1f4e9c",
+    "rllib-ppo": "#7fb2e5",
+    "labs-dqn": "#b3471d",
+    "rllib-dqn": "#f0a878",
+}
+"""One hue per algorithm; ours is the darker one."""
+TITLES = {
+    "eval/return_mean": "mean return",
+    "eval/success_rate": "success rate",
+}
+
+
+def learning_curves(curves: pd.DataFrame, scales: Mapping[str, Scale]) -> Figure:
+    """A row of panels per environment, from ``curves_table``; a dotted line is the threshold."""
+    panels = {
+        env: list(group.groupby(["metric", "against"], sort=False))
+        for env, group in curves.groupby("env", sort=False)
+    }
+    columns = max(len(row) for row in panels.values())
+    figure = Figure(figsize=(4.6 * columns, 3.6 * len(panels)), layout="constrained")
+    grid = figure.subplots(len(panels), columns, squeeze=False)
+    for axes_row, (env, row) in zip(grid, panels.items(), strict=True):
+        for axes in axes_row[len(row) :]:
+            axes.axis("off")
+        for axes, ((metric, against), group) in zip(axes_row, row):
+            _learning_panel(axes, group)
+            if metric == scales[env].metric:
+                axes.axhline(scales[env].threshold, color="grey", linestyle=":", linewidth=1)
+            axes.set_xlabel("environment steps" if against == STEPS else "seconds of training")
+            axes.set_xscale("linear" if against == STEPS else "log")
+            axes.set_title(f"{env}: {TITLES[metric]}", fontsize="medium")
+            axes.grid(alpha=0.3)
+    _legend(figure, grid[0, 0])
+    return figure
+
+
+def _learning_panel(axes: Axes, curves: pd.DataFrame) -> None:
+    for contestant, group in curves.groupby("contestant", sort=False):
+        label: str | None = contestant
+        for _, curve in group.groupby("seed", dropna=False):
+            colour = COLOURS[contestant]
+            axes.plot(curve["at"], curve["value"], color=colour, label=label)
+            axes.fill_between(
+                curve["at"], curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0
+            )
+            label = None
+
+
+def scores(summary: pd.DataFrame) -> Figure:
+    """Interquartile mean scores with their intervals, per environment and all together."""
+    names = list(dict.fromkeys(summary["env"]))
+    figure = Figure(figsize=(4.2 * len(names), 2.6), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        rows = summary[summary["env"] == name].iloc[::-1]
+        for place, row in enumerate(rows.itertuples()):
+            colour = COLOURS[row.contestant]
+            axes.barh(place, row.score_high - row.score_low, 0.6, row.score_low, color=colour)
+            axes.plot([row.score] * 2, [place - 0.3, place + 0.3], color="black", linewidth=1.5)
+        axes.use_sticky_edges = False  # or the leftmost bar would begin at the frame
+        axes.set(xlabel="score: interquartile mean, 95% interval")
+        _dress(axes, name, list(rows["contestant"]))
+    return figure
+
+
+def profiles(table: pd.DataFrame) -> Figure:
+    """Performance profiles from ``profiles_table``, per environment and all together."""
+    names = list(dict.fromkeys(table["env"]))
+    figure = Figure(figsize=(4.6 * len(names), 3.6), layout="constrained")
+    grid = figure.subplots(1, len(names), squeeze=False)[0]
+    for axes, name in zip(grid, names, strict=True):
+        for contestant, rows in table[table["env"] == name].groupby("contestant", sort=False):
+            x, colour = rows["threshold"], COLOURS[contestant]
+            axes.step(x, rows["share"], where="post", color=colour, label=contestant)
+            axes.fill_between(
+                x, rows["low"], rows["high"], step="post", color=colour, alpha=0.2, linewidth=0
+            )
+        axes.set(title=name, xlabel="score τ", ylabel="share of runs with a score above τ")
+        axes.title.set_fontsize("medium")
+        axes.grid(alpha=0.3)
+    _legend(figure, grid[0])
+    return figure
+
+
+def improvements(pairs: pd.DataFrame) -> Figure:
+    """How probably a run of the first beats one of the second, per environment and all together."""
+    names = list(dict.fromkeys(pairs["env"]))
+    figure = Figure(figsize=(4.6 * len(names), 3.2), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        rows = pairs[pairs["env"] == name].iloc[::-1]
+        for place, row in enumerate(rows.itertuples()):
+            axes.plot([row.improvement_low, row.improvement_high], [place] * 2, color="#444")
+            axes.plot(row.improvement, place, "o", color="#1f4e9c")
+        axes.axvline(0.5, color="grey", linestyle=":", linewidth=1)
+        axes.set(xlim=(-0.02, 1.02), xlabel="probability of improvement")
+        _dress(axes, name, [f"{row.first} > {row.second}" for row in rows.itertuples()])
+    return figure
+
+
+def _dress(axes: Axes, title: str, rows: Sequence[str]) -> None:
+    """What panels of one estimate per row have in common."""
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_title(title, fontsize="medium")
+    axes.grid(alpha=0.3, axis="x")
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)

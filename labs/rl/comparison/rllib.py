@@ -1,0 +1,230 @@
+"""RLlib's PPO and DQN (new API stack) as a yardstick: a generator of reports like our own.
+
+The algorithm runs whole in the calling process (no actors of its own), so a trial costs one core,
+as one of ours does. Its network is read out into a ``labs.rl.agents.policies.Policy``, so that the same
+code evaluates it and its checkpoints serve ``evaluate_agent.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+
+from labs.rl.agents.config import AgentConfig
+from labs.rl.agents.policies import Policy, PolicySpec, policy_state
+from labs.rl.envs.make import make_env
+from labs.rl.evaluation import evaluation_metrics
+from labs.runtime.errors import InputError
+from labs.runtime.reports import Checkpoint, Report
+
+
+def train_rllib(config: AgentConfig, resume: Checkpoint | None = None) -> Iterator[Report]:
+    """Train RLlib's algorithm with these hyperparameters; the step is the number of env steps.
+
+    RLlib writes down neither its replay nor its running episodes, and its checkpoints are pickles:
+    a trial that was interrupted begins again, so ``resume`` only tells whether all is done.
+
+    ``time/training_seconds`` counts collecting and learning since the beginning, without building
+    the algorithm and without evaluations.
+
+    Raises:
+        InputError: what RLlib cannot do alike: see ``check_rllib``.
+    """
+    check_rllib(config)
+    config = config.resolve()
+    if resume is not None and resume["step"] >= config.total_steps:
+        return
+    seeds = np.random.SeedSequence(config.seed).generate_state(3).tolist()
+    algorithm = _build(config, seeds[0])
+    try:
+        yield from _train(config, algorithm, seeds[2])
+    finally:
+        algorithm.stop()
+
+
+def _train(config: AgentConfig, algorithm: Any, eval_seed: int) -> Iterator[Report]:
+    spec = _policy_spec(config)
+    policy = Policy(spec)
+    step, seconds = 0, 0.0
+    while step < config.total_steps:
+        began = time.perf_counter()
+        result = algorithm.train()
+        seconds += time.perf_counter() - began
+        step = int(result["env_runners"]["num_env_steps_sampled_lifetime"])
+        policy.load(parameters_of(algorithm.get_module()))
+        metrics = evaluation_metrics(policy, config.env, config.eval_episodes, eval_seed)
+        metrics["time/training_seconds"] = seconds
+        metrics["time/steps_per_second"] = step / seconds
+        yield Report(step, metrics, partial(_checkpoint, config, spec, algorithm, step))
+
+
+def _checkpoint(config: AgentConfig, spec: PolicySpec, algorithm: Any, step: int) -> Checkpoint:
+    """The policy alone: enough to evaluate it, not to train on."""
+    return {
+        "kind": f"rl.{config.algorithm}",
+        "env_id": config.env,
+        "frame_stack": 1,
+        "step": step,
+        "policy": policy_state(spec, parameters_of(algorithm.get_module())),
+    }
+
+
+def check_rllib(config: AgentConfig) -> None:
+    """Refuse what would not be the same thing in RLlib.
+
+    Raises:
+        InputError: an environment without flat observations or discrete actions, stacked frames,
+            normalised observations or rewards, rewards on another scale, workers, or
+            hyperparameters that RLlib counts in another unit and cannot meet exactly.
+    """
+    values = config.resolved_values()
+    make_env(config.env, 1, 0).close()  # with its own sentence for what nobody supports
+    env = gymnasium.make(config.env)
+    flat = isinstance(env.observation_space, gymnasium.spaces.Box)
+    discrete = isinstance(env.action_space, gymnasium.spaces.Discrete)
+    env.close()
+    if not (flat and discrete):
+        raise InputError(
+            f"--envs {config.env}: RLlib is compared where observations are a Box with one"
+            " dimension and actions are discrete, for instance on CartPole-v1"
+        )
+    same = {
+        "frame_stack": 1,
+        "normalize_observations": False,
+        "reward_scale": 1.0,
+        "num_workers": 0,
+    }
+    if config.algorithm == "ppo":
+        same |= {"normalize_rewards": False, "normalize_advantages": True, "target_kl": None}
+    for name, needed in same.items():
+        if values[name] != needed:
+            raise InputError(
+                f"--{name.replace('_', '-')} {values[name]} has no equal in RLlib: use {needed}"
+            )
+    rows = values["segment_length"] * values["envs_per_worker"]
+    if config.algorithm == "dqn" and rows % values["update_interval"]:
+        raise InputError(
+            f"--update-interval {values['update_interval']} must divide the {rows} steps that are"
+            " collected at a time, since RLlib learns a whole number of times after each"
+        )
+
+
+def _build(config: AgentConfig, seed: int) -> Any:
+    """The algorithm, in this process, silent, with nothing written to the user's home."""
+    # Imported here: it takes seconds, and only the trials that use it should pay them.
+    from ray.rllib.algorithms.dqn import DQNConfig
+    from ray.rllib.algorithms.ppo import PPOConfig
+    from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+    from ray.tune.logger import NoopLogger
+
+    spec = gymnasium.spec(config.env)
+    vectorized = "sync" if spec.vector_entry_point is None else "vector_entry_point"
+    base = PPOConfig() if config.algorithm == "ppo" else DQNConfig()
+    built = (
+        base.environment(config.env)
+        .framework("torch")
+        .env_runners(
+            num_env_runners=0,
+            num_envs_per_env_runner=config.envs_per_worker,
+            rollout_fragment_length=config.segment_length,
+            gym_env_vectorize_mode=gymnasium.VectorizeMode(vectorized),
+        )
+        .learners(num_learners=0, num_gpus_per_learner=0)
+        .rl_module(
+            model_config=DefaultModelConfig(
+                fcnet_hiddens=list(config.hidden_sizes),
+                fcnet_activation=config.activation,
+                head_fcnet_hiddens=[],
+                vf_share_layers=False,
+            )
+        )
+        # an iteration, with RLlib's bookkeeping at its end, is what lies between two evaluations
+        .reporting(
+            min_time_s_per_iteration=0, min_sample_timesteps_per_iteration=config.eval_interval
+        )
+        .debugging(seed=seed % 2**31, log_level="ERROR")
+    )
+    built = built.training(
+        **_common(config), **(_ppo if config.algorithm == "ppo" else _dqn)(config)
+    )
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="labs-rllib-") as scratch:
+        warnings.simplefilter("ignore")
+        logging.getLogger("ray.rllib").setLevel(logging.ERROR)
+        logging.getLogger("ray.tune").setLevel(logging.ERROR)
+        return built.build_algo(logger_creator=lambda settings: NoopLogger(settings, scratch))
+
+
+def _common(config: AgentConfig) -> dict[str, Any]:
+    rate = config.learning_rate
+    return {
+        "gamma": config.gamma,
+        "lr": [[0, rate], [config.total_steps, 0.0]] if config.anneal else rate,
+        "grad_clip": config.max_grad_norm,
+        "grad_clip_by": "global_norm",
+    }
+
+
+def _ppo(config: AgentConfig) -> dict[str, Any]:
+    return {
+        "train_batch_size_per_learner": config.segment_length * config.envs_per_worker,
+        "minibatch_size": config.batch_size,
+        "num_epochs": config.epochs,
+        "lambda_": config.gae_lambda,
+        "clip_param": config.clip_range,
+        "entropy_coeff": config.entropy_coefficient,
+        "vf_loss_coeff": config.value_coefficient,
+        "vf_clip_param": float("inf"),  # ours does not clip the value's error
+        "use_kl_loss": False,  # nor does it penalise the divergence
+    }
+
+
+def _dqn(config: AgentConfig) -> dict[str, Any]:
+    decay = max(1, round(config.epsilon_decay * config.total_steps))
+    return {
+        "train_batch_size_per_learner": config.batch_size,
+        # rows learned from per step collected: one batch every update_interval steps
+        "training_intensity": config.batch_size / config.update_interval,
+        "num_steps_sampled_before_learning_starts": config.learning_starts,
+        "target_network_update_freq": config.target_interval * config.update_interval,
+        "double_q": config.double_q,
+        "dueling": False,
+        "num_atoms": 1,
+        "n_step": config.n_step,
+        "td_error_loss_fn": "huber" if config.loss == "huber" else "mse",
+        "epsilon": [(0, config.epsilon_start), (decay, config.epsilon_end)],
+        "replay_buffer_config": {"type": "EpisodeReplayBuffer", "capacity": config.replay_size},
+    }
+
+
+def _policy_spec(config: AgentConfig) -> PolicySpec:
+    env = make_env(config.env, 1, 0)
+    sizes = env.observation_size, env.action_size
+    env.close()
+    head = "categorical" if config.algorithm == "ppo" else "values"
+    return PolicySpec(*sizes, config.hidden_sizes, config.activation, head)
+
+
+def parameters_of(module: Any) -> np.ndarray:
+    """An RLModule's network as a ``Policy`` loads it, float32 and flat: weight ``[inputs,
+    outputs]`` and bias of every layer from the observation to the logits or Q values."""
+    encoder = module.encoder
+    if hasattr(encoder, "actor_encoder"):  # PPO, where the value function has an encoder too
+        encoder = encoder.actor_encoder
+    head = module.pi if hasattr(module, "pi") else module.af
+    layers = [
+        layer
+        for part in (encoder, head)
+        for layer in part.modules()
+        if isinstance(layer, torch.nn.Linear)
+    ]
+    flat = [part for layer in layers for part in (layer.weight.T, layer.bias)]
+    return torch.cat([part.detach().reshape(-1) for part in flat]).float().cpu().numpy()

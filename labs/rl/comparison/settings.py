@@ -1,0 +1,177 @@
+"""Who takes part in a comparison of agents, and with what: the same for ours and for RLlib's."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from labs.rl.agents.config import AgentConfig, Algorithm
+from labs.rl.comparison.rllib import check_rllib, train_rllib
+from labs.rl.training import check_agent, train_agent
+from labs.runtime.errors import InputError
+from labs.runtime.reports import Checkpoint, Report
+
+Library = Literal["labs", "rllib"]
+CONTESTANTS = ("labs-ppo", "rllib-ppo", "labs-dqn", "rllib-dqn")
+
+SETTINGS: dict[Algorithm, dict[str, Any]] = {
+    "ppo": {
+        "envs_per_worker": 8,
+        "segment_length": 128,
+        "batch_size": 128,
+        "hidden_sizes": (64, 64),
+        "activation": "tanh",
+        "learning_rate": 1e-3,
+        "entropy_coefficient": 0.0,
+        "normalize_rewards": False,
+    },
+    "dqn": {
+        "envs_per_worker": 8,
+        "segment_length": 8,
+        "batch_size": 32,  # RLlib's default; its learner takes 0.5 ms per row
+        "hidden_sizes": (128, 64),
+        "activation": "relu",
+        "learning_rate": 1e-3,
+        "update_interval": 16,
+        "learning_starts": 1000,
+        "target_interval": 100,
+        "max_grad_norm": 10.0,
+    },
+}
+"""What both libraries use, by algorithm. Features that only ours has, such as normalised
+observations, are off."""
+
+TUNED: dict[tuple[Algorithm, str], dict[str, Any]] = {
+    # Published for a third library: rl-baselines3-zoo, hyperparams/ppo.yml and dqn.yml. Its clip
+    # range, which falls to 0, stays at 0.2 here.
+    ("ppo", "CartPole-v1"): {
+        "segment_length": 32,
+        "batch_size": 256,
+        "epochs": 20,
+        "gae_lambda": 0.8,
+        "gamma": 0.98,
+    },
+    ("dqn", "CartPole-v1"): {
+        "segment_length": 32,  # times 8 environments: 256 steps, then 128 updates
+        "batch_size": 64,
+        "hidden_sizes": (256, 256),
+        "learning_rate": 2.3e-3,
+        "anneal": False,
+        "update_interval": 2,
+        "target_interval": 128,  # between two collections, where Stable-Baselines3 copies, too
+        "double_q": False,
+        "n_step": 1,
+        "epsilon_decay": 0.16,
+        "epsilon_end": 0.04,
+    },
+}
+"""What differs from ``SETTINGS`` on an environment, for both libraries."""
+
+PILOT: dict[tuple[str, str], float] = {
+    ("labs-ppo", "labs/NavigationGoal-v1"): 3e-3,  # mean success 0.77, 0.83, 0.85
+    ("rllib-ppo", "labs/NavigationGoal-v1"): 3e-3,  # 0.78, 0.83, 0.84
+    ("labs-dqn", "labs/NavigationGoal-v1"): 1e-3,  # 0.87, 0.95, 0.93
+    ("rllib-dqn", "labs/NavigationGoal-v1"): 3e-4,  # 0.80, 0.76, 0.79
+}
+"""Learning rates where nothing is published: the best of 3e-4, 1e-3 and 3e-3 at the end of two runs
+with seeds that the comparison does not use (``compare_agents.py --envs labs/NavigationGoal-v1
+--seed 1000 --seeds 2 --evaluations 5 --learning-rate 3e-4`` and so on)."""
+
+
+@dataclass(frozen=True)
+class ContestantConfig(AgentConfig):
+    """One run of a comparison.
+
+    Raises:
+        InputError: as for ``AgentConfig``.
+    """
+
+    library: Library = "labs"
+    """Whose implementation: labs or rllib."""
+
+    @property
+    def contestant(self) -> str:
+        """One of ``CONTESTANTS``."""
+        return f"{self.library}-{self.algorithm}"
+
+    @property
+    def label(self) -> str:
+        """Names the trial's directories."""
+        return f"{self.contestant}-{self.env.rpartition('/')[2]}-seed={self.seed}"
+
+
+def train_contestant(
+    config: ContestantConfig, resume: Checkpoint | None = None
+) -> Iterator[Report]:
+    """``train_agent`` or ``train_rllib``; the step is the number of environment steps."""
+    train = train_rllib if config.library == "rllib" else train_agent
+    return train(config, resume)
+
+
+def check_contestant(config: ContestantConfig) -> None:
+    """Refuse what cannot be trained before anything is started.
+
+    Raises:
+        InputError: as for ``train_agent`` and ``train_rllib``.
+    """
+    check_agent(config)
+    if config.library == "rllib":
+        check_rllib(config)
+
+
+def contest(
+    envs: Sequence[str],
+    contestants: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    steps: dict[str, int],
+    evaluations: int,
+    eval_episodes: int,
+    learning_rate: float | None = None,
+) -> list[ContestantConfig]:
+    """All runs of a comparison: environment by environment, contestant by contestant.
+
+    Args:
+        envs: gymnasium ids.
+        contestants: of ``CONTESTANTS``.
+        seeds: one run each.
+        steps: environment steps of every run, by environment.
+        evaluations: per run, equally far apart; the last one at its end. The distance is rounded
+            up to whole segments, where both libraries can stop.
+        eval_episodes: per evaluation.
+        learning_rate: of all runs, in place of their own.
+
+    Raises:
+        InputError: an unknown contestant, or a value that no run can have.
+    """
+    for name in contestants:
+        if name not in CONTESTANTS:
+            raise InputError(f"--contestants {name} is unknown: use {', '.join(CONTESTANTS)}")
+    runs = []
+    for env in envs:
+        for name in contestants:
+            library, algorithm = name.split("-")
+            settings = SETTINGS[algorithm] | TUNED.get((algorithm, env), {})  # type: ignore[index]
+            rate = learning_rate
+            if rate is None:
+                rate = PILOT.get((name, env), settings["learning_rate"])
+            rows = settings["envs_per_worker"] * settings["segment_length"]
+            interval = math.ceil(steps[env] / evaluations / rows) * rows
+            config = ContestantConfig(
+                library=library,  # type: ignore[arg-type]
+                algorithm=algorithm,  # type: ignore[arg-type]
+                env=env,
+                total_steps=steps[env],
+                eval_interval=interval,
+                report_interval=interval,
+                eval_episodes=eval_episodes,
+                frame_stack=1,
+                normalize_observations=False,
+                reward_scale=1.0,
+                **settings | {"learning_rate": rate},
+            )
+            runs += [dataclasses.replace(config, seed=seed).resolve() for seed in seeds]
+    return runs

@@ -1,0 +1,1 @@
+"""Any gymnasium environment, in the form that agents learn from."""

@@ -1,0 +1,1 @@
+"""Collecting experience in this process or by Ray actors."""

@@ -1,0 +1,235 @@
+"""Rollout workers: collectors in this process, or one per Ray actor. The only user of Ray here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import ray
+import torch
+from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
+
+from labs.rl.agents.segments import Segment, concatenate
+from labs.rl.rollouts.collector import Collector, CollectorSpec
+from labs.runtime.errors import InputError
+from labs.runtime.session import in_local_mode
+
+MAX_DEATHS = 3
+"""A worker that dies so often in a row, without a segment in between, would go on doing so."""
+
+CollectorState = dict[str, Any] | None
+
+
+class Rollouts(Protocol):
+    """Where segments come from."""
+
+    replaced: int
+    """Workers that died and were replaced so far."""
+
+    def gather(self, parameters: np.ndarray, version: int) -> Segment:
+        """One segment of all environments together, collected with these very parameters."""
+
+    def next(self, parameters: np.ndarray, version: int, epsilon: float) -> Segment:
+        """The next segment that is ready, perhaps of older parameters (see its ``version``)."""
+
+    def get_state(self) -> list[CollectorState]:
+        """Every collector's state, for a checkpoint; None for a worker that cannot tell."""
+
+    def set_state(self, states: list[CollectorState]) -> None:
+        """Go on from ``get_state``. A collector without a state begins anew."""
+
+    def close(self) -> None:
+        """End the collectors."""
+
+
+def make_rollouts(spec: CollectorSpec, num_workers: int) -> Rollouts:
+    """``num_workers`` Ray actors; in this process without workers or in Ray's local mode.
+
+    Raises:
+        InputError: the environment cannot be made.
+        RuntimeError: workers are asked for where Ray does not run.
+    """
+    if num_workers == 0 or in_local_mode():
+        return InProcess([Collector(spec, index) for index in range(max(1, num_workers))])
+    if not ray.is_initialized():
+        raise RuntimeError("rollout workers need Ray: train inside labs.runtime.session.connect")
+    return Workers(spec, num_workers)
+
+
+class InProcess:
+    """Collectors that run one after another in this process."""
+
+    replaced = 0
+
+    def __init__(self, collectors: list[Collector]) -> None:
+        self._collectors = collectors
+
+    def gather(self, parameters: np.ndarray, version: int) -> Segment:
+        """The collectors' segments side by side: ``[time, all environments]``."""
+        return concatenate([c.collect(parameters, version) for c in self._collectors])
+
+    def next(self, parameters: np.ndarray, version: int, epsilon: float) -> Segment:
+        """The collectors take turns; the segment is always of these very parameters."""
+        collector = self._collectors.pop(0)
+        self._collectors.append(collector)
+        return collector.collect(parameters, version, epsilon)
+
+    def get_state(self) -> list[CollectorState]:
+        """In the order of their turns, so that the turn itself needs no place in the state."""
+        return [collector.get_state() for collector in self._collectors]
+
+    def set_state(self, states: list[CollectorState]) -> None:
+        """Go on from ``get_state``, of as many collectors."""
+        for collector, state in zip(self._collectors, states, strict=True):
+            if state is not None:
+                collector.set_state(state)
+
+    def close(self) -> None:
+        """Close all environments."""
+        for collector in self._collectors:
+            collector.close()
+
+
+@ray.remote(num_cpus=1, max_restarts=0)
+class RolloutWorker:
+    """A collector in a process of its own."""
+
+    def __init__(self, spec: CollectorSpec, index: int, incarnation: int) -> None:
+        torch.set_num_threads(1)
+        self._collector = Collector(spec, index, incarnation)
+
+    def collect(self, parameters: np.ndarray, version: int, epsilon: float) -> Segment:
+        """The next segment, with ``float32`` parameters out of the object store."""
+        return self._collector.collect(parameters, version, epsilon)
+
+    def get_state(self) -> dict[str, Any]:
+        """The collector's state."""
+        return self._collector.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from a collector's state."""
+        self._collector.set_state(state)
+
+    def process_id(self) -> int:
+        """For tests that kill it."""
+        return os.getpid()
+
+
+class _Slot:
+    """A worker's place: the actor that fills it, and the segment that it is collecting."""
+
+    def __init__(self, spec: CollectorSpec, index: int) -> None:
+        self._spec = spec
+        self._index = index
+        self._incarnation = 0
+        self._deaths = 0
+        self._request: tuple[Any, ...] = ()
+        self.pending: ray.ObjectRef | None = None
+        self.actor = RolloutWorker.remote(spec, index, 0)
+
+    def submit(self, *request: Any) -> None:
+        self._request = request
+        self.pending = self.actor.collect.remote(*request)
+
+    def take(self, on_death: Callable[[], None]) -> Segment | None:
+        """The pending segment; None where the worker died, which was replaced and asked again."""
+        try:
+            segment = ray.get(self.pending)
+        except (RayActorError, ObjectLostError) as error:
+            self._deaths += 1
+            if self._deaths >= MAX_DEATHS:
+                raise RuntimeError(
+                    f"rollout worker {self._index} died {MAX_DEATHS} times in a row: {error}"
+                ) from error
+            self._incarnation += 1
+            self.actor = RolloutWorker.remote(self._spec, self._index, self._incarnation)
+            on_death()
+            self.submit(*self._request)
+            return None
+        except RayTaskError as error:
+            if isinstance(error.cause, InputError):  # its message says it all
+                raise InputError(str(error.cause)) from None
+            raise
+        self._deaths = 0
+        self.pending = None
+        return segment
+
+
+class Workers:
+    """One Ray actor per worker; one that dies is replaced, and at most its segment is lost."""
+
+    def __init__(self, spec: CollectorSpec, num_workers: int) -> None:
+        self.replaced = 0
+        self._slots = [_Slot(spec, index) for index in range(num_workers)]
+        self._queue: list[_Slot] = []
+        self._stored: tuple[int, ray.ObjectRef] | None = None
+
+    def gather(self, parameters: np.ndarray, version: int) -> Segment:
+        """Waits for all workers, in their order."""
+        stored = self._put(parameters, version)
+        for slot in self._slots:
+            slot.submit(stored, version, 0.0)
+        return concatenate([self._wait(slot) for slot in self._slots])
+
+    def next(self, parameters: np.ndarray, version: int, epsilon: float) -> Segment:
+        """The worker whose segment this is goes on at once, so it collects while we learn."""
+        request = (self._put(parameters, version), version, epsilon)
+        for slot in self._slots:
+            if slot.pending is None:
+                slot.submit(*request)
+                self._queue.append(slot)
+        while True:
+            ready, _ = ray.wait([slot.pending for slot in self._queue], num_returns=1)
+            slot = next(slot for slot in self._queue if slot.pending == ready[0])
+            segment = slot.take(self._count_death)
+            if segment is not None:
+                # To the end of the queue: ray.wait prefers the first, none may starve.
+                self._queue.remove(slot)
+                self._queue.append(slot)
+                slot.submit(*request)
+                return segment
+
+    def get_state(self) -> list[CollectorState]:
+        """Every worker's state; None for one that has just died."""
+        states: list[CollectorState] = []
+        for slot, future in [(slot, slot.actor.get_state.remote()) for slot in self._slots]:
+            try:
+                states.append(ray.get(future))
+            except RayActorError:  # found dead and replaced when its next segment is due
+                states.append(None)
+        return states
+
+    def set_state(self, states: list[CollectorState]) -> None:
+        """Go on from ``get_state``, of as many workers."""
+        ray.get(
+            [
+                slot.actor.set_state.remote(state)
+                for slot, state in zip(self._slots, states, strict=True)
+                if state is not None
+            ]
+        )
+
+    def process_ids(self) -> list[int]:
+        """The workers' processes, in the workers' order."""
+        return ray.get([slot.actor.process_id.remote() for slot in self._slots])
+
+    def close(self) -> None:
+        """Kill the actors."""
+        for slot in self._slots:
+            ray.kill(slot.actor)
+
+    def _put(self, parameters: np.ndarray, version: int) -> ray.ObjectRef:
+        """One copy in the object store per version, whatever the number of workers."""
+        if self._stored is None or self._stored[0] != version:
+            self._stored = (version, ray.put(parameters))
+        return self._stored[1]
+
+    def _wait(self, slot: _Slot) -> Segment:
+        while (segment := slot.take(self._count_death)) is None:
+            pass
+        return segment
+
+    def _count_death(self) -> None:
+        self.replaced += 1

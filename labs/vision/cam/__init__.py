@@ -1,0 +1,1 @@
+"""Class activation maps: what a network looks at."""

@@ -1,0 +1,137 @@
+"""Networks to explain: from a checkpoint, from a run of the sweep, or from torchvision."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import nn
+
+from labs.runtime.errors import InputError
+from labs.vision.cam.maps import CamNetwork
+from labs.vision.models import FAMILY_TITLES, ConvClassifier
+from labs.vision.training import load_classifier
+
+
+def network_from_checkpoint(path: str | Path) -> CamNetwork:
+    """The CNN or ResCNN of a checkpoint.
+
+    Raises:
+        InputError: the file is missing, is no checkpoint of a classifier, or is of an MLP.
+    """
+    classifier = load_classifier(path)
+    model = classifier.model
+    if not isinstance(model, ConvClassifier):
+        raise InputError(
+            f"checkpoint {path} is of an {FAMILY_TITLES[classifier.family]}, for which no class"
+            " activation map exists: its dense layers mix all pixels, so there is no place left that"
+            " a map could show; use a CNN or ResCNN"
+        )
+    channels, height, width = classifier.in_shape
+    return CamNetwork(
+        name=f"{FAMILY_TITLES[classifier.family]} trained on {classifier.dataset}",
+        features=model.features.to(memory_format=torch.channels_last),
+        classifier=model.classifier,
+        class_names=classifier.class_names,
+        channels=channels,
+        size=min(height, width),
+        mean=classifier.mean,
+        std=classifier.std,
+        dataset=classifier.dataset,
+        reach=sum(isinstance(module, nn.Conv2d) for module in model.modules()),
+    )
+
+
+def best_checkpoint(run: str | Path) -> str:
+    """The checkpoint of a run's best CNN or ResCNN by validation accuracy.
+
+    Raises:
+        InputError: the directory is no run of the sweep, or has no such checkpoint.
+    """
+    path = Path(run) / "results.csv"
+    try:
+        table = pd.read_csv(path)
+        chosen = table[table["family"].isin(("cnn", "rescnn")) & table["checkpoint"].notna()]
+        chosen = chosen.dropna(subset="val/accuracy")
+    except (OSError, KeyError, ValueError):
+        raise InputError(
+            f"--run {run} is no finished run of the depth sweep: it has no results.csv with models"
+        ) from None
+    if chosen.empty:
+        raise InputError(f"--run {run} has no checkpoint of a CNN or ResCNN: use --checkpoint")
+    best = chosen.loc[chosen["val/accuracy"].idxmax()]
+    if "://" in best["checkpoint"] or Path(best["checkpoint"]).exists():
+        return best["checkpoint"]
+    # The run has been moved since.
+    return str(Path(run) / "checkpoints" / best["name"] / Path(best["checkpoint"]).name)
+
+
+def torchvision_network(name: str, weights: str | Path | None = None) -> CamNetwork:
+    """A torchvision ResNet trained on ImageNet.
+
+    Args:
+        name: for instance ``resnet18``.
+        weights: a file with its state dict; ``None`` downloads torchvision's own.
+
+    Raises:
+        InputError: there is no such ResNet, the file does not fit it, or the download fails.
+    """
+    from torchvision import models  # takes seconds
+
+    known = [known for known in models.list_models(module=models) if "resne" in known]
+    if name not in known:
+        raise InputError(
+            f"--torchvision {name} is no ResNet of torchvision: use {', '.join(known)}"
+        )
+    published = models.get_model_weights(name).DEFAULT
+    state = _state_dict(Path(weights)) if weights is not None else _download(published, name)
+    try:
+        num_classes = len(state["fc.weight"])
+        model = models.get_model(name, weights=None, num_classes=num_classes)
+        model.load_state_dict(state)
+    except (KeyError, TypeError, RuntimeError):
+        raise InputError(f"--weights {weights} are not those of a {name}") from None
+    categories = published.meta["categories"]
+    if num_classes != len(categories):
+        categories = [f"class {index}" for index in range(num_classes)]
+    return CamNetwork(
+        name=name,
+        features=resnet_features(model.eval()),
+        classifier=model.fc,
+        class_names=tuple(categories),
+        channels=3,
+        size=224,
+        # ImageNet's, as torchvision's transforms give them for images between 0 and 1.
+        mean=tuple(255 * value for value in (0.485, 0.456, 0.406)),
+        std=tuple(255 * value for value in (0.229, 0.224, 0.225)),
+    )
+
+
+def resnet_features(model: nn.Module) -> nn.Sequential:
+    """A torchvision ResNet up to its pooling."""
+    children = list(model.children())  # conv1, bn1, relu, maxpool, layer1 ... layer4, avgpool, fc
+    return nn.Sequential(*children[:-2])
+
+
+def _state_dict(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"--weights {path} does not exist") from None
+    except pickle.UnpicklingError:
+        raise InputError(f"--weights {path} holds more than tensors, and could run code") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        raise InputError(f"--weights {path} is no file of weights, or is damaged") from None
+
+
+def _download(published: object, name: str) -> dict[str, torch.Tensor]:
+    try:
+        return published.get_state_dict(progress=True, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"the weights of {name} could not be downloaded ({error}): get {published.url}"
+            " elsewhere and name the file with --weights"
+        ) from None

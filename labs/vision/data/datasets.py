@@ -1,0 +1,223 @@
+"""Image data sets as uint8 arrays: the embedded digits, MNIST, Fashion-MNIST, CIFAR-10, folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from labs.runtime.errors import InputError
+from labs.vision.data import downloads, folders
+from labs.vision.data.folders import Labelled
+
+_DIGITS_TEST_SEED = 0  # the test images are the same in every run, whatever its seed
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images of one split."""
+
+    images: np.ndarray
+    """uint8 [N, C, H, W], C-contiguous, C is 1 (grey) or 3 (RGB)."""
+
+    labels: np.ndarray
+    """int64 [N], indices into the class names."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set, split once."""
+
+    name: str
+    """What it was loaded by: ``digits``, ..., or the path of a folder."""
+
+    class_names: tuple[str, ...]
+    flips_keep_class: bool
+    """Whether a mirrored image is still of its class: true of ships, not of digits."""
+
+    train: Images
+    val: Images
+    test: Images
+    mean: tuple[float, ...]
+    """Per channel, in units of pixel values (0 to 255), over the training split."""
+
+    std: tuple[float, ...]
+    """Per channel, as ``mean``; 1 where a channel is constant."""
+
+    @property
+    def in_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of every image."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+
+def load_dataset(
+    name_or_path: str,
+    data_dir: Path,
+    *,
+    train_size: int | None = None,
+    test_size: int | None = None,
+    val_fraction: float = 0.1,
+    image_size: int | None = None,
+    seed: int = 0,
+) -> Splits:
+    """Load a data set and split it, the same way for the same seed.
+
+    The validation images are taken out of the training images, class by class in proportion; the
+    test images are the data set's own (of digits, which has none, a fixed fifth).
+
+    Args:
+        name_or_path: ``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``, or the path of an image
+            folder ``{train,test}/<class>/*.{png,jpg}``.
+        data_dir: where downloaded files are kept, in torchvision's layout.
+        train_size: use only this many of the images that are not test images, drawn with ``seed``;
+            validation images are taken from them. ``None``: all.
+        test_size: likewise for the test images, but always the same ones.
+        val_fraction: share of validation images, above 0 and below 1.
+        image_size: height and width to scale to. ``None``: as they are.
+        seed: of the split.
+
+    Raises:
+        InputError: there is no such data set, a file is missing, broken or altered, or the sizes
+            contradict the data.
+    """
+    if not 0 < val_fraction < 1:
+        raise InputError(f"--val-fraction {val_fraction} must lie between 0 and 1: use 0.1")
+    if image_size is not None and not 4 <= image_size <= 1024:
+        raise InputError(f"--image-size {image_size} must lie between 4 and 1024: use 32")
+    train, test, class_names, flips = _load(name_or_path, Path(data_dir), image_size)
+    pool = np.arange(len(train))
+    rng = np.random.default_rng(seed)
+    if train_size is not None:
+        pool = _take(train, pool, train_size, "--train-size", rng)
+    if test_size is not None:
+        fixed = np.random.default_rng(_DIGITS_TEST_SEED)
+        test = _subset(test, _take(test, np.arange(len(test)), test_size, "--test-size", fixed))
+    chosen, val = _split(train.labels, pool, val_fraction, rng)
+    if len(val) == 0 or len(chosen) == 0:
+        raise InputError(
+            f"{name_or_path} leaves {len(chosen)} training and {len(val)} validation images: use"
+            " more images (--train-size) or another --val-fraction"
+        )
+    train, val = _subset(train, chosen), _subset(train, val)
+    mean, std = channel_statistics(train.images)
+    return Splits(name_or_path, class_names, flips, train, val, test, mean, std)
+
+
+def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of uint8 [N, C, H, W] per channel, exact, from histograms."""
+    values = np.arange(256)
+    means, stds = [], []
+    for channel in range(images.shape[1]):
+        counts = np.bincount(images[:, channel].ravel(), minlength=256)
+        mean = counts @ values / counts.sum()
+        std = np.sqrt(counts @ (values - mean) ** 2 / counts.sum())
+        means.append(float(mean))
+        stds.append(float(std) or 1.0)
+    return tuple(means), tuple(stds)
+
+
+def _load(
+    name_or_path: str, data_dir: Path, image_size: int | None
+) -> tuple[Images, Images, tuple[str, ...], bool]:
+    """Training pool, test images, class names, and whether flips keep the class."""
+    loaders: dict[str, tuple[Callable[[Path], Labelled], bool]] = {
+        "digits": (lambda _: _digits(), False),
+        "mnist": (lambda where: downloads.load_mnist(where, "MNIST"), False),
+        "fashion-mnist": (lambda where: downloads.load_mnist(where, "FashionMNIST"), True),
+        "cifar10": (downloads.load_cifar10, True),
+    }
+    if name_or_path in loaders:
+        loader, flips = loaders[name_or_path]
+        raw = loader(data_dir)
+        if image_size is not None:
+            raw = raw._replace(
+                train_images=_resize(raw.train_images, image_size),
+                test_images=_resize(raw.test_images, image_size),
+            )
+    elif Path(name_or_path).is_dir():
+        raw, flips = folders.load_folder(Path(name_or_path), image_size), True
+    elif "/" in name_or_path or Path(name_or_path).exists():
+        raise InputError(
+            f"--dataset {name_or_path}: there is no such folder; an image folder holds"
+            " train/<class>/*.png and test/<class>/*.png (or .jpg)"
+        )
+    else:
+        raise InputError(
+            f"--dataset {name_or_path} is unknown: use {', '.join(loaders)}, or the path of an"
+            " image folder"
+        )
+    train = Images(raw.train_images, raw.train_labels)
+    return train, Images(raw.test_images, raw.test_labels), raw.class_names, flips
+
+
+def _digits() -> Labelled:
+    from sklearn.datasets import load_digits  # takes a second, and only the driver needs it
+
+    bunch = load_digits()
+    images = (bunch.images * (255 / 16)).round().astype(np.uint8)[:, None]  # 0..16 in the source
+    labels = bunch.target.astype(np.int64)
+    fixed = np.random.default_rng(_DIGITS_TEST_SEED)
+    train, test = _split(labels, np.arange(len(labels)), 0.2, fixed)
+    names = tuple(str(name) for name in bunch.target_names)
+    return Labelled(images[train], labels[train], images[test], labels[test], names)
+
+
+def _resize(images: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [N, C, H, W] to [N, C, size, size]."""
+    if images.shape[2:] == (size, size):
+        return images
+    import torch
+    from torch.nn.functional import interpolate
+
+    resized = np.empty((*images.shape[:2], size, size), np.uint8)
+    for start in range(0, len(images), 4096):  # in pieces: as float32 all of them would not fit
+        batch = torch.from_numpy(images[start : start + 4096]).float()
+        batch = interpolate(batch, size=(size, size), mode="bilinear", antialias=True)
+        resized[start : start + 4096] = batch.round_().clamp_(0, 255).byte().numpy()
+    return resized
+
+
+def _subset(split: Images, indices: np.ndarray) -> Images:
+    return Images(np.ascontiguousarray(split.images[indices]), split.labels[indices])
+
+
+def _take(
+    split: Images, pool: np.ndarray, size: int, option: str, rng: np.random.Generator
+) -> np.ndarray:
+    """``size`` of the indices in ``pool``, every class in proportion."""
+    if not 2 <= size <= len(pool):
+        raise InputError(f"{option} {size} must lie between 2 and the {len(pool)} images there are")
+    if size == len(pool):
+        return pool
+    _, taken = _split(split.labels, pool, size / len(pool), rng, size)
+    return taken
+
+
+def _split(
+    labels: np.ndarray,
+    pool: np.ndarray,
+    fraction: float,
+    rng: np.random.Generator,
+    size: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the rest and of the ``fraction`` drawn, each sorted, every class in proportion."""
+    size = round(len(pool) * fraction) if size is None else size
+    shuffled = rng.permutation(pool)
+    # Each image's place within its class as a share: drawing the smallest takes every class evenly.
+    place = np.empty(len(shuffled))
+    for label in np.unique(labels[pool]):
+        members = np.flatnonzero(labels[shuffled] == label)
+        place[members] = (np.arange(len(members)) + rng.random()) / len(members)
+    order = np.argsort(place, kind="stable")
+    return np.sort(shuffled[order[size:]]), np.sort(shuffled[order[:size]])

@@ -1,0 +1,1 @@
+"""The depth study: does more depth help?"""

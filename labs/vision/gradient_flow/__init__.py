@@ -1,0 +1,1 @@
+"""The gradient of every layer, plain beside residual."""

@@ -1,0 +1,195 @@
+"""Ratios, figures and sentences of the gradient flow experiment."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from labs.statistics import Interval, geometric_interval
+from labs.vision.depth.figures import family_colour, shades
+from labs.vision.models import FAMILY_TITLES
+
+_WINDOW = 10  # batches, of the running mean and of the profile at the start
+_LAYER = "layers/conv_"
+
+
+def trial_gradients(history: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """One row per finished trial: ``family depth seed``, and the mean over all batches of the
+    gradient of the classifier, the first and the last convolution.
+
+    Args:
+        history: one row per report of ``record_gradients``, with ``trial`` and ``step``.
+        table: one row per trial, with ``trial``, ``status`` and the config's fields.
+    """
+    finished = table[table["status"].isin(("done", "stopped"))]
+    means = history.groupby("trial").mean(numeric_only=True)
+    rows = []
+    for trial in finished.itertuples():
+        gradients = means.loc[trial.trial]
+        rows.append(
+            {
+                "family": trial.family,
+                "depth": trial.depth,
+                "seed": trial.seed,
+                "classifier": gradients["gradients/classifier"],
+                "conv_first": gradients["gradients/conv_first"],
+                "conv_last": gradients[f"{_LAYER}{trial.depth:03d}"],
+            }
+        )
+    columns = ["family", "depth", "seed", "classifier", "conv_first", "conv_last"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def ratios(gradients: pd.DataFrame) -> pd.DataFrame:
+    """One row per depth and ratio: ``depth ratio seeds mean low high``.
+
+    ``classifier, residual / plain`` pairs the networks of one seed; ``first / last convolution`` is
+    within each network. Ratios multiply, so the mean is geometric and the 95% interval over seeds
+    is Student's t of the logarithms (NaN for one seed).
+
+    Args:
+        gradients: of ``trial_gradients``.
+    """
+    rows = []
+    for depth, group in gradients.groupby("depth"):
+        by_family = {name: rows_.set_index("seed") for name, rows_ in group.groupby("family")}
+        values = {}
+        if {"cnn", "rescnn"} <= by_family.keys():
+            quotient = by_family["rescnn"]["classifier"] / by_family["cnn"]["classifier"]
+            values["classifier, residual / plain"] = quotient.dropna()
+        for family, trials in by_family.items():
+            name = f"{FAMILY_TITLES[family]}, first / last convolution"
+            values[name] = trials["conv_first"] / trials["conv_last"]
+        for name, quotients in values.items():
+            if len(quotients):
+                interval = geometric_interval(quotients.to_numpy())
+                numbers = {"mean": interval.mean, "low": interval.low, "high": interval.high}
+                rows.append({"depth": depth, "ratio": name, "seeds": interval.n} | numbers)
+    return pd.DataFrame(rows, columns=["depth", "ratio", "seeds", "mean", "low", "high"])
+
+
+def findings(table: pd.DataFrame) -> list[str]:
+    """One sentence per depth that says what was measured, beside what is usually expected.
+
+    Args:
+        table: of ``ratios``.
+    """
+    sentences = []
+    for depth, group in table.groupby("depth"):
+        by_ratio = {row.ratio: row for row in group.itertuples()}
+        parts = []
+        for family in ("cnn", "rescnn"):
+            row = by_ratio.get(f"{FAMILY_TITLES[family]}, first / last convolution")
+            if row is not None:
+                parts.append(
+                    f"in the {FAMILY_TITLES[family]} the first convolution gets"
+                    f" {_times(row)} the gradient of the last ({_trend(row)})"
+                )
+        row = by_ratio.get("classifier, residual / plain")
+        if row is not None:
+            parts.append(
+                f"the ResCNN's classifier gets {_times(row)} the gradient of the CNN's"
+                f" ({_comparison(row)})"
+            )
+        sentences.append(f"{depth} convolutions: {'; '.join(parts)}.")
+    return sentences
+
+
+def classifier_figure(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
+    """The classifier's gradient over batches, all networks: one hue per family, darker is deeper.
+
+    Thin lines are means over seeds, thick ones their running means over ten batches.
+    """
+    trials = table[table["status"].isin(("done", "stopped"))][["trial", "family", "depth"]]
+    points = history.merge(trials, on="trial")
+    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    panel = figure.subplots()
+    for family in ("cnn", "rescnn"):
+        chosen = points[points["family"] == family]
+        for depth, colour in shades(family, chosen["depth"]).items():
+            means = chosen[chosen["depth"] == depth].groupby("step")["gradients/classifier"].mean()
+            panel.plot(means.index, means, color=colour, lw=0.6, alpha=0.35)
+            smooth = means.rolling(_WINDOW, min_periods=1).mean()
+            label = f"{FAMILY_TITLES[family]}, depth {depth}"
+            panel.plot(smooth.index, smooth, color=colour, lw=2, label=label)
+    panel.set(yscale="log", xlabel="batch", ylabel="mean |gradient| of the classifier's weights")
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize="small", ncols=2)
+    return figure
+
+
+def layer_figure(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
+    """Gradient against layer position, a panel per depth, plain beside residual.
+
+    Dashed: mean over the first ten batches; solid: over all batches. Bands span the seeds.
+    """
+    trials = table[table["status"].isin(("done", "stopped"))]
+    depths = sorted(trials["depth"].unique())
+    figure = Figure(figsize=(3.6 * max(2, len(depths)), 4), layout="constrained")
+    axes = figure.subplots(1, len(depths), sharey=True, squeeze=False)[0]
+    for panel, depth in zip(axes, depths, strict=True):
+        for family in ("cnn", "rescnn"):
+            chosen = trials[(trials["depth"] == depth) & (trials["family"] == family)]["trial"]
+            if len(chosen):
+                _draw_layers(panel, history[history["trial"].isin(chosen)], family, depth)
+        panel.set(yscale="log", title=f"{depth} convolutions", xlabel="convolution, from the input")
+        panel.grid(alpha=0.3)
+    axes[0].set_ylabel("mean |gradient| of the weights")
+    families = [name for name in ("cnn", "rescnn") if name in set(trials["family"])]
+    handles = [
+        Line2D([], [], color=family_colour(name), lw=2, label=FAMILY_TITLES[name])
+        for name in families
+    ]
+    handles += [
+        Line2D([], [], color="0.3", ls="--", label=f"first {_WINDOW} batches"),
+        Line2D([], [], color="0.3", ls="-", label="all batches"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def _draw_layers(panel: Axes, reports: pd.DataFrame, family: str, depth: int) -> None:
+    places = np.arange(1, depth + 1)
+    columns = [f"{_LAYER}{place:03d}" for place in places]
+    colour = family_colour(family)
+    for style, part in (("--", reports[reports["step"] <= _WINDOW]), ("-", reports)):
+        by_seed = part.groupby("trial")[columns].mean().to_numpy()
+        panel.plot(places, np.exp(np.log(by_seed).mean(0)), style, color=colour, lw=1.8)
+        if len(by_seed) > 1:
+            panel.fill_between(places, by_seed.min(0), by_seed.max(0), color=colour, alpha=0.15)
+
+
+def _times(row: object) -> str:
+    interval = Interval(row.mean, row.low, row.high, row.seeds)
+    return f"{_number(interval.mean)} times" + (
+        "" if math.isnan(interval.low) else f" [{_number(interval.low)}, {_number(interval.high)}]"
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
+
+
+def _trend(row: object) -> str:
+    if math.isnan(row.low):
+        return "one seed, no interval"
+    if row.high < 1:
+        return "it shrinks towards the input, as vanishing gradients do"
+    if row.low > 1:
+        return "it grows towards the input: no vanishing"
+    return "no clear trend: no vanishing shown"
+
+
+def _comparison(row: object) -> str:
+    if math.isnan(row.low):
+        return "one seed, no interval"
+    if row.low > 1:
+        return "larger, as expected"
+    if row.high < 1:
+        return "smaller, against the expectation"
+    return "these runs cannot tell them apart"

@@ -1,0 +1,190 @@
+"""The classifier, its scores, and how it is chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn import metrics as reference
+
+from labs.language.embeddings.encoders import Encoder
+from labs.language.topics import evaluation as topic_evaluation
+from labs.language.topics import figures as topic_figures
+from labs.language.topics.classifier import (
+    TopicModel,
+    TopicTrial,
+    best_c,
+    check_folds,
+    cross_validate,
+    fit_topic_model,
+    load_topic_model,
+    make_classifier,
+    tfidf_probabilities,
+)
+from labs.language.topics.texts import LabelledTexts
+from labs.runtime.checkpoints import save_checkpoint
+from labs.runtime.errors import InputError
+
+CLASSES = ("World", "Sports", "Business")
+ENCODER = Encoder("some-encoder", "some-encoder", None, "abc", 512)
+ARGUMENTS = {"pooling": "mean", "max_length": 128}
+
+
+def clusters(n: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Overlapping Gaussian clusters of very different scales: float32 ``[n, 6]``, int64 ``[n]``."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % classes
+    vectors = rng.normal(size=(n, 6)) + 1.5 * np.eye(6)[labels]
+    return (vectors * [1, 10, 0.1, 1, 1, 1] + 3).astype(np.float32), labels
+
+
+def fit(vectors: np.ndarray, labels: np.ndarray, classes: int, c: float = 0.5) -> TopicModel:
+    return fit_topic_model(vectors, labels, CLASSES[:classes], c, ENCODER, ARGUMENTS)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_plain_arrays_give_scikit_learns_probabilities(classes: int, tmp_path: Path) -> None:
+    vectors, labels = clusters(300, classes)
+    new, _ = clusters(50, classes, seed=1)
+    fit(vectors, labels, classes).save(tmp_path / "model.pt")
+    model = load_topic_model(tmp_path / "model.pt")
+    expected = make_classifier("embeddings", 0.5).fit(vectors, labels).predict_proba(new)
+    np.testing.assert_allclose(model.probabilities(new), expected, atol=1e-5)
+    np.testing.assert_allclose(model.probabilities(new).sum(axis=1), 1)
+    assert model.classes == CLASSES[:classes]
+    assert (model.encoder, model.encoder_hash, model.max_length) == ("some-encoder", "abc", 128)
+
+
+def test_only_a_topic_model_is_loaded(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "a.pt", {"kind": "vision.classifier"})
+    with pytest.raises(InputError, match="of kind vision.classifier, language.topics is needed"):
+        load_topic_model(tmp_path / "a.pt")
+    save_checkpoint(tmp_path / "b.pt", {"kind": "language.topics", "mean": torch.zeros(2)})
+    with pytest.raises(InputError, match="lacks a part"):
+        load_topic_model(tmp_path / "b.pt")
+
+
+def test_scores_are_scikit_learns() -> None:
+    rng = np.random.default_rng(3)
+    labels, predicted = rng.integers(0, 4, 200), rng.integers(0, 3, 200)  # 3 is never predicted
+    confusion = topic_evaluation.confusion_matrix(labels, predicted, 4)
+    np.testing.assert_array_equal(confusion, reference.confusion_matrix(labels, predicted))
+    expected = reference.precision_recall_fscore_support(
+        labels, predicted, average="macro", zero_division=0
+    )
+    found = topic_evaluation.scores(confusion)
+    assert found["accuracy"] == pytest.approx((labels == predicted).mean())
+    names = ("macro_precision", "macro_recall", "macro_f1")
+    assert [found[name] for name in names] == pytest.approx(list(expected[:3]))
+
+
+def test_intervals_hold_the_estimate_and_narrow_with_more_texts() -> None:
+    rng = np.random.default_rng(5)
+    widths = []
+    for n in (100, 2500):
+        labels = rng.integers(0, 3, n)
+        right = rng.random(n) < 0.8
+        predicted = np.where(right, labels, (labels + 1) % 3)
+        found = topic_evaluation.evaluate(labels, np.eye(3)[predicted], CLASSES, seed=0)
+        accuracy = found.metrics["accuracy"]
+        assert accuracy.mean == pytest.approx(right.mean())
+        # The normal approximation of a proportion's interval, within a fifth of its width.
+        half = 1.96 * np.sqrt(right.mean() * (1 - right.mean()) / n)
+        assert accuracy.high - accuracy.mean == pytest.approx(half, rel=0.2)
+        widths.append(accuracy.high - accuracy.low)
+        assert found.per_class["texts"].sum() == n
+    assert widths[1] < widths[0] / 3
+
+
+def test_gain_is_paired() -> None:
+    labels = np.zeros(400, dtype=np.int64)
+    ours, theirs = np.zeros(400, np.int64), np.zeros(400, np.int64)
+    ours[:100], theirs[:120] = 1, 1  # wrong on the same texts, and theirs on 20 more
+    gain = topic_evaluation.accuracy_gain(labels, np.eye(2)[ours], np.eye(2)[theirs], seed=0)
+    assert gain.mean == pytest.approx(0.05)
+    assert 0.02 < gain.low < 0.05 < gain.high < 0.08  # unpaired it would reach from -0.01 to 0.11
+
+
+def test_the_surest_mistakes_come_first() -> None:
+    probabilities = np.array([[0.6, 0.4], [0.1, 0.9], [0.3, 0.7], [0.2, 0.8]])
+    found = topic_evaluation.confident_mistakes(
+        ["right", "worst", "right too", "bad"], np.array([0, 0, 1, 0]), probabilities, ("a", "b")
+    )
+    assert found["text"].tolist() == ["worst", "bad"]
+    assert found["probability"].tolist() == [0.9, 0.8]
+    assert set(found["true"]) == {"a"} and set(found["predicted"]) == {"b"}
+
+
+def test_cross_validation_holds_every_text_out_once_and_resumes() -> None:
+    vectors, labels = clusters(150, 3)
+    config = TopicTrial(c=1.0, folds=4, seed=2)
+    shared = {"vectors": vectors, "texts": [str(i) for i in range(150)], "labels": labels}
+    reports = list(cross_validate(config, **shared))
+    assert [report.step for report in reports] == [1, 2, 3, 4]
+    folds = [report.metrics["fold/accuracy"] for report in reports]
+    assert "val/accuracy" not in reports[2].metrics
+    assert reports[3].metrics["val/accuracy"] == pytest.approx(np.mean(folds))
+    assert np.mean(folds) > 0.6
+    resumed = list(cross_validate(config, resume=reports[1].checkpoint(), **shared))
+    assert [report.metrics for report in resumed] == [report.metrics for report in reports[2:]]
+    assert list(cross_validate(config, resume=reports[3].checkpoint(), **shared)) == []
+
+
+def test_labels_without_a_reason_are_not_learnt() -> None:
+    """A leak between folds would show as an accuracy above chance."""
+    rng = np.random.default_rng(0)
+    vectors, labels = rng.normal(size=(400, 5)).astype(np.float32), rng.integers(0, 2, 400)
+    texts = [" ".join(rng.choice(list("abcdefgh"), 6)) for _ in range(400)]
+    for features in ("embeddings", "tfidf"):
+        config = TopicTrial(features, c=1.0)
+        *_, last = cross_validate(config, vectors=vectors, texts=texts, labels=labels)
+        assert 0.4 < last.metrics["val/accuracy"] < 0.6
+
+
+def test_tfidf_learns_words() -> None:
+    texts = ["the cup final", "a cup win", "stocks fall", "the stocks rise"] * 5
+    train = LabelledTexts(texts, np.array([0, 0, 1, 1] * 5))
+    found = tfidf_probabilities(train, ["cup", "stocks today", ""], c=10.0)
+    assert found[0, 0] > 0.8 and found[1, 1] > 0.8
+    assert np.allclose(found.sum(axis=1), 1)
+
+
+def test_the_best_c_is_the_smaller_of_equals() -> None:
+    table = pd.DataFrame(
+        {
+            "features": ["embeddings"] * 3 + ["tfidf"],
+            "c": [3.0, 0.03, 0.3, 1.0],
+            "val/accuracy": [0.9, 0.9, np.nan, 0.95],
+        }
+    )
+    assert best_c(table, "embeddings") == 0.03
+    assert best_c(table, "tfidf") == 1.0
+    assert best_c(table[2:3], "embeddings") is None
+
+
+def test_bad_options_are_refused() -> None:
+    with pytest.raises(InputError, match="--c 0 must be positive"):
+        TopicTrial(c=0)
+    with pytest.raises(InputError, match="--folds 1"):
+        TopicTrial(folds=1)
+    with pytest.raises(InputError, match="--folds 5: class 'Sports' has 3 training texts; use 3"):
+        check_folds(np.array([0] * 9 + [1] * 3), CLASSES[:2], 5)
+
+
+def test_figures_show_what_they_are_given() -> None:
+    labels = np.array([0, 0, 0, 1, 2, 2])
+    predicted = np.array([0, 0, 1, 1, 2, 0])
+    evaluation = topic_evaluation.evaluate(labels, np.eye(3)[predicted], CLASSES, seed=0)
+    figure = topic_figures.confusion_figure(evaluation, CLASSES)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts[0] == "2\n66.7%" and texts[4] == "1\n100.0%" and texts[7] == "0\n0.0%"
+    vectors = {"train": np.random.default_rng(0).normal(size=(30, 5)), "test": np.eye(8, 5)}
+    chosen, positions = topic_figures.map_texts(vectors, 20, seed=1)
+    assert positions["train"].shape == (20, 2) and positions["test"].shape == (8, 2)
+    assert len(set(chosen["train"].tolist())) == 20
+    colours = {name: rows % 3 for name, rows in chosen.items()}
+    figure = topic_figures.map_figure(positions, colours, CLASSES)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(CLASSES)

@@ -1,0 +1,226 @@
+"""Training as a whole: it learns, it repeats itself, it goes on, and it refuses what is wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from labs.rl.agents.config import AgentConfig
+from labs.rl.agents.policies import load_policy
+from labs.rl.training import check_agent, train_agent
+from labs.runtime.checkpoints import load_checkpoint, save_checkpoint, to_bytes
+from labs.runtime.errors import InputError
+from labs.runtime.reports import Report
+
+SMALL: dict[str, dict[str, Any]] = {
+    "ppo": {"envs_per_worker": 4, "segment_length": 32, "batch_size": 64},
+    "dqn": {
+        "envs_per_worker": 4,
+        "segment_length": 8,
+        "batch_size": 32,
+        "learning_starts": 100,
+        "update_interval": 4,
+    },
+}
+
+
+def small(algorithm: str, env: str, total_steps: int, **options: Any) -> AgentConfig:
+    return AgentConfig(
+        **{
+            "algorithm": algorithm,
+            "env": env,
+            "total_steps": total_steps,
+            "hidden_sizes": (32,),
+            "eval_episodes": 20,
+            "eval_interval": 512,
+            "report_interval": 256,
+            **SMALL[algorithm],
+            **options,
+        }
+    )
+
+
+def untimed(reports: list[Report]) -> list[tuple[int, dict[str, float]]]:
+    return [
+        (r.step, {k: v for k, v in r.metrics.items() if not k.startswith("time/")}) for r in reports
+    ]
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
+def test_solves_the_identity_environment(algorithm: str) -> None:
+    """Ten rewards of 1 per episode; chance gives 2.5."""
+    config = small(
+        algorithm,
+        "agent_environments:test/Identity-v0",
+        6000,
+        gamma=0.5,
+        learning_rate=0.005,
+        n_step=1,
+    )
+    *_, last = train_agent(config)
+    assert last.metrics["eval/return_mean"] == 10
+    assert last.step >= 6000
+
+
+def test_ppo_learns_continuous_actions() -> None:
+    """1 minus the mean distance to the target per step; actions of 0 would give 5."""
+    config = small(
+        "ppo",
+        "agent_environments:test/ContinuousIdentity-v0",
+        12_000,
+        gamma=0.5,
+        learning_rate=0.005,
+        action_std="decay",
+    )
+    *_, last = train_agent(config)
+    assert last.metrics["eval/return_mean"] > 9
+
+
+@pytest.mark.parametrize(
+    ("env", "algorithm", "worst", "best"),
+    [
+        ("LunarLander-v3", "ppo", -900, 100),
+        ("LunarLander-v3", "dqn", -900, 100),
+        ("LunarLanderContinuous-v3", "ppo", -900, 100),
+        ("Pendulum-v1", "ppo", -2000, -100),
+        ("FrozenLake-v1", "dqn", 0, 1),
+    ],
+)
+def test_other_environments_train_and_return_what_they_should(
+    env: str, algorithm: str, worst: float, best: float
+) -> None:
+    """Hardly trained, they return what random actions do: crashes, swings, and a hole in the ice."""
+    *_, last = train_agent(small(algorithm, env, 1024, eval_interval=1024))
+    assert last.step >= 1024
+    assert worst <= last.metrics["eval/return_mean"] <= best
+    assert 1 <= last.metrics["eval/length_mean"] <= 1000
+    loss = "train/policy_loss" if algorithm == "ppo" else "train/loss"
+    assert np.isfinite(last.metrics[loss])
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
+@pytest.mark.parametrize("env", ["labs/NavigationGoal-v1", "Acrobot-v1"])
+def test_same_seed_same_numbers_and_resuming_equals_not_stopping(algorithm: str, env: str) -> None:
+    config = small(algorithm, env, 1536, n_step=3, frame_stack=2)
+    whole = list(train_agent(config))
+    end = to_bytes(whole[-1].checkpoint())
+    again, middle = [], None
+    for report in train_agent(config):
+        again.append(report)
+        if report.step >= 700 and middle is None:
+            middle = to_bytes(report.checkpoint())
+            at = len(again)
+    assert untimed(again) == untimed(whole)
+    different = list(train_agent(small(algorithm, env, 1536, n_step=3, frame_stack=2, seed=1)))
+    assert untimed(different) != untimed(whole)
+
+    resumed = list(train_agent(config, resume=reload(middle)))
+    assert untimed(resumed) == untimed(whole)[at:]
+    resumed_end, whole_end = reload(to_bytes(resumed[-1].checkpoint())), reload(end)
+    assert resumed_end.pop("seconds") > 0 and whole_end.pop("seconds") > 0  # of the clock's
+    assert same(resumed_end, whole_end)
+    assert list(train_agent(config, resume=reload(end))) == []
+
+
+def reload(content: bytes) -> dict[str, Any]:
+    import io
+
+    return torch.load(io.BytesIO(content), weights_only=True)
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def test_dqn_takes_one_gradient_step_per_interval() -> None:
+    config = small("dqn", "CartPole-v1", 1024, update_interval=10, learning_starts=256)
+    *_, last = train_agent(config)
+    state = last.checkpoint()["trainer"]
+    assert state["learner"]["version"] == (1024 - 256) // 10
+    assert state["owed"] == (1024 - 256) % 10
+    assert last.metrics["train/parameter_age"] == 0
+
+
+def test_a_saved_policy_acts_as_the_one_that_was_evaluated(tmp_path: Any) -> None:
+    from labs.rl.evaluation import episode_metrics, evaluate
+
+    config = small("ppo", "CartPole-v1", 1024, frame_stack=2)
+    *_, last = train_agent(config)
+    save_checkpoint(tmp_path / "agent.pt", last.checkpoint())
+    saved = load_policy(tmp_path / "agent.pt")
+    assert (saved.algorithm, saved.env_id) == ("ppo", "CartPole-v1")
+    assert (saved.frame_stack, saved.step) == (2, last.step)
+    seed = np.random.SeedSequence(config.seed).generate_state(3).tolist()[2]
+    result = evaluate(saved.policy, saved.env_id, 20, seed, frame_stack=2)
+    assert episode_metrics(result.episodes)["return_mean"] == last.metrics["eval/return_mean"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"env": "CartPol-v1"}, "did you mean CartPole-v1"),
+        ({"algorithm": "dqn", "env": "Pendulum-v1"}, "dqn chooses among discrete actions"),
+        (
+            {"batch_size": 200_000, "algorithm": "dqn"},
+            "--batch-size 200000 is larger than --replay",
+        ),
+        ({"batch_size": 99_999}, "--batch-size 99999 is larger than the"),
+        ({"segment_length": 2, "algorithm": "dqn"}, "--segment-length 2 is shorter than --n-step"),
+        ({"num_workers": -1}, "--num-workers -1"),
+        ({"total_steps": 0}, "--total-steps 0"),
+        ({"learning_rate": 0.0}, "--learning-rate 0.0"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_agent(AgentConfig(**options))
+
+
+def test_a_checkpoint_of_something_else_is_refused() -> None:
+    config = small("ppo", "CartPole-v1", 1024)
+    checkpoint = next(train_agent(config)).checkpoint()
+    for other, message in (
+        (small("dqn", "CartPole-v1", 1024), "kind rl.ppo and this run rl.dqn"),
+        (small("ppo", "Acrobot-v1", 1024), "environment CartPole-v1 and this run Acrobot-v1"),
+        (small("ppo", "CartPole-v1", 1024, hidden_sizes=(16,)), "network .*32.*this run .*16"),
+        (small("ppo", "CartPole-v1", 1024, frame_stack=3), "frame stack 1 and this run 3"),
+    ):
+        with pytest.raises(InputError, match=message):
+            next(train_agent(other, resume=checkpoint))
+
+
+def test_an_environment_that_returns_nan_stops_the_run_and_names_the_step() -> None:
+    with pytest.raises(InputError, match="nan at step 50"):
+        list(train_agent(small("ppo", "agent_environments:test/Nan-v0", 4096)))
+
+
+def test_learners_know_neither_ray_nor_gymnasium() -> None:
+    program = (
+        "import sys, labs.rl.agents.ppo, labs.rl.agents.dqn\n"
+        "print([name for name in ('ray', 'gymnasium') if name in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": ""}
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True
+    )
+    assert found.stdout.strip() == "[]"
+
+
+def test_a_checkpoint_is_plain_data(tmp_path: Any) -> None:
+    """Environment states hold integers of 128 bits; loading runs no code."""
+    report = next(train_agent(small("dqn", "Acrobot-v1", 512)))
+    save_checkpoint(tmp_path / "agent.pt", report.checkpoint())
+    loaded = load_checkpoint(tmp_path / "agent.pt", kind="rl.dqn")
+    assert same(loaded, reload(to_bytes(report.checkpoint())))
