@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import tyro
 
@@ -40,7 +41,7 @@ def launch(
     try:
         status = main(parse(config_type, presets or {}, sys.argv[1:]))
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {spell_options(str(error), config_type)}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -51,6 +52,34 @@ def launch(
     finally:
         sys.argv = command
     sys.exit(status)
+
+
+def spell_options(message: str, config_type: type) -> str:
+    """An error that names fields, as the command line spells them.
+
+    Below the command line an error names a field in backquotes, since it may come from Python as
+    well: ```learning_rate` 0.0 must be positive``. Here that becomes ``--learning-rate 0.0 must be
+    positive``, or ``--learning-rates`` where the option takes several values of the field.
+    """
+    options = _field_names(config_type)
+
+    def option(match: re.Match[str]) -> str:
+        name = match[1]
+        found = next((n for n in (name, f"{name}s") if n in options), None)
+        return match[0] if found is None else "--" + found.replace("_", "-")
+
+    return re.sub(r"`([a-z_][a-z0-9_]*)`", option, message)
+
+
+def _field_names(config_type: type) -> set[str]:
+    """Names of all fields of a dataclass and of the dataclasses in it."""
+    names: set[str] = set()
+    for name, hint in get_type_hints(config_type).items():
+        names.add(name)
+        for part in (hint, *get_args(hint)):  # a union of dataclasses is a choice of sub-commands
+            if dataclasses.is_dataclass(part):
+                names |= _field_names(cast(type, part))
+    return names
 
 
 def parse(config_type: type[C], presets: Mapping[str, C], arguments: Sequence[str]) -> C:

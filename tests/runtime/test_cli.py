@@ -8,12 +8,13 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
 import tyro
 
-from labs.runtime.cli import launch, parse
+from labs.runtime.cli import launch, parse, spell_options
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.runs import plain_config
@@ -31,7 +32,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.rate <= 0:
-            raise InputError(f"--rate {self.rate} must be above 0")
+            raise InputError(f"`rate` {self.rate} must be above 0")
 
 
 PRESETS = {"quick": Config(), "paper": Config(depths=(20, 56), rate=4e-4)}
@@ -47,6 +48,13 @@ def run(arguments: list[str], main: object = None) -> tuple[int, Config | None]:
     with pytest.raises(SystemExit) as exit_:
         launch(main or remember, Config, presets=PRESETS, arguments=arguments)
     return exit_.value.code, seen[0] if seen else None
+
+
+def test_errors_name_fields_and_the_command_line_spells_them() -> None:
+    say = partial(spell_options, config_type=Config)
+    assert say("`rate` 0 is not a rate") == "--rate 0 is not a rate"
+    assert say("`depth` 4: `cpus_per_trial`") == "--depths 4: --cpus-per-trial"
+    assert say("use `list(x)`, `nothing_known` or rate") == "use `list(x)`, `nothing_known` or rate"
 
 
 def test_presets_and_overrides() -> None:
