@@ -12,9 +12,9 @@ import torch
 
 from labs.rl.agents.config import AgentConfig
 from labs.rl.agents.policies import Policy
+from labs.rl.comparison import rllib
 from labs.rl.comparison.rllib import check_rllib, parameters_of, train_rllib
 from labs.rl.comparison.settings import CONTESTANTS, ContestantConfig, check_contestant, contest
-from labs.rl.comparison import rllib
 from labs.rl.evaluation import evaluation_metrics
 from labs.rl.training import train_agent
 from labs.runtime.errors import InputError
