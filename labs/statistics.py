@@ -18,7 +18,7 @@ from scipy import special  # scipy.stats takes longer to import than torch, in e
 class Interval:
     """An estimate with its confidence interval; ``low`` and ``high`` are NaN where none exists."""
 
-    mean: float
+    estimate: float
     low: float
     high: float
     n: int
@@ -35,8 +35,8 @@ class Interval:
         return self if math.isnan(self.low) else replace(self, low=low, high=high)
 
     def format(self, digits: int = 3, scale: float = 1.0) -> str:
-        """``0.934 [0.921, 0.947]``; the mean alone where there is no interval."""
-        text = f"{self.mean * scale:.{digits}f}"
+        """``0.934 [0.921, 0.947]``; the estimate alone where there is no interval."""
+        text = f"{self.estimate * scale:.{digits}f}"
         if math.isnan(self.low):
             return text
         return f"{text} [{self.low * scale:.{digits}f}, {self.high * scale:.{digits}f}]"
@@ -79,7 +79,7 @@ def geometric_interval(values: np.ndarray) -> Interval:
     if np.min(values, initial=math.inf) <= 0:
         raise ValueError(f"a geometric mean needs positive values, not {np.min(values)}")
     logs = mean_interval(np.log(values))
-    return Interval(math.exp(logs.mean), math.exp(logs.low), math.exp(logs.high), logs.n)
+    return Interval(math.exp(logs.estimate), math.exp(logs.low), math.exp(logs.high), logs.n)
 
 
 def difference_interval(

@@ -25,7 +25,7 @@ from labs.statistics import (
 def test_geometric_interval_by_hand() -> None:
     interval = geometric_interval([0.1, 10.0])
     half = 12.706204736 * math.log(100) / 2  # t(0.975, 1); the standard error of two is half apart
-    assert interval.mean == pytest.approx(1.0)
+    assert interval.estimate == pytest.approx(1.0)
     assert interval.high == pytest.approx(math.exp(half))
     assert interval.low == pytest.approx(math.exp(-half))
     with pytest.raises(ValueError, match="positive values, not 0.0"):
@@ -36,7 +36,7 @@ def test_mean_interval_by_hand() -> None:
     interval = mean_interval([1.0, 2.0, 3.0, 4.0])
     # t(0.975, 3) = 3.182446, standard error sqrt(5/3)/2
     half = 3.182446305 * math.sqrt(5 / 3) / 2
-    assert interval.mean == 2.5
+    assert interval.estimate == 2.5
     assert interval.low == pytest.approx(2.5 - half)
     assert interval.high == pytest.approx(2.5 + half)
     assert interval.n == 4
@@ -44,7 +44,7 @@ def test_mean_interval_by_hand() -> None:
 
 def test_one_value_has_no_interval() -> None:
     interval = mean_interval([0.7])
-    assert interval.mean == 0.7
+    assert interval.estimate == 0.7
     assert math.isnan(interval.low)
     assert not interval.excludes_zero
     assert str(interval) == "0.700"
@@ -55,7 +55,7 @@ def test_an_interval_within_a_range() -> None:
     assert wide.high > 1
     assert wide.within(0, 1).high == 1
     assert wide.within(0, 1).low == wide.low
-    assert wide.within(0, 1).mean == pytest.approx(0.95)
+    assert wide.within(0, 1).estimate == pytest.approx(0.95)
     assert math.isnan(mean_interval([0.9]).within(0, 1).low)
 
 
@@ -74,7 +74,7 @@ def test_difference_interval_by_hand() -> None:
     standard_error = math.sqrt(1 / 3 + 4 / 3)
     freedom = (5 / 3) ** 2 / ((1 / 3) ** 2 / 2 + (4 / 3) ** 2 / 2)
     assert freedom == pytest.approx(2.941176, rel=1e-5)
-    assert interval.mean == 5.0
+    assert interval.estimate == 5.0
     assert interval.high - interval.low == pytest.approx(2 * 3.2181 * standard_error, rel=1e-3)
     assert interval.excludes_zero
     assert difference_interval([2.0, 2.0], [1.0, 1.0]).low == 1.0
@@ -100,7 +100,7 @@ def test_bootstrap_interval_of_a_mean_is_close_to_the_normal_one_and_seeded() ->
     again = bootstrap_interval(lambda i: values[i].mean(), 400, seed=3)
     half = 1.96 * values.std(ddof=1) / 20
     assert interval == again
-    assert interval.mean == pytest.approx(values.mean())
+    assert interval.estimate == pytest.approx(values.mean())
     assert interval.low == pytest.approx(values.mean() - half, abs=0.02)
     assert interval.high == pytest.approx(values.mean() + half, abs=0.02)
 
@@ -160,7 +160,7 @@ def test_rliable_says_the_same() -> None:
         strict=True,
     ):
         ours = stratified_interval(strata, mean_of_all, seed=0, resamples=20_000)
-        assert ours.mean == pytest.approx(mean)
+        assert ours.estimate == pytest.approx(mean)
         assert (ours.low, ours.high) == pytest.approx(ends, abs=0.005)
         assert ours.n == len(strata[0])
     improvement = stratified_interval(
@@ -169,7 +169,7 @@ def test_rliable_says_the_same() -> None:
         seed=0,
         resamples=5_000,
     )
-    assert improvement.mean == pytest.approx(0.8)
+    assert improvement.estimate == pytest.approx(0.8)
     assert (improvement.low, improvement.high) == pytest.approx((0.633333, 0.944444), abs=0.012)
     thresholds = np.array([0.2, 0.4, 0.6, 0.8])
     share, low, high = stratified_band(

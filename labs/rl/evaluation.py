@@ -72,7 +72,7 @@ class Evaluation(NamedTuple):
             [
                 {
                     "measure": name,
-                    "mean": interval.mean,
+                    "mean": interval.estimate,
                     "mean_low": interval.low,
                     "mean_high": interval.high,
                     "episodes": interval.n,

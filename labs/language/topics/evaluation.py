@@ -100,7 +100,7 @@ def comparison(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
         row: dict[str, float | str] = {"features": name}
         for metric, interval in evaluation.metrics.items():
             row |= {
-                metric: interval.mean,
+                metric: interval.estimate,
                 f"{metric}_low": interval.low,
                 f"{metric}_high": interval.high,
             }

@@ -71,7 +71,7 @@ def choice_figure(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
             mean_interval(history.loc[history["trial"] == trial, "fold/accuracy"].to_numpy())
             for trial in ordered["trial"]
         ]
-        means = np.array([interval.mean for interval in intervals])
+        means = np.array([interval.estimate for interval in intervals])
         bars = [
             means - [interval.low for interval in intervals],
             np.array([interval.high for interval in intervals]) - means,

@@ -112,7 +112,7 @@ def conclude(
         say(sentence)
     chosen = next(iter(evaluations.values()))
     for metric, interval in chosen.metrics.items():
-        run.writer.add_scalar(f"test/{metric}", interval.mean, 0)
+        run.writer.add_scalar(f"test/{metric}", interval.estimate, 0)
     run.add_table("per_class", chosen.per_class)
     mistakes = topic_evaluation.confident_mistakes(
         corpus.test.texts, corpus.test.labels, next(iter(probabilities.values())), corpus.classes
@@ -133,7 +133,7 @@ def _verdict(labels: np.ndarray, probabilities: Sequence[np.ndarray], seed: int)
     if gain.low > 0:
         return f"The embeddings beat TF-IDF by {points} points of accuracy."
     if gain.high < 0:
-        return f"TF-IDF beats the embeddings by {(-gain.mean) * 100:.1f} points ({points})."
+        return f"TF-IDF beats the embeddings by {(-gain.estimate) * 100:.1f} points ({points})."
     return f"The embeddings and TF-IDF cannot be told apart ({points} points of accuracy)."
 
 

@@ -158,7 +158,11 @@ def summarise(runs: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFrame:
             )
             row = {"env": name, "contestant": contestant}
             row["seeds"] = min(len(scores) for scores in strata)
-            row |= {"score": interval.mean, "score_low": interval.low, "score_high": interval.high}
+            row |= {
+                "score": interval.estimate,
+                "score_low": interval.low,
+                "score_high": interval.high,
+            }
             if len(envs) == 1:
                 row["return"] = float(interquartile_mean(group["return"]))
                 row["success_rate"] = float(interquartile_mean(group["success_rate"]))
@@ -189,10 +193,10 @@ def pairs_table(runs: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFrame
             difference, improvement = _compare(a, b)
             verdict = "the seeds cannot tell"
             if difference.excludes_zero:
-                verdict = "better" if difference.mean > 0 else "worse"
+                verdict = "better" if difference.estimate > 0 else "worse"
             row = {"env": name, "first": first, "second": second, "seeds": difference.n}
             for column, interval in (("difference", difference), ("improvement", improvement)):
-                row[column] = interval.mean
+                row[column] = interval.estimate
                 row[f"{column}_low"], row[f"{column}_high"] = interval.low, interval.high
             rows.append(row | {"verdict": verdict})
     return pd.DataFrame(rows)
@@ -306,7 +310,7 @@ def _part(row: object) -> str:
     difference = Interval(row.difference, row.difference_low, row.difference_high, row.seeds)
     improvement = Interval(row.improvement, row.improvement_low, row.improvement_high, row.seeds)
     return (
-        f"{row.verdict} in {row.env} ({difference.mean:+.3f} [{difference.low:+.3f},"
+        f"{row.verdict} in {row.env} ({difference.estimate:+.3f} [{difference.low:+.3f},"
         f" {difference.high:+.3f}] in score, beats it with probability {improvement.format(2)},"
         f" {row.seeds} seeds)"
     )

@@ -124,10 +124,10 @@ def _draw_depths(panel: Axes, trials: pd.DataFrame, family: str) -> None:
     depths = sorted(trials["depth"].unique())
     by_depth = [100 * trials.loc[trials["depth"] == depth, "test/accuracy"] for depth in depths]
     intervals = [mean_interval(values.to_numpy()).within(0, 100) for values in by_depth]
-    means = [interval.mean for interval in intervals]
+    means = [interval.estimate for interval in intervals]
     errors = [
-        [i.mean - i.low if math.isfinite(i.low) else 0.0 for i in intervals],
-        [i.high - i.mean if math.isfinite(i.high) else 0.0 for i in intervals],
+        [i.estimate - i.low if math.isfinite(i.low) else 0.0 for i in intervals],
+        [i.high - i.estimate if math.isfinite(i.high) else 0.0 for i in intervals],
     ]
     colour = family_colour(family)
     panel.errorbar(

@@ -121,7 +121,7 @@ def summarise(table: pd.DataFrame, data: Mapping[str, Splits]) -> pd.DataFrame:
         row["parameters"] = count_parameters(model)
         for split in ("val", "test"):
             interval = mean_interval(group[f"{split}/accuracy"]).within(0, 1)
-            row[f"{split}_accuracy"] = interval.mean
+            row[f"{split}_accuracy"] = interval.estimate
             row[f"{split}_accuracy_low"] = interval.low
             row[f"{split}_accuracy_high"] = interval.high
         row["seconds"] = group["seconds"].mean()
@@ -184,7 +184,7 @@ def _worth_of_skips(best: pd.DataFrame) -> list[str]:
         )
         sentences.append(
             f"At {depth} convolutions on {dataset} the identity skips are worth"
-            f" {gain.mean:+.1f} points of test accuracy ({interval})."
+            f" {gain.estimate:+.1f} points of test accuracy ({interval})."
         )
     return sentences
 
@@ -198,18 +198,18 @@ def best_model(table: pd.DataFrame) -> pd.Series | None:
 def _compare(title: str, accuracies: Mapping[int, Sequence[float]]) -> str:
     shallow, deep = min(accuracies), max(accuracies)
     change = difference_interval(accuracies[deep], accuracies[shallow])
-    means = {depth: mean_interval(values).mean for depth, values in accuracies.items()}
+    means = {depth: mean_interval(values).estimate for depth, values in accuracies.items()}
     top = max(means, key=lambda depth: means[depth])
     measured = (
         f"{title}: from {shallow} to {deep} convolutions the test accuracy goes from"
-        f" {means[shallow]:.1f}% to {means[deep]:.1f}%, a change of {change.mean:+.1f} points"
+        f" {means[shallow]:.1f}% to {means[deep]:.1f}%, a change of {change.estimate:+.1f} points"
     )
     if change.n < 2:
         return f"{measured} in one seed, so these runs cannot tell (use --seeds 3 or more)."
     measured += f" (95% interval {change.low:+.1f} to {change.high:+.1f}, {change.n} seeds)"
     if not change.excludes_zero:
         verdict = "these runs cannot tell whether more depth helps"
-    elif change.mean > 0:
+    elif change.estimate > 0:
         verdict = "more depth helps"
     else:
         verdict = "more depth hurts"

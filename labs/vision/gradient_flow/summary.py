@@ -68,7 +68,7 @@ def ratios(gradients: pd.DataFrame) -> pd.DataFrame:
         for name, quotients in values.items():
             if len(quotients):
                 interval = geometric_interval(quotients.to_numpy())
-                numbers = {"mean": interval.mean, "low": interval.low, "high": interval.high}
+                numbers = {"mean": interval.estimate, "low": interval.low, "high": interval.high}
                 rows.append({"depth": depth, "ratio": name, "seeds": interval.n} | numbers)
     return pd.DataFrame(rows, columns=["depth", "ratio", "seeds", "mean", "low", "high"])
 
@@ -166,7 +166,7 @@ def _draw_layers(panel: Axes, reports: pd.DataFrame, family: str, depth: int) ->
 
 def _times(row: object) -> str:
     interval = Interval(row.mean, row.low, row.high, row.seeds)
-    return f"{_number(interval.mean)} times" + (
+    return f"{_number(interval.estimate)} times" + (
         "" if math.isnan(interval.low) else f" [{_number(interval.low)}, {_number(interval.high)}]"
     )
 

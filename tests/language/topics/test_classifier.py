@@ -90,10 +90,10 @@ def test_intervals_hold_the_estimate_and_narrow_with_more_texts() -> None:
         predicted = np.where(right, labels, (labels + 1) % 3)
         found = topic_evaluation.evaluate(labels, np.eye(3)[predicted], CLASSES, seed=0)
         accuracy = found.metrics["accuracy"]
-        assert accuracy.mean == pytest.approx(right.mean())
+        assert accuracy.estimate == pytest.approx(right.mean())
         # The normal approximation of a proportion's interval, within a fifth of its width.
         half = 1.96 * np.sqrt(right.mean() * (1 - right.mean()) / n)
-        assert accuracy.high - accuracy.mean == pytest.approx(half, rel=0.2)
+        assert accuracy.high - accuracy.estimate == pytest.approx(half, rel=0.2)
         widths.append(accuracy.high - accuracy.low)
         assert found.per_class["texts"].sum() == n
     assert widths[1] < widths[0] / 3
@@ -104,7 +104,7 @@ def test_gain_is_paired() -> None:
     ours, theirs = np.zeros(400, np.int64), np.zeros(400, np.int64)
     ours[:100], theirs[:120] = 1, 1  # wrong on the same texts, and theirs on 20 more
     gain = topic_evaluation.accuracy_gain(labels, np.eye(2)[ours], np.eye(2)[theirs], seed=0)
-    assert gain.mean == pytest.approx(0.05)
+    assert gain.estimate == pytest.approx(0.05)
     assert 0.02 < gain.low < 0.05 < gain.high < 0.08  # unpaired it would reach from -0.01 to 0.11
 
 
