@@ -27,6 +27,7 @@ from labs.runtime.cli import launch
 from labs.runtime.console import say, show_table
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
+from labs.runtime.reports import Objective
 from labs.runtime.runs import Run, open_run
 from labs.runtime.sweep import run_grid
 from labs.vision.cam import figures as cam_figures
@@ -112,7 +113,11 @@ def train_on_digits(data: Splits, seed: int, run: Run) -> CamNetwork | None:
     say("no --checkpoint, --run or --torchvision: training a small ResCNN on the digits first")
     plan = TrainConfig("rescnn", 11, 16, 3e-3, epochs=10, batch_size=64, seed=seed)
     result = run_grid(
-        train_classifier, [plan], run=run, shared={"data": data}, select="val/accuracy"
+        train_classifier,
+        [plan],
+        run=run,
+        objective=Objective("val/accuracy"),
+        shared={"data": data},
     )
     if result.exit_status:
         return None

@@ -43,6 +43,7 @@ from labs.runtime.cli import launch
 from labs.runtime.console import show_table
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
+from labs.runtime.resources import Needs
 from labs.runtime.runs import open_run
 from labs.runtime.seeds import trial_seeds
 from labs.runtime.sweep import run_grid
@@ -122,7 +123,7 @@ def main(config: Config) -> int:
             trials,
             run=run,
             cost=lambda trial: COST[trial.contestant] * trial.total_steps,
-            uses_gpu=False,
+            needs=Needs(gpu=False),
         )
         runs = comparison.runs_table(result.table, result.history, scales)
         if runs.empty:

@@ -19,14 +19,15 @@ import tyro
 
 from labs.language.char_gpt.corpora import build_corpus, encode, load_text
 from labs.language.char_gpt.sampling import SamplingConfig
-from labs.language.char_gpt.training import SELECT, CharGPTTrainConfig, check_length, train_char_gpt
+from labs.language.char_gpt.training import METRIC, CharGPTTrainConfig, check_length, train_char_gpt
 from labs.language.char_gpt.verse import best_trial, loss_curves, recite, write_verse
 from labs.runtime.checkpoints import write_atomically
 from labs.runtime.cli import launch
 from labs.runtime.console import say
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.resources import available_nodes
+from labs.runtime.reports import Objective
+from labs.runtime.resources import Needs, available_nodes
 from labs.runtime.runs import open_run
 from labs.runtime.seeds import trial_seeds
 from labs.runtime.sweep import run_grid
@@ -114,11 +115,9 @@ def main(config: Config) -> int:
             train_char_gpt,
             trials,
             run=run,
+            objective=Objective(METRIC, mode="min", last_step=config.train.iterations),
+            needs=Needs(cpus=nodes[0]["CPU"] if nodes and len(trials) == 1 else 1.0),
             shared={"corpus": corpus},
-            select=SELECT,
-            mode="min",
-            default_cpus=nodes[0]["CPU"] if nodes and len(trials) == 1 else 1.0,
-            max_step=config.train.iterations,
         )
         if not result.history.empty:
             run.add_figure("loss", loss_curves(result.history, result.table))
@@ -135,7 +134,7 @@ def main(config: Config) -> int:
                 seed=config.train.seed,
             )
             write_atomically(run.path / "verse.txt", verse.text.encode())
-            summary = verse.summary(corpus, row[SELECT])
+            summary = verse.summary(corpus, row[METRIC])
             run.add_text("verse", summary)
             say(summary)
             say(f"the whole text: {run.path / 'verse.txt'}; its model: {result.checkpoint(best)}")

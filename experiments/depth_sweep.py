@@ -32,6 +32,7 @@ from labs.runtime.console import show_table
 from labs.runtime.devices import Precision
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
+from labs.runtime.reports import Objective
 from labs.runtime.runs import open_run
 from labs.runtime.seeds import trial_seeds
 from labs.runtime.sweep import run_grid
@@ -161,9 +162,8 @@ def main(config: Config) -> int:
             depth.train_on,
             trials,
             run=run,
+            objective=Objective(depth.METRIC, last_step=max(trial.epochs for trial in trials)),
             shared={"data": data},
-            select=depth.SELECT,
-            max_step=max(trial.epochs for trial in trials),
             cost=partial(depth.cost, data=data),
         )
         summary = depth.summarise(result.table, data)

@@ -22,6 +22,7 @@ from labs.runtime.cli import launch
 from labs.runtime.console import say, show_table
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
+from labs.runtime.reports import Objective
 from labs.runtime.runs import open_run
 from labs.runtime.seeds import trial_seeds
 from labs.runtime.sweep import run_grid
@@ -110,7 +111,11 @@ def main(config: Config) -> int:
     with open_run("gradient_flow", config, config.runtime) as run:
         say(f"{len(trials)} networks into {run.path}")
         result = run_grid(
-            record_gradients, trials, run=run, shared={"data": data}, max_step=config.batches
+            record_gradients,
+            trials,
+            run=run,
+            objective=Objective(last_step=config.batches),
+            shared={"data": data},
         )
         ratios = gradient_report.ratios(
             gradient_report.trial_gradients(result.history, result.table)

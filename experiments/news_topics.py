@@ -26,14 +26,15 @@ from labs.language.embeddings.embedder import EmbeddingOptions
 from labs.language.embeddings.encoders import resolve_encoder
 from labs.language.pipeline import resolve_pool
 from labs.language.topics import study as topic_study
-from labs.language.topics.classifier import SELECT, check_folds, cross_validate
+from labs.language.topics.classifier import METRIC, check_folds, cross_validate
 from labs.language.topics.text_files import read_lines
 from labs.language.topics.texts import SAMPLE, load_texts
 from labs.runtime.cli import launch
 from labs.runtime.console import say
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.resources import available_nodes
+from labs.runtime.reports import Objective
+from labs.runtime.resources import Needs, available_nodes
 from labs.runtime.runs import open_run
 from labs.runtime.session import connect
 from labs.runtime.sweep import run_grid
@@ -136,7 +137,12 @@ def main(config: Config) -> int:
             "labels": corpus.train.labels,
         }
         result = run_grid(
-            cross_validate, trials, run=run, shared=shared, select=SELECT, uses_gpu=False
+            cross_validate,
+            trials,
+            run=run,
+            objective=Objective(METRIC),
+            needs=Needs(gpu=False),
+            shared=shared,
         )
         model = topic_study.conclude(
             run, corpus, embeddings, encoder, config.embedding, result, config.seed

@@ -18,11 +18,13 @@ import tyro
 
 from labs.rl.agents.config import AgentConfig
 from labs.rl.figures import best_trial, learning_curves
-from labs.rl.training import SELECT, check_agent, train_agent
+from labs.rl.training import METRIC, check_agent, train_agent
 from labs.runtime.cli import launch
 from labs.runtime.console import say
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
+from labs.runtime.reports import Objective
+from labs.runtime.resources import Needs
 from labs.runtime.runs import open_run
 from labs.runtime.seeds import trial_seeds
 from labs.runtime.sweep import run_grid
@@ -70,17 +72,15 @@ def main(config: Config) -> int:
             train_agent,
             trials,
             run=run,
-            select=SELECT,
-            workers=trials[0].num_workers,
-            max_step=trials[0].total_steps,
-            uses_gpu=trials[0].device != "cpu",
+            objective=Objective(METRIC, last_step=trials[0].total_steps),
+            needs=Needs(workers=trials[0].num_workers, gpu=trials[0].device != "cpu"),
         )
         if not result.history.empty:
             run.add_figure("learning", learning_curves(result.history, result.table))
-        best = best_trial(result.table, SELECT)
+        best = best_trial(result.table, METRIC)
         if best is not None:
             row = result.table.iloc[best]
-            say(f"best: {row['name']}, {SELECT} {row[SELECT]:.3f} at step {row['step']}")
+            say(f"best: {row['name']}, {METRIC} {row[METRIC]:.3f} at step {row['step']}")
             say(f"python experiments/evaluate_agent.py --checkpoint {result.checkpoint(best)}")
         run.say_curves()
     return result.exit_status

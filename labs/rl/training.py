@@ -23,7 +23,7 @@ from labs.runtime.devices import resolve_device
 from labs.runtime.errors import InputError
 from labs.runtime.reports import Checkpoint, Report
 
-SELECT = "eval/return_mean"
+METRIC = "eval/return_mean"
 """The metric that decides which checkpoint of a run is the best."""
 
 

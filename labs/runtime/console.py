@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from labs.runtime.reports import is_better
+from labs.runtime.reports import Objective
 
 SHOWN_TRIALS = 8
 
@@ -41,8 +41,7 @@ class GridConsole:
 
     names: list[str]
     slots: int
-    select: str | None
-    mode: str
+    objective: Objective
     already_done: int = 0
     running: dict[int, tuple[float, str]] = field(default_factory=dict)
     """Start time and last metric of each running trial."""
@@ -75,9 +74,9 @@ class GridConsole:
     def reported(self, index: int, step: int, metrics: dict[str, float]) -> None:
         """A trial has come to a step, with these metrics."""
         begun, _ = self.running.get(index, (time.monotonic(), ""))
-        value = metrics.get(self.select) if self.select else None
+        value = self.objective.value(metrics)
         self.running[index] = (begun, f"step {step}" + self._metric(value))
-        if value is not None and is_better(value, self.best and self.best[0], self.mode):
+        if value is not None and self.objective.is_better(value, self.best and self.best[0]):
             self.best = (value, self.names[index])
 
     def ended(self, index: int, status: str, value: float | None, error: str) -> None:
@@ -109,7 +108,7 @@ class GridConsole:
             say(line)
 
     def _metric(self, value: float | None) -> str:
-        return "" if value is None else f"  {self.select} {value:.4g}"
+        return "" if value is None else f"  {self.objective.metric} {value:.4g}"
 
     def _seconds_left(self) -> float | None:
         """From the mean time of the trials that ended, and what the running ones have done."""

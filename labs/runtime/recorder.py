@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,40 +13,10 @@ from ray import tune
 
 from labs.runtime.checkpoints import PATIENCE_SECONDS, patiently
 from labs.runtime.console import GridConsole, say
-from labs.runtime.reports import is_better
+from labs.runtime.reports import Objective
+from labs.runtime.results import DONE, FAILED, INTERRUPTED, OVER, STOPPED, GridResult
 from labs.runtime.runs import Run
 from labs.runtime.tracking import TrialLog, read_history, read_state
-
-FINISHED = ("done", "stopped")
-
-
-@dataclass(frozen=True)
-class GridResult:
-    """What a grid left behind, in grid order.
-
-    Attributes:
-        table: one row per trial, failed ones included: ``trial`` (its number), ``name``, the
-            config's fields, ``status`` (done, stopped, failed, interrupted), ``error``, ``step``
-            of the selected report and its metrics, ``seconds`` of the whole trial, ``checkpoint``.
-        history: one row per report: ``trial``, ``step``, ``seconds`` and the metrics.
-    """
-
-    table: pd.DataFrame
-    history: pd.DataFrame
-
-    @property
-    def failed(self) -> list[str]:
-        """Names of the trials that did not finish."""
-        return list(self.table.loc[~self.table["status"].isin(FINISHED), "name"])
-
-    @property
-    def exit_status(self) -> int:
-        """0 where every trial finished, else 1."""
-        return 1 if self.failed else 0
-
-    def checkpoint(self, trial: int) -> str | None:
-        """The best checkpoint of a trial (the last one where no metric selects); None without."""
-        return self.table["checkpoint"].iloc[trial]
 
 
 class Recorder(tune.Callback):
@@ -58,24 +27,21 @@ class Recorder(tune.Callback):
         names: list[str],
         configs: Sequence[Any],
         run: Run,
-        select: str | None,
-        mode: str,
-        max_step: int | None,
+        objective: Objective,
     ) -> None:
         self.slots = 1
-        self._max_step = max_step
         self._names, self._configs, self._run = names, configs, run
-        self._select, self._mode = select, mode
+        self._objective = objective
         self._directories = [run.path / "tensorboard" / name for name in names]
         self._logs: dict[int, TrialLog] = {}
         self._late: list[TrialLog] = []
         """Logs of trials that have ended, for which the disk had no room."""
-        self._troubled = False
+        self._disk_fails = False
         self._failures: dict[int, str] = {}
         self._completed: set[int] = set()
         self._console: GridConsole | None = None
         states = [read_state(directory).get("status") for directory in self._directories]
-        self.unfinished = [i for i, status in enumerate(states) if status not in FINISHED]
+        self.unfinished = [i for i, status in enumerate(states) if status not in OVER]
 
     def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
         return (tune.Callback, ())  # Tune pickles its callbacks; open logs stay in the driver
@@ -84,43 +50,43 @@ class Recorder(tune.Callback):
         done = len(self._names) - len(self.unfinished)
         if done:
             say(f"{done} of {len(self._names)} trials are finished already")
-        self._console = GridConsole(self._names, self.slots, self._select, self._mode, done)
+        self._console = GridConsole(self._names, self.slots, self._objective, done)
         self._console.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Whatever has not ended by now was interrupted."""
         for index, log in list(self._logs.items()):
-            log.finish("interrupted", "interrupted before its end")
+            log.finish(INTERRUPTED, "interrupted before its end")
             self._late.append(log)
             del self._logs[index]
         assert self._console is not None
         self._console.__exit__()
-        with self._run.needing_room():
+        with self._run.naming_the_way_on():
             patiently(self._catch_up, patience=PATIENCE_SECONDS / 3)
 
     def _catch_up(self) -> None:
         """Write what there was no room for. Raises OSError where there still is none."""
         for log in self._late:
             log.write()
-        self._late = [log for log in self._late if log.trouble]
-        trouble = next((log.trouble for log in self._late), None)
-        if trouble is not None:
-            raise trouble
+        self._late = [log for log in self._late if log.write_error]
+        error = next((log.write_error for log in self._late), None)
+        if error is not None:
+            raise error
 
-    def _look_after(self, log: TrialLog) -> None:
+    def _watch_disk(self, log: TrialLog) -> None:
         """Say once that results cannot be written, and once that they are."""
         with contextlib.suppress(OSError):
             self._catch_up()
-        troubled = log.trouble is not None or bool(self._late)
-        if troubled and not self._troubled:
-            reason = (log.trouble or self._late[0].trouble).strerror
+        error = log.write_error or next((late.write_error for late in self._late), None)
+        if error is not None and not self._disk_fails:
+            reason = error.strerror or error
             say(
                 f"cannot write to {self._run.path} ({reason}): results are kept in memory until it is"
             )
-        elif self._troubled and not troubled:
+        elif self._disk_fails and error is None:
             say(f"results are written to {self._run.path} again")
-        self._troubled = troubled
+        self._disk_fails = error is not None
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """Open the trial's log, unless this is a retry."""
@@ -140,7 +106,7 @@ class Recorder(tune.Callback):
         index = trial.config["index"]
         reports = result["reports"]
         self._logs[index].add(reports)
-        self._look_after(self._logs[index])
+        self._watch_disk(self._logs[index])
         if reports:
             self._console.reported(index, reports[-1]["step"], reports[-1]["metrics"])
         if "failure" in result:
@@ -151,7 +117,8 @@ class Recorder(tune.Callback):
                 path.write_text(result["failure"]["traceback"])
         # asha stops a trial at its last step, before it can say that it is complete
         last_step = reports[-1]["step"] if reports else 0
-        if result["completed"] or (self._max_step is not None and last_step >= self._max_step):
+        end = self._objective.last_step
+        if result["completed"] or (end is not None and last_step >= end):
             self._completed.add(index)
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
@@ -162,22 +129,22 @@ class Recorder(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """The trial has failed for good."""
         index = trial.config["index"]
-        self._finish(index, "failed", self._failures.pop(index, None) or _reason(trial))
+        self._finish(index, FAILED, self._failures.pop(index, None) or _reason(trial))
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """The trial has reached its end, or asha has stopped it."""
         index = trial.config["index"]
-        self._finish(index, "done" if index in self._completed else "stopped")
+        self._finish(index, DONE if index in self._completed else STOPPED)
 
     def _finish(self, index: int, status: str, error: str = "") -> None:
         self._open(index)  # its process may have failed before the trial began
         log = self._logs.pop(index)
         log.finish(status, error)
-        if log.trouble:
+        if log.write_error:
             self._late.append(log)
-        self._look_after(log)
-        row = selected_report(log.history, self._select, self._mode)
-        value = row["metrics"].get(self._select) if row and self._select else None
+        self._watch_disk(log)
+        row = selected_report(log.history, self._objective)
+        value = self._objective.value(row["metrics"]) if row else None
         self._console.ended(index, status, value, error)
 
     def result(self) -> GridResult:
@@ -186,9 +153,9 @@ class Recorder(tune.Callback):
         for index, (name, config) in enumerate(zip(self._names, self._configs)):
             reports = read_history(self._directories[index])
             state = read_state(self._directories[index])
-            best = selected_report(reports, self._select, self._mode)
+            best = selected_report(reports, self._objective)
             row = {"trial": index, "name": name, **dataclasses.asdict(config)}
-            row |= {"status": state.get("status", "interrupted"), "error": state.get("error", "")}
+            row |= {"status": state.get("status", INTERRUPTED), "error": state.get("error", "")}
             row["step"] = best["step"] if best else None
             row["seconds"] = reports[-1]["seconds"] if reports else None
             row |= best["metrics"] if best else {}
@@ -197,7 +164,10 @@ class Recorder(tune.Callback):
             for report in reports:
                 times = {"trial": index, "step": report["step"], "seconds": report["seconds"]}
                 history.append(times | report["metrics"])
-        return GridResult(pd.DataFrame(rows), pd.DataFrame(history))
+        columns = None if history else ["trial", "step", "seconds"]
+        return GridResult(
+            pd.DataFrame(rows), pd.DataFrame(history, columns=columns), self._objective
+        )
 
     def _checkpoint(self, name: str) -> str | None:
         directory = f"{self._run.checkpoints}/{name}"
@@ -211,16 +181,15 @@ class Recorder(tune.Callback):
 
 
 def selected_report(
-    history: Sequence[dict[str, Any]], select: str | None, mode: str
+    history: Sequence[dict[str, Any]], objective: Objective
 ) -> dict[str, Any] | None:
-    """The first report with the best value of ``select``; the last one where nothing selects."""
+    """The first report with the best value of the metric; the last one where nothing selects."""
     best: dict[str, Any] | None = None
+    best_value: float | None = None
     for report in history:
-        if select is None or select not in report["metrics"]:
-            continue
-        value = best["metrics"][select] if best else None
-        if is_better(report["metrics"][select], value, mode):
-            best = report
+        value = objective.value(report["metrics"])
+        if value is not None and objective.is_better(value, best_value):
+            best, best_value = report, value
     return best or (history[-1] if history else None)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
+
+from labs.runtime.errors import InputError
 
 Checkpoint = dict[str, Any]
 """Tensors, numbers, strings, ``None``, and lists, tuples and dicts of these: what
@@ -56,6 +58,33 @@ class Train(Protocol):
     ) -> Iterator[Report]: ...
 
 
-def is_better(value: float, best: float | None, mode: str) -> bool:
-    """Whether ``value`` beats ``best``; the first of equals stays."""
-    return best is None or (value > best if mode == "max" else value < best)
+@dataclass(frozen=True)
+class Objective:
+    """What a grid is optimised for.
+
+    Raises:
+        InputError: a mode other than ``max`` and ``min``.
+    """
+
+    metric: str | None = None
+    """Tag of the metric that decides each trial's best report and checkpoint. Without one only the
+    last checkpoint is kept, and the last report counts."""
+
+    mode: Literal["max", "min"] = "max"
+    """Which value of the metric is better."""
+
+    last_step: int | None = None
+    """The last step that a trial reports, where it is known: asha needs it, and so does an estimate
+    of the time left."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("max", "min"):
+            raise InputError(f"`mode` {self.mode!r} is not valid: use max or min")
+
+    def value(self, metrics: Mapping[str, float]) -> float | None:
+        """The metric's value among ``metrics``; None where it is missing or nothing is selected."""
+        return None if self.metric is None else metrics.get(self.metric)
+
+    def is_better(self, value: float, best: float | None) -> bool:
+        """Whether ``value`` beats ``best``; the first of equals stays."""
+        return best is None or (value > best if self.mode == "max" else value < best)

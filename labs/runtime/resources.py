@@ -23,6 +23,18 @@ AUTOSCALER_CONFIG = Path("~/ray_bootstrap_config.yaml")
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What a trial needs where the options do not say."""
+
+    cpus: float = 1.0
+    """Cores, which are also its torch threads."""
+    workers: int = 0
+    """Actors that the trial starts itself; its placement holds a core for each."""
+    gpu: bool = True
+    """Whether it takes a GPU, where there are any."""
+
+
+@dataclass(frozen=True)
 class Resources:
     """What one trial holds while it runs: its own process, and those of its actors."""
 
@@ -112,24 +124,21 @@ def require_shared_storage(checkpoints: str, run_root: str, future: Sequence[Nod
 def trial_resources(
     options: RuntimeOptions,
     nodes: Sequence[Node],
-    workers: int = 0,
-    cpus: float = 1.0,
-    uses_gpu: bool = True,
+    needs: Needs | None = None,
 ) -> Resources:
-    """The options' resources per trial; by default one GPU where there are GPUs, else ``cpus``.
+    """The options' resources per trial; what they leave open is as the trial needs it.
 
     Args:
         options: what the user asks for.
         nodes: the machines that there are or may come.
-        workers: actors that a trial starts itself.
-        cpus: cores where the options do not say.
-        uses_gpu: whether a trial can make use of a GPU that it is not asked to take.
+        needs: what a trial needs; the default is a core, and a GPU where there are GPUs.
     """
+    needs = needs or Needs()
     gpus = options.gpus_per_trial
     if gpus is None:
-        found = uses_gpu and any(node.get("GPU", 0) >= 1 for node in nodes)
+        found = needs.gpu and any(node.get("GPU", 0) >= 1 for node in nodes)
         gpus = 1.0 if found else 0.0
-    return Resources(options.cpus_per_trial or cpus, gpus, workers)
+    return Resources(options.cpus_per_trial or needs.cpus, gpus, needs.workers)
 
 
 def concurrent_trials(request: Resources, nodes: Sequence[Node]) -> int:

@@ -93,7 +93,7 @@ class Run:
             ) from None
 
     @contextlib.contextmanager
-    def needing_room(self) -> Iterator[None]:
+    def naming_the_way_on(self) -> Iterator[None]:
         """Where the run's directory cannot be written inside the block, say how to go on."""
         try:
             yield

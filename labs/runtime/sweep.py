@@ -17,9 +17,10 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from labs.runtime.console import say
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.recorder import GridResult, Recorder
-from labs.runtime.reports import Train
+from labs.runtime.recorder import Recorder
+from labs.runtime.reports import Objective, Train
 from labs.runtime.resources import (
+    Needs,
     Node,
     Resources,
     available_nodes,
@@ -28,6 +29,7 @@ from labs.runtime.resources import (
     require_shared_storage,
     trial_resources,
 )
+from labs.runtime.results import GridResult
 from labs.runtime.runs import Run
 from labs.runtime.session import connect, in_local_mode
 from labs.runtime.trial import BATCH_SECONDS, GridSpec, Trial, TrialSpec
@@ -40,14 +42,10 @@ def run_grid(
     configs: Sequence[Any],
     *,
     run: Run,
+    objective: Objective | None = None,
+    needs: Needs | None = None,
     shared: Mapping[str, Any] | None = None,
-    select: str | None = None,
-    mode: str = "max",
-    workers: int = 0,
-    default_cpus: float = 1.0,
-    max_step: int | None = None,
     cost: Callable[[Any], float] | None = None,
-    uses_gpu: bool = True,
 ) -> GridResult:
     """Run ``train`` over ``configs``, log every trial, and save ``results.csv``.
 
@@ -55,16 +53,14 @@ def run_grid(
         train: generator function that lives in a module, so that every node imports it by name.
         configs: one dataclass per trial.
         run: the run's directory; where it is resumed, finished trials are not run again.
+        objective: metric and mode by which each trial's best report and checkpoint are selected, and
+            the last step. Without one the last report counts.
+        needs: what a trial needs where the options do not say. The default is one core, and a GPU
+            where there are any.
         shared: keyword arguments that every trial gets, put into Ray's object store once. NumPy
             arrays in them are read-only and not copied.
-        select: tag of the metric that decides each trial's best report and checkpoint.
-        mode: ``max`` or ``min``: which value of ``select`` is better.
-        workers: actors that each trial starts itself; its placement holds a core for each.
-        default_cpus: cores per trial where the options do not say.
-        max_step: the last step that a trial reports, where it is known; asha needs it.
         cost: how long a config takes, in any unit. The longest trials then start first, so that no
             long one is left running alone at the end (Graham, 1969); rows stay in grid order.
-        uses_gpu: whether a trial takes a GPU, where there are any and the options do not say.
 
     Raises:
         InputError: no configs, two equal ones, a trial that fits on no machine, several machines
@@ -72,15 +68,14 @@ def run_grid(
     """
     names = trial_names(configs)
     options = run.options
-    if options.scheduler == "asha" and (select is None or max_step is None):
+    objective, needs = objective or Objective(), needs or Needs()
+    if options.scheduler == "asha" and None in (objective.metric, objective.last_step):
         raise InputError("--scheduler asha needs an experiment with a metric and a last step")
     private_nodes = available_nodes(options)
-    request_on = partial(
-        trial_resources, options, workers=workers, cpus=default_cpus, uses_gpu=uses_gpu
-    )
+    request_on = partial(trial_resources, options, needs=needs)
     if private_nodes:  # refuse before Ray starts
         require_room(request_on(private_nodes), private_nodes)
-    recorder = Recorder(names, configs, run, select, mode, max_step)
+    recorder = Recorder(names, configs, run, objective)
     say(f"{_count(len(configs), 'trial')} into {run.path}")
     if recorder.unfinished:
         with connect(options):
@@ -96,17 +91,16 @@ def run_grid(
             grid = GridSpec(
                 train=train,
                 trials=[TrialSpec(c, f"{run.checkpoints}/{n}") for c, n in zip(configs, names)],
-                select=select,
-                mode=mode,
+                objective=objective,
                 checkpoint_interval=options.checkpoint_interval,
                 batch_seconds=0.0 if options.scheduler == "asha" else BATCH_SECONDS,
                 threads=max(1, int(request.cpus)),
             )
-            _run_trials(grid, dict(shared or {}), request, recorder, options, max_step)
+            _run_trials(grid, dict(shared or {}), request, recorder, options)
     result = recorder.result()
-    with run.needing_room():
+    with run.naming_the_way_on():
         run.add_table("results", result.table)
-    if result.failed:
+    if result.exit_status:
         _say_failures(result, run)
     return result
 
@@ -164,11 +158,7 @@ def trial_names(configs: Sequence[Any]) -> list[str]:
         parts = [
             str(row[key]) if isinstance(row[key], str) else f"{key}={row[key]}" for key in varying
         ]
-        label = (
-            getattr(config, "label", None)
-            or "-".join(parts)
-            or type(configs[0]).__name__.removesuffix("Config").lower()
-        )
+        label = getattr(config, "label", None) or "-".join(parts) or "trial"
         labels.append("".join(c if c.isalnum() or c in "-_.=+" else "_" for c in label)[:100])
     if len(configs) > 1 and len({str(row) for row in rows}) < len(rows):
         raise InputError("the grid holds the same trial twice: give no value twice")
@@ -182,17 +172,16 @@ def _run_trials(
     request: Resources,
     recorder: Recorder,
     options: RuntimeOptions,
-    max_step: int | None,
 ) -> None:
     scheduler: TrialScheduler = FIFOScheduler()
     if options.scheduler == "asha":
-        grace = max(1, (max_step or 1) // 8)
+        last_step = grid.objective.last_step or 1
         scheduler = ASHAScheduler(
             time_attr="step",
-            metric=grid.select,
-            mode=grid.mode,
-            max_t=max_step or 1,
-            grace_period=grace,
+            metric=grid.objective.metric,
+            mode=grid.objective.mode,
+            max_t=last_step,
+            grace_period=max(1, last_step // 8),
             reduction_factor=2,
         )
     trainable = tune.with_resources(
@@ -230,8 +219,7 @@ def _own_threads() -> Iterator[None]:
 
 
 def _say_failures(result: GridResult, run: Run) -> None:
-    failed = result.table[result.table["status"] == "failed"]
-    interrupted = len(result.failed) - len(failed)
+    failed, interrupted = result.failed, len(result.interrupted)
     if len(failed):
         say(f"{len(failed)} of {len(result.table)} trials failed:")
     for row in failed.head(SHOWN_FAILURES).itertuples():

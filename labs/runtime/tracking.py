@@ -21,6 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 
 from labs.runtime.checkpoints import write_atomically
+from labs.runtime.results import OVER
 
 HISTORY = "reports.jsonl"
 STATE = "state.json"
@@ -34,14 +35,14 @@ class TrialLog:
     TensorBoard's purge) in the curves.
 
     Where the disk is full, nothing is lost: reports stay in memory until a later write succeeds, and
-    :attr:`trouble` says why.
+    :attr:`write_error` says why.
     """
 
     def __init__(self, directory: Path, hyperparameters: Mapping[str, Any]) -> None:
         self.directory = directory
         self.hyperparameters = {key: _plain(value) for key, value in hyperparameters.items()}
         self.history = read_history(directory)
-        self.trouble: OSError | None = None
+        self.write_error: OSError | None = None
         self._unwritten: list[Mapping[str, Any]] = []
         self._end: tuple[str, str] | None = None
         self._purge_step: int | None = None
@@ -70,9 +71,9 @@ class TrialLog:
                 self._write_reports()
             if self._end is not None:
                 self._write_end(*self._end)
-            self.trouble = None
+            self.write_error = None
         except OSError as error:
-            self.trouble = error
+            self.write_error = error
             self._forget_writer()
 
     def _write_reports(self) -> None:
@@ -92,7 +93,7 @@ class TrialLog:
 
     def _write_end(self, status: str, error: str) -> None:
         writer = self._open()
-        status_name = "STATUS_SUCCESS" if status in ("done", "stopped") else "STATUS_FAILURE"
+        status_name = "STATUS_SUCCESS" if status in OVER else "STATUS_FAILURE"
         end = plugin_data_pb2.HParamsPluginData(
             version=0,
             session_end_info=plugin_data_pb2.SessionEndInfo(

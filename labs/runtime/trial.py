@@ -21,7 +21,7 @@ from labs.runtime.checkpoints import (
     write_atomically,
 )
 from labs.runtime.memory import keep_freed_memory
-from labs.runtime.reports import Checkpoint, Report, Train, is_better
+from labs.runtime.reports import Checkpoint, Objective, Report, Train
 
 BATCH_SECONDS = 0.5
 """A step of Tune costs a round trip to the driver, so short epochs travel several at a time."""
@@ -41,10 +41,7 @@ class GridSpec:
 
     train: Train
     trials: Sequence[TrialSpec]
-    select: str | None
-    """Tag of the metric that decides which checkpoint is the best one; none keeps only the last."""
-    mode: str
-    """``max`` or ``min``."""
+    objective: Objective
     checkpoint_interval: float
     batch_seconds: float
     threads: int
@@ -152,8 +149,8 @@ class Trial(tune.Trainable):
         )
         if report.checkpoint is None:
             return
-        value = report.metrics.get(self._grid.select) if self._grid.select else None
-        if value is not None and is_better(value, self._best_value, self._grid.mode):
+        value = self._grid.objective.value(report.metrics)
+        if value is not None and self._grid.objective.is_better(value, self._best_value):
             self._best_value = value
             self._best_bytes = to_bytes(report.checkpoint())
         if time.monotonic() - self._saved >= self._grid.checkpoint_interval:

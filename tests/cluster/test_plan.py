@@ -22,8 +22,8 @@ from labs.cluster.plan import (
 )
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.recorder import GridResult
 from labs.runtime.resources import Resources
+from labs.runtime.results import GridResult
 from labs.runtime.runs import open_run
 from labs.runtime.sweep import run_grid
 

@@ -16,7 +16,8 @@ from node_procedures import NodeConfig, where
 
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.recorder import GridResult
+from labs.runtime.reports import Objective
+from labs.runtime.results import GridResult
 from labs.runtime.runs import open_run
 from labs.runtime.sweep import run_grid
 
@@ -82,7 +83,12 @@ def sweep(
 ) -> GridResult:
     runtime = RuntimeOptions(run_root=str(tmp_path), address=cluster.address, **options)
     with open_run("nodes", Config(), runtime) as run:
-        return run_grid(where, configs, run=run, select="walk/position", max_step=configs[0].steps)
+        return run_grid(
+            where,
+            configs,
+            run=run,
+            objective=Objective("walk/position", last_step=configs[0].steps),
+        )
 
 
 def test_fractional_gpus_are_spread_over_the_nodes(
@@ -174,7 +180,7 @@ def test_a_directory_of_one_machine_is_refused_on_several(cluster: Nodes, tmp_pa
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
         with open_run("nodes", Config(), runtime) as run:
-            result = run_grid(where, [NodeConfig()], run=run, select="walk/position")
+            result = run_grid(where, [NodeConfig()], run=run, objective=Objective("walk/position"))
     assert list(result.table["status"]) == ["done"]
     checkpoint = Path(result.checkpoint(0).removeprefix("file://"))
     assert checkpoint.name == "best.pt"

@@ -23,7 +23,8 @@ from procedures import WalkConfig, walk
 from labs.runtime.checkpoints import load_checkpoint, patiently
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.recorder import GridResult
+from labs.runtime.reports import Objective
+from labs.runtime.results import GridResult
 from labs.runtime.runs import open_run
 from labs.runtime.sweep import run_grid
 
@@ -91,7 +92,7 @@ def sweep(
     root: str, configs: list[WalkConfig], *, name: str | None = None, **options: object
 ) -> GridResult:
     with open_run("walk", Config(), RuntimeOptions(run_root=root, run_name=name, **options)) as run:
-        return run_grid(walk, configs, run=run, select="walk/position", max_step=8)
+        return run_grid(walk, configs, run=run, objective=Objective("walk/position", last_step=8))
 
 
 def positions(config: WalkConfig) -> list[float]:
@@ -203,6 +204,7 @@ def test_a_disk_that_is_full_for_a_while_costs_no_trial(tmp_path: Path) -> None:
         from labs.runtime import recorder
         from procedures import WalkConfig, walk
         from labs.runtime.options import RuntimeOptions
+        from labs.runtime.reports import Objective
         from labs.runtime.runs import open_run
         from labs.runtime.sweep import run_grid
 
@@ -243,7 +245,7 @@ def test_a_disk_that_is_full_for_a_while_costs_no_trial(tmp_path: Path) -> None:
         ]
         options = RuntimeOptions(run_root=str(root), num_cpus=2, checkpoint_interval=0)
         with open_run("walk", Config(), options) as run:
-            result = run_grid(walk, configs, run=run, select="walk/position")
+            result = run_grid(walk, configs, run=run, objective=Objective("walk/position"))
         for index, config in enumerate(configs):
             expected = [r.metrics["walk/position"] for r in walk(config)]
             history = result.history[result.history["trial"] == index]

@@ -11,7 +11,13 @@ import pytest
 
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.resources import Resources, concurrent_trials, require_room, trial_resources
+from labs.runtime.resources import (
+    Needs,
+    Resources,
+    concurrent_trials,
+    require_room,
+    trial_resources,
+)
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -89,7 +95,7 @@ def test_default_resources() -> None:
     with_gpu, without = [{"CPU": 8.0, "GPU": 1.0}], [{"CPU": 8.0, "GPU": 0.0}]
     assert trial_resources(RuntimeOptions(), with_gpu) == Resources(1, 1)
     assert trial_resources(RuntimeOptions(), without) == Resources(1, 0)
-    assert trial_resources(RuntimeOptions(), with_gpu, uses_gpu=False) == Resources(1, 0)
+    assert trial_resources(RuntimeOptions(), with_gpu, Needs(gpu=False)) == Resources(1, 0)
     asked = RuntimeOptions(cpus_per_trial=2, gpus_per_trial=0.5)
     assert trial_resources(asked, with_gpu) == Resources(2, 0.5)
-    assert trial_resources(asked, with_gpu, uses_gpu=False) == Resources(2, 0.5)  # as asked
+    assert trial_resources(asked, with_gpu, Needs(gpu=False)) == Resources(2, 0.5)  # as asked

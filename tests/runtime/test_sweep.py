@@ -15,8 +15,8 @@ from procedures import WalkConfig, walk
 from labs.runtime.checkpoints import load_checkpoint
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.recorder import GridResult
-from labs.runtime.reports import Report
+from labs.runtime.reports import Objective, Report
+from labs.runtime.results import GridResult
 from labs.runtime.runs import open_run
 from labs.runtime.sweep import run_grid, trial_names
 
@@ -34,7 +34,11 @@ def sweep(tmp_path: Path, configs: list[WalkConfig], **options: object) -> GridR
     runtime = RuntimeOptions(run_root=str(tmp_path), **options)
     with open_run("walk", Config(len(configs)), runtime) as run:
         return run_grid(
-            walk, configs, run=run, shared={"offset": OFFSET}, select="walk/position", max_step=8
+            walk,
+            configs,
+            run=run,
+            objective=Objective("walk/position", last_step=8),
+            shared={"offset": OFFSET},
         )
 
 
@@ -106,13 +110,15 @@ def test_failing_trials_are_named_and_the_others_go_on(
     assert "'walk/position' is nan at step 3" in result.table["error"][2]
     assert "died" in result.table["error"][4]
     assert result.exit_status == 1
-    assert result.failed == list(result.table["name"][list(failures)])
+    assert list(result.failed["name"]) == list(result.table["name"][list(failures)])
     # What came before the failure is not lost.
     for trial in (1, 2):
         assert list(result.history.loc[result.history["trial"] == trial, "step"]) == [1, 2]
     assert "planted at step 3" in capsys.readouterr().out
     (run,) = (tmp_path / "walk").iterdir()
-    assert "planted" in (run / "tensorboard" / result.failed[0] / "error.txt").read_text()
+    assert (
+        "planted" in (run / "tensorboard" / result.failed["name"].iloc[0] / "error.txt").read_text()
+    )
 
 
 def test_a_retry_resumes_from_the_last_checkpoint(tmp_path: Path) -> None:
@@ -144,7 +150,7 @@ def test_an_experiment_that_a_worker_cannot_import_fails_by_name(
     assert list(result.table["status"]) == ["failed"]
     assert result.table["error"][0] == "ModuleNotFoundError: No module named 'only_here'"
     assert result.exit_status == 1
-    assert "retry   000-walk  ModuleNotFoundError" in capsys.readouterr().out
+    assert "retry   000-trial  ModuleNotFoundError" in capsys.readouterr().out
 
 
 def test_resume_runs_only_what_is_unfinished_and_equals_an_uninterrupted_run(
@@ -162,7 +168,7 @@ def test_resume_runs_only_what_is_unfinished_and_equals_an_uninterrupted_run(
         history = second.history[second.history["trial"] == index]
         assert list(history["walk/position"]) == pytest.approx(walked(config))
     touched = [p.parent.name for p, when in written.items() if p.stat().st_mtime_ns != when]
-    assert touched == [first.failed[0]]
+    assert touched == [first.failed["name"].iloc[0]]
 
 
 def test_a_trial_whose_end_the_driver_never_saw_gives_its_metrics_again(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from procedures import WalkConfig
 
-from labs.runtime.reports import Checkpoint, Report
+from labs.runtime.reports import Checkpoint, Objective, Report
 from labs.runtime.trial import GridSpec, Trial, TrialSpec
 
 CIRCLES: list[weakref.ref] = []
@@ -31,7 +31,7 @@ def circular(config: WalkConfig, resume: Checkpoint | None = None) -> Iterator[R
 
 def test_a_trial_leaves_nothing_and_the_imports_are_not_looked_through(tmp_path: Path) -> None:
     specs = [TrialSpec(WalkConfig(seed=seed), str(tmp_path / str(seed))) for seed in range(2)]
-    grid = GridSpec(circular, specs, None, "max", 60.0, 0.5, torch.get_num_threads())
+    grid = GridSpec(circular, specs, Objective(), 60.0, 0.5, torch.get_num_threads())
     frozen = gc.get_freeze_count()
     trial = Trial.__new__(Trial)
     trial.setup({"index": 0}, grid)

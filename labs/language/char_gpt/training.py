@@ -24,7 +24,7 @@ from labs.runtime.memory import keep_freed_memory
 from labs.runtime.reports import Checkpoint, Report
 
 KIND = "language.char_gpt"
-SELECT = "val/loss"
+METRIC = "val/loss"
 
 _INITIALISATION, _ITERATION, _SAMPLE = range(3)  # random streams of a seed
 

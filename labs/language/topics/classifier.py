@@ -25,7 +25,7 @@ from labs.runtime.errors import InputError
 from labs.runtime.reports import Checkpoint, Report
 
 Features = Literal["embeddings", "tfidf"]
-SELECT = "val/accuracy"
+METRIC = "val/accuracy"
 KIND = "language.topics"
 
 
@@ -117,7 +117,7 @@ def cross_validate(
         metrics = {"fold/accuracy": accuracy, "fold/macro_f1": macro_f1}
         if len(scores) == config.folds:
             means = np.mean(scores, axis=0)
-            metrics |= {SELECT: float(means[0]), "val/macro_f1": float(means[1])}
+            metrics |= {METRIC: float(means[0]), "val/macro_f1": float(means[1])}
         state = {"kind": f"{KIND}.cross_validation", "scores": list(scores)}
         yield Report(fold + 1, metrics, checkpoint=lambda state=state: state)
 
@@ -128,12 +128,12 @@ def best_c(table: pd.DataFrame, features: Features) -> float | None:
     Args:
         table: ``GridResult.table`` of ``cross_validate``.
     """
-    if SELECT not in table:
+    if METRIC not in table:
         return None
-    trials = table[(table["features"] == features) & table[SELECT].notna()]
+    trials = table[(table["features"] == features) & table[METRIC].notna()]
     if trials.empty:
         return None
-    return float(trials.sort_values([SELECT, "c"], ascending=[False, True])["c"].iloc[0])
+    return float(trials.sort_values([METRIC, "c"], ascending=[False, True])["c"].iloc[0])
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from sklearn.manifold import TSNE
 
-from labs.language.topics.classifier import SELECT
+from labs.language.topics.classifier import METRIC
 from labs.language.topics.evaluation import Evaluation
 from labs.statistics import mean_interval
 
@@ -65,7 +65,7 @@ def choice_figure(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
-    for features, trials in table.dropna(subset=[SELECT]).groupby("features"):
+    for features, trials in table.dropna(subset=[METRIC]).groupby("features"):
         ordered = trials.sort_values("c")
         intervals = [
             mean_interval(history.loc[history["trial"] == trial, "fold/accuracy"].to_numpy())

@@ -31,8 +31,8 @@ from labs.language.topics.texts import TextCorpus
 from labs.runtime.console import duration, say, show_table
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.recorder import GridResult
 from labs.runtime.resources import available_nodes
+from labs.runtime.results import GridResult
 from labs.runtime.runs import Run
 from labs.runtime.session import connect
 

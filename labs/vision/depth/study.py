@@ -20,7 +20,7 @@ from labs.vision.data.datasets import Splits
 from labs.vision.models import FAMILY_TITLES, build_model, count_parameters
 from labs.vision.training import TrainConfig, train_classifier
 
-SELECT = "val/accuracy"
+METRIC = "val/accuracy"
 """Epochs, learning rates and models are chosen by this; the test accuracy is only reported."""
 
 
@@ -134,7 +134,7 @@ def best_by_depth(table: pd.DataFrame) -> pd.DataFrame:
     finished = table[table["status"].isin(("done", "stopped")) & table["step"].notna()]
     kept = []
     for _, group in finished.groupby(["dataset", "family", "depth"], sort=False):
-        means = group.groupby("learning_rate", sort=False)[SELECT].mean()
+        means = group.groupby("learning_rate", sort=False)[METRIC].mean()
         kept.append(group[group["learning_rate"] == means.idxmax()])
     return pd.concat(kept) if kept else finished
 
@@ -192,7 +192,7 @@ def _worth_of_skips(best: pd.DataFrame) -> list[str]:
 def best_model(table: pd.DataFrame) -> pd.Series | None:
     """The trial with the highest validation accuracy; None where no trial finished."""
     finished = table[table["status"].isin(("done", "stopped")) & table["step"].notna()]
-    return None if finished.empty else finished.loc[finished[SELECT].idxmax()]
+    return None if finished.empty else finished.loc[finished[METRIC].idxmax()]
 
 
 def _compare(title: str, accuracies: Mapping[int, Sequence[float]]) -> str:
