@@ -3,6 +3,11 @@
 #   make sweep    the main job: does depth help? (digits, minutes, no download)
 #   make test     all tests
 #
+# And for those who change the code:
+#
+#   make check    style, types and spelling (CONTRIBUTING.md)
+#   make lint     the same without installing anything first
+#
 # And for a cluster (see the README):
 #
 #   make cluster-token   the secret that lets drivers and nodes join, in ~/.ray/auth_token
@@ -11,13 +16,24 @@
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: sweep test test-cluster cluster-token install clean
+.PHONY: sweep test check lint test-cluster cluster-token install clean
 
 sweep: install
 	$(RUN) experiments/depth_sweep.py
 
 test: install
 	$(RUN) -m pytest
+
+check: $(VENV)/checks
+	$(MAKE) lint
+
+# The settings of each are in pyproject.toml. All of them run, whatever the first ones find.
+lint:
+	@status=0; \
+	for tool in "ruff check" "ruff format --check" codespell mypy; do \
+	  echo "$$tool"; $(VENV)/bin/$$tool || status=1; \
+	done; \
+	exit $$status
 
 test-cluster: install
 	$(RUN) tests/cluster/ray_up_for_real.py
@@ -41,6 +57,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	fi; \
 	$$found -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[offline,envs,cluster,test]'
+	touch $@
+
+$(VENV)/checks: $(VENV)/installed
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[check]'
 	touch $@
 
 clean:

@@ -130,7 +130,7 @@ def load_tokenizer(path: Path, option: str) -> Any:
     loader = transformers.GPT2TokenizerFast if bare else transformers.AutoTokenizer
     try:
         return loader.from_pretrained(path, local_files_only=True)
-    except Exception as error:  # noqa: BLE001  each kind of file fails in its own way
+    except Exception as error:
         raise InputError(
             f"{option} {path}: its tokenizer cannot be used: {_first_line(error)}"
         ) from None
@@ -150,7 +150,7 @@ def load_causal_model(path: Path, option: str, dtype: Any) -> Any:
         model = transformers.AutoModelForCausalLM.from_pretrained(
             path, local_files_only=True, trust_remote_code=False, dtype=dtype
         )
-    except Exception as error:  # noqa: BLE001  a damaged file, an unknown kind, missing packages, ...
+    except Exception as error:
         raise InputError(
             f"{option} {path} is no causal language model that can be used: {_first_line(error)}"
         ) from None

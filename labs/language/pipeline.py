@@ -188,7 +188,7 @@ class _Actor:
         try:
             worker, arguments = cloudpickle.loads(pickled_worker)
             self._worker: Worker = worker(**arguments)
-        except Exception as error:  # noqa: BLE001  told with the first batch
+        except Exception as error:
             self._failure = error
 
     def __call__(self, batch: pa.Table) -> Columns:
@@ -202,7 +202,7 @@ class _Actor:
                 raise ValueError(f"the worker did not give one result for each of {len(rows)} rows")
         except InputError as error:
             return _failure(str(error), bad_input=True)
-        except Exception as error:  # noqa: BLE001  raised again where the results are read
+        except Exception as error:
             return _failure("".join(traceback.format_exception(error)), bad_input=False)
         return {"__row__": rows, **results}
 

@@ -28,7 +28,8 @@ class Acts(Protocol):
         self, observations: np.ndarray, generator: np.random.Generator | None = None
     ) -> np.ndarray:
         """Actions for float32 observations ``[n, observation_size]``; the best ones without a
-        generator, else sampled with it."""
+        generator, else sampled with it.
+        """
         ...
 
 
@@ -168,7 +169,8 @@ def require_fit(policy: Acts, env: Environment) -> None:
 
 def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
     """``return_mean`` and ``length_mean``; where the environment reports success, also
-    ``success_rate``, ``collision_rate`` and ``timeout_rate``."""
+    ``success_rate``, ``collision_rate`` and ``timeout_rate``.
+    """
     metrics = {
         "return_mean": float(np.mean([episode.total_reward for episode in episodes])),
         "length_mean": float(np.mean([episode.length for episode in episodes])),

@@ -132,7 +132,7 @@ class Trial(tune.Trainable):
                     self._take(report)
                     if time.monotonic() >= deadline:
                         break
-        except Exception as error:  # noqa: BLE001  told with what came before it; raised in the next step
+        except Exception as error:
             self._failure = error
         return self._result(done)
 

@@ -21,7 +21,8 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape to the same shape: values are zero with the probability ``share``, else scaled
-        so that the mean stays."""
+        so that the mean stays.
+        """
         if not self.training or self.share == 0:
             return x
         if x.device.type != "cpu" or torch.compiler.is_compiling():

@@ -143,7 +143,8 @@ class CharGPT(nn.Module):
 
     def _initialise(self) -> None:
         """GPT-2's: N(0, 0.02), and the layers that write to the residual stream scaled down by the
-        root of their number, so that its variance does not grow with the depth."""
+        root of their number, so that its variance does not grow with the depth.
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)

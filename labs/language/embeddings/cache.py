@@ -35,7 +35,8 @@ class EmbeddingCache:
 
     def read(self) -> dict[str, np.ndarray] | None:
         """``vectors``, ``tokens`` and ``truncated``; ``None`` where there is no such file, or a
-        damaged one."""
+        damaged one.
+        """
         try:
             if pq.read_schema(self.path).metadata.get(KEY) != self._content.encode():
                 return None

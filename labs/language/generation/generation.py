@@ -141,7 +141,8 @@ def _streams(
     config: GenerationConfig, numbers: np.ndarray, device: torch.device
 ) -> list[torch.Generator]:
     """Random numbers of their own for every text: they depend on the seed and the prompt's number
-    alone, so the batches, the actors and their order change nothing."""
+    alone, so the batches, the actors and their order change nothing.
+    """
     seeds = [
         np.random.SeedSequence(config.seed, spawn_key=(int(number), sequence))
         for number in numbers

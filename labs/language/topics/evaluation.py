@@ -116,7 +116,8 @@ def confident_mistakes(
     count: int = 20,
 ) -> pd.DataFrame:
     """The errors that the classifier was surest of: ``true``, ``predicted``, ``probability`` and
-    ``text``, the surest first."""
+    ``text``, the surest first.
+    """
     predicted = probabilities.argmax(axis=1)
     sureness = probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != labels)

@@ -215,7 +215,8 @@ def _policy_spec(config: AgentConfig) -> PolicySpec:
 
 def parameters_of(module: Any) -> np.ndarray:
     """An RLModule's network as a ``Policy`` loads it, float32 and flat: weight ``[inputs,
-    outputs]`` and bias of every layer from the observation to the logits or Q values."""
+    outputs]`` and bias of every layer from the observation to the logits or Q values.
+    """
     encoder = module.encoder
     if hasattr(encoder, "actor_encoder"):  # PPO, where the value function has an encoder too
         encoder = encoder.actor_encoder

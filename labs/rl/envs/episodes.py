@@ -60,7 +60,8 @@ class ResumableVectorEnv(Protocol):
     """What an ``Environment`` runs on: a ``gymnasium.vector.VectorEnv`` in autoreset mode
     ``DISABLED`` (restarts by ``reset(options={"reset_mask": ...})``) that can write down where it
     is. A vector entry point of the registry that has these two methods is used in place of the loop
-    over single environments; its constructor takes ``autoreset_mode``."""
+    over single environments; its constructor takes ``autoreset_mode``.
+    """
 
     def get_state(self) -> dict[str, Any]:
         """All that ``set_state`` needs, of types that a checkpoint may hold."""

@@ -189,7 +189,8 @@ class NavigationGoalVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def set_state(self, state: dict[str, Any]) -> np.ndarray:
         """Go on from ``get_state``, taken while no episode waited for its restart; returns the
-        observations."""
+        observations.
+        """
         self.robots.set_state(state["robots"])
         self._observations = np.array(state["observations"], dtype=np.float32)
         self._ended[:] = False

@@ -86,7 +86,8 @@ class Robots:
 
     def place(self, robot: int, scene: Scene) -> np.ndarray:
         """Put a robot that has just begun an episode into another scene, without noise on this
-        first look: float32 ``[observation_size]``."""
+        first look: float32 ``[observation_size]``.
+        """
         situation = Situations.of([scene])
         self.now.columns[:, robot] = situation.columns[:, 0]
         return self._observations(self._look(situation))[0]
@@ -121,7 +122,8 @@ class Robots:
 
     def get_state(self) -> dict[str, Any]:
         """Where the robots are: numbers, strings and lists. Generators are written down as they
-        were when the episodes began."""
+        were when the episodes began.
+        """
         return {
             "starts": list(self._starts),
             "steps": self.steps.tolist(),

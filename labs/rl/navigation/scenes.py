@@ -30,7 +30,8 @@ class Scene(NamedTuple):
 
 def draw_scene(generator: np.random.Generator) -> Scene:
     """A robot anywhere in [1, 9]^2; a goal there, 4 to 8 from the robot; three obstacles with
-    centres there, farther than 1.5 from the robot and 2.5 to 6 from the goal."""
+    centres there, farther than 1.5 from the robot and 2.5 to 6 from the goal.
+    """
     points = _points(generator)
     position = next(points)
     yaw = math.pi * (2 * generator.random() - 1)
