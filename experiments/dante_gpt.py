@@ -20,7 +20,7 @@ import tyro
 from labs.language.char_gpt.corpora import build_corpus, encode, load_text
 from labs.language.char_gpt.sampling import SamplingConfig
 from labs.language.char_gpt.training import METRIC, CharGPTTrainConfig, check_length, train_char_gpt
-from labs.language.char_gpt.verse import best_trial, loss_curves, recite, write_verse
+from labs.language.char_gpt.verse import loss_curves, recite, write_verse
 from labs.runtime.checkpoints import write_atomically
 from labs.runtime.cli import launch
 from labs.runtime.console import say
@@ -121,12 +121,11 @@ def main(config: Config) -> int:
         )
         if not result.history.empty:
             run.add_figure("loss", loss_curves(result.history, result.table))
-        best = best_trial(result.table)
-        if best is not None and result.checkpoint(best) is not None:
-            row = result.table.iloc[best]
-            say(f"{row['name']} writes {config.length:,} characters")
+        best = result.best()
+        if best is not None and best["checkpoint"] is not None:
+            say(f"{best['name']} writes {config.length:,} characters")
             verse = write_verse(
-                result.checkpoint(best),
+                best["checkpoint"],
                 corpus,
                 config.length,
                 config.sampling,
@@ -134,10 +133,10 @@ def main(config: Config) -> int:
                 seed=config.train.seed,
             )
             write_atomically(run.path / "verse.txt", verse.text.encode())
-            summary = verse.summary(corpus, row[METRIC])
+            summary = verse.summary(corpus, best[METRIC])
             run.add_text("verse", summary)
             say(summary)
-            say(f"the whole text: {run.path / 'verse.txt'}; its model: {result.checkpoint(best)}")
+            say(f"the whole text: {run.path / 'verse.txt'}; its model: {best['checkpoint']}")
         run.say_curves()
     return result.exit_status
 

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 
 import tyro
 
+from labs.analysis.configs import group_configs
+from labs.analysis.curves import learning_curves
 from labs.rl.agents.config import AgentConfig
-from labs.rl.figures import best_trial, learning_curves
-from labs.rl.training import METRIC, check_agent, train_agent
+from labs.rl.training import CURVES, METRIC, check_agent, train_agent
 from labs.runtime.cli import launch
 from labs.runtime.console import say
 from labs.runtime.errors import InputError
@@ -76,12 +77,13 @@ def main(config: Config) -> int:
             needs=Needs(workers=trials[0].num_workers, gpu=trials[0].device != "cpu"),
         )
         if not result.history.empty:
-            run.add_figure("learning", learning_curves(result.history, result.table))
-        best = best_trial(result.table, METRIC)
+            configs = group_configs(result.table, METRIC)
+            curves = learning_curves(result.history, configs, CURVES, "environment steps")
+            run.add_figure("learning", curves)
+        best = result.best()
         if best is not None:
-            row = result.table.iloc[best]
-            say(f"best: {row['name']}, {METRIC} {row[METRIC]:.3f} at step {row['step']}")
-            say(f"python experiments/evaluate_agent.py --checkpoint {result.checkpoint(best)}")
+            say(f"best: {best['name']}, {METRIC} {best[METRIC]:.3f} at step {best['step']}")
+            say(f"python experiments/evaluate_agent.py --checkpoint {best['checkpoint']}")
         run.say_curves()
     return result.exit_status
 

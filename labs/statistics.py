@@ -59,15 +59,24 @@ def mean_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95
         ValueError: no values, or one of them is not finite.
     """
     array = _finite(values)
-    mean = float(array.mean())
-    if array.size < 2:
-        return Interval(mean, math.nan, math.nan, 1)
-    half = float(
-        special.stdtrit(array.size - 1, (1 + confidence) / 2)
-        * array.std(ddof=1)
-        / math.sqrt(array.size)
-    )
-    return Interval(mean, mean - half, mean + half, array.size)
+    mean, low, high = mean_band(array[:, None], confidence)
+    return Interval(float(mean[0]), float(low[0]), float(high[0]), array.size)
+
+
+def mean_band(
+    values: np.ndarray, confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``mean_interval`` of a whole curve: values ``[n, t]`` to mean, low and high ``[t]`` each.
+
+    The interval holds point by point, not for the curve as a whole.
+    """
+    n, mean = len(values), values.mean(axis=0)
+    if n < 2:
+        none = np.full_like(mean, math.nan, dtype=float)
+        return mean, none, none
+    error = values.std(axis=0, ddof=1) / math.sqrt(n)
+    half = special.stdtrit(n - 1, (1 + confidence) / 2) * error
+    return mean, mean - half, mean + half
 
 
 def geometric_interval(values: np.ndarray) -> Interval:

@@ -1,1 +1,1 @@
-"""What every experiment does with its results; knows no Ray."""
+"""What every experiment does with its results: tables over seeds, verdicts, curves. Knows no Ray."""

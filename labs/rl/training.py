@@ -26,6 +26,14 @@ from labs.runtime.reports import Checkpoint, Report
 METRIC = "eval/return_mean"
 """The metric that decides which checkpoint of a run is the best."""
 
+CURVES = {
+    "eval/success_rate": "evaluation: success rate",
+    "eval/return_mean": "evaluation: mean return",
+    "rollout/return_mean": "training: mean return",
+    "rollout/length_mean": "training: mean length",
+}
+"""The metrics whose curves are drawn, with their titles."""
+
 
 class Trainer(Protocol):
     """An algorithm's way to alternate between collecting and learning."""

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from labs.language.char_gpt.corpora import Corpus
 from labs.language.char_gpt.memorisation import Memorisation, TrainingWords
 from labs.language.char_gpt.sampling import SamplingConfig, write
-from labs.language.char_gpt.training import KIND, METRIC, load_char_gpt
+from labs.language.char_gpt.training import KIND, load_char_gpt
 from labs.runtime.checkpoints import load_checkpoint
 
 EXCERPT = 1500
@@ -78,13 +78,6 @@ def recite(
     show(prompt + first)
     for character in characters:
         show(character)
-
-
-def best_trial(table: pd.DataFrame) -> int | None:
-    """The number of the trial with the lowest validation loss; None where none got so far."""
-    if METRIC not in table or table[METRIC].isna().all():
-        return None
-    return int(table.loc[table[METRIC].idxmin(), "trial"])
 
 
 def loss_curves(history: pd.DataFrame, table: pd.DataFrame) -> Figure:

@@ -19,6 +19,7 @@ from torch.nn.functional import interpolate
 from labs.runtime.errors import InputError
 from labs.vision.data.datasets import Splits
 from labs.vision.data.images import resize_shorter_side, to_array
+from labs.vision.data.preprocessing import Preprocessor
 
 MAX_SIDE_RATIO = 4.0  # an image is squeezed to at most this many times its shorter side
 _TILE = 512
@@ -53,12 +54,6 @@ class CamNetwork:
     reach: int | None = None
     """How many input pixels away a feature still sees, where the features have the input's
     resolution: large images are then computed in tiles, exactly. ``None``: in one piece."""
-
-    def normalise(self, pixels: np.ndarray) -> Tensor:
-        """uint8 [C, H, W] to float32 [1, C, H, W]."""
-        mean = torch.tensor(self.mean).view(-1, 1, 1)
-        std = torch.tensor(self.std).view(-1, 1, 1)
-        return ((torch.from_numpy(pixels).float() - mean) / std)[None]
 
     def class_index(self, name: str) -> int:
         """The index of a class.
@@ -181,8 +176,8 @@ def explain(
     """
     chosen = None if class_name is None else torch.tensor([network.class_index(class_name)])
     seen = image if full_resolution else resize_shorter_side(image, network.size, MAX_SIDE_RATIO)
-    inputs = network.normalise(to_array(seen, network.channels))
-    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    preprocess = Preprocessor(network.mean, network.std, torch.device("cpu"))
+    inputs = preprocess(torch.from_numpy(to_array(seen, network.channels))[None])
     maps, logits = activation_maps(network, inputs, chosen)
     index = int(logits.argmax()) if chosen is None else int(chosen)
     probabilities = torch.softmax(logits[0], 0).numpy()

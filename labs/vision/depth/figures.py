@@ -1,40 +1,21 @@
-"""Figures of the depth study. One hue per family, and darker is deeper, here and in every figure."""
+"""Figures of the depth study."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter, NullLocator
 
+from labs.analysis import style
+from labs.analysis.style import Colour
 from labs.statistics import mean_interval
 from labs.vision.depth.study import best_by_depth
 from labs.vision.models import FAMILIES, FAMILY_TITLES
-
-_HUES = {"mlp": "Greens", "cnn": "Oranges", "rescnn": "Blues"}
-Colour = tuple[float, float, float, float]
-
-
-def shades(family: str, depths: Iterable[int]) -> dict[int, Colour]:
-    """A colour per depth in the hue of the family, from light (shallow) to dark (deep)."""
-    ordered = sorted(set(depths))
-    hue = matplotlib.colormaps[_HUES[family]]
-    span = max(1, len(ordered) - 1)
-    return {
-        depth: hue(0.4 + 0.55 * index / span if len(ordered) > 1 else 0.7)
-        for index, depth in enumerate(ordered)
-    }
-
-
-def family_colour(family: str) -> Colour:
-    """The colour of a family as a whole."""
-    return shades(family, [0])[0]
+from labs.vision.style import depth_shades, family_colour
 
 
 def dataset_title(name: str) -> str:
@@ -59,13 +40,13 @@ def curves(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
     axes = figure.subplots(2, len(columns), squeeze=False, sharex="col", sharey="row")
     for column, (dataset, family) in enumerate(columns):
         chosen = points[(points["dataset"] == dataset) & (points["family"] == family)]
-        colours = shades(family, chosen["depth"])
+        colours = depth_shades(family, chosen["depth"])
         for row, (metric, scale) in enumerate((("loss", 1), ("accuracy", 100))):
             for depth, colour in colours.items():
                 means = chosen[chosen["depth"] == depth].groupby("step").mean(numeric_only=True)
-                for split, style in (("val", "-"), ("train", "--")):
+                for split, line in (("val", "-"), ("train", "--")):
                     values = scale * means[f"{split}/{metric}"]
-                    axes[row, column].plot(values.index, values, style, color=colour, lw=1.6)
+                    axes[row, column].plot(values.index, values, line, color=colour, lw=1.6)
         axes[0, column].set_title(f"{FAMILY_TITLES[family]} on {dataset_title(dataset)}")
         axes[0, column].set_yscale("log")
         axes[1, column].set_ylim(0, 102)
@@ -103,21 +84,13 @@ def accuracy_against_depth(table: pd.DataFrame) -> Figure:
         chosen = best[best["dataset"] == dataset]
         for family in (name for name in FAMILIES if name in set(chosen["family"])):
             _draw_depths(panel, chosen[chosen["family"] == family], family)
-        plain_log_axis(panel, sorted(chosen["depth"].unique()))
+        style.plain_log_axis(panel, sorted(chosen["depth"].unique()))
         counted = "hidden layers" if set(chosen["family"]) == {"mlp"} else "convolutions"
         panel.set(title=dataset_title(dataset), xlabel=f"depth ({counted})")
         panel.set_ylabel("test accuracy, %")
         panel.grid(alpha=0.3)
         panel.legend()
     return figure
-
-
-def plain_log_axis(panel: Axes, ticks: Sequence[int]) -> None:
-    """A logarithmic x axis with exactly these ticks, written as plain numbers."""
-    panel.set_xscale("log")
-    panel.set_xticks(ticks, labels=[str(tick) for tick in ticks])
-    panel.xaxis.set_minor_locator(NullLocator())
-    panel.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _draw_depths(panel: Axes, trials: pd.DataFrame, family: str) -> None:

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from labs.statistics import Interval, geometric_interval
-from labs.vision.depth.figures import family_colour, shades
 from labs.vision.models import FAMILY_TITLES
+from labs.vision.style import depth_shades, family_colour
 
 _WINDOW = 10  # batches, of the running mean and of the profile at the start
 _LAYER = "layers/conv_"
@@ -111,7 +111,7 @@ def classifier_figure(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
     panel = figure.subplots()
     for family in ("cnn", "rescnn"):
         chosen = points[points["family"] == family]
-        for depth, colour in shades(family, chosen["depth"]).items():
+        for depth, colour in depth_shades(family, chosen["depth"]).items():
             means = chosen[chosen["depth"] == depth].groupby("step")["gradients/classifier"].mean()
             panel.plot(means.index, means, color=colour, lw=0.6, alpha=0.35)
             smooth = means.rolling(_WINDOW, min_periods=1).mean()

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from matplotlib.colors import rgb_to_hsv
 
-from labs.vision.depth.figures import accuracy_against_depth, curves, shades
+from labs.vision.depth.figures import accuracy_against_depth, curves
+from labs.vision.style import depth_shades
 
 RATES = (1e-3, 1e-2)  # the second is the better one everywhere
 
@@ -37,7 +38,7 @@ def study():
 
 def test_darker_is_deeper():
     for family in ("mlp", "cnn", "rescnn"):
-        colours = shades(family, [51, 3, 11])
+        colours = depth_shades(family, [51, 3, 11])
         assert list(colours) == [3, 11, 51]
         light = [sum(colour[:3]) for colour in colours.values()]
         assert light == sorted(light, reverse=True) and light[0] - light[-1] > 0.5
@@ -50,7 +51,7 @@ def test_curves_are_means_over_seeds_at_the_best_rate(study):
     axes = np.array(figure.axes).reshape(2, 2)
     assert [panel.get_title() for panel in axes[0]] == ["CNN on digits", "ResCNN on digits"]
     for column, deep in ((0, 0.5), (1, 0.7)):
-        colours = shades(("cnn", "rescnn")[column], [3, 51])
+        colours = depth_shades(("cnn", "rescnn")[column], [3, 51])
         lines = axes[1, column].get_lines()
         assert len(lines) == 4
         solid = {line.get_color(): line for line in lines if line.get_linestyle() == "-"}

@@ -1,0 +1,107 @@
+"""Learning curves of a grid: a line per config, with a band over its seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from labs.analysis import style
+from labs.analysis.configs import ConfigRuns
+from labs.statistics import mean_band
+
+MAX_SHOWN = 12
+"""Lines in a panel: more cannot be told apart."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The mean of a metric over the seeds of a config, step by step."""
+
+    steps: np.ndarray
+    """Where any seed reported, from the first to the last step that all of them reached, ``[t]``."""
+
+    mean: np.ndarray
+    """float64 ``[t]``."""
+
+    low: np.ndarray
+    high: np.ndarray
+    """Ends of the 95% interval of the mean (Student's t), point by point, float64 ``[t]``; NaN
+    where there is none."""
+
+
+def mean_curve(history: pd.DataFrame, trials: Sequence[int], metric: str) -> Curve | None:
+    """The mean over ``trials``; between two of its reports a trial's last value holds.
+
+    A curve ends where its first trial ends: beyond, it would be the mean of those that are left.
+
+    Args:
+        history: one row per report: ``trial``, ``step`` and the metrics.
+        trials: numbers of the trials, one per seed.
+        metric: reports without it are left out. ``None`` is returned where no step is common.
+    """
+    if metric not in history:
+        return None
+    reports = history.loc[history["trial"].isin(trials)].dropna(subset=[metric])
+    runs = [run[["step", metric]].to_numpy(float) for _, run in reports.groupby("trial")]
+    if not runs:
+        return None
+    first, last = max(run[0, 0] for run in runs), min(run[-1, 0] for run in runs)
+    steps = np.unique(np.concatenate([run[:, 0] for run in runs]))
+    steps = steps[(steps >= first) & (steps <= last)]
+    if not steps.size:
+        return None
+    held = np.stack([run[np.searchsorted(run[:, 0], steps, "right") - 1, 1] for run in runs])
+    return Curve(steps, *mean_band(held))
+
+
+def learning_curves(
+    history: pd.DataFrame,
+    configs: Sequence[ConfigRuns],
+    panels: Mapping[str, str],
+    xlabel: str = "step",
+) -> Figure:
+    """A panel per metric, a line per config; the first ``MAX_SHOWN`` configs are drawn.
+
+    Args:
+        history: one row per report: ``trial``, ``step`` and the metrics.
+        configs: of ``group_configs``, or the best first.
+        panels: titles by metric; metrics that nobody reported are left out.
+        xlabel: what a step is.
+    """
+    shown = configs[:MAX_SHOWN]
+    tags = [tag for tag in panels if tag in history and history[tag].notna().any()]
+    columns = max(1, len(tags))
+    figure = Figure(figsize=(max(6.4, 5.2 * columns), 4.4), layout="constrained")
+    grid = figure.subplots(1, columns, squeeze=False)[0]
+    for axes, tag in zip(grid, tags, strict=False):
+        _draw(axes, history, shown, tag)
+        axes.set(xlabel=xlabel, title=panels[tag])
+    handles, labels = grid[0].get_legend_handles_labels()
+    if len(shown) > 1:
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize="small")
+    notes = []
+    if any(len(config.trials) > 1 for config in shown):
+        notes.append("lines: means over the seeds; bands: 95% intervals of the mean")
+    if len(shown) < len(configs):
+        notes.append(f"{len(shown)} of {len(configs)} configs")
+    figure.suptitle("; ".join(notes), fontsize="small", color="0.3")
+    return figure
+
+
+def _draw(axes: Axes, history: pd.DataFrame, configs: Sequence[ConfigRuns], metric: str) -> None:
+    for place, (config, colour) in enumerate(
+        zip(configs, style.colours(len(configs)), strict=True)
+    ):
+        curve = mean_curve(history, config.trials, metric)
+        if curve is None:
+            continue
+        marker = "o" if len(curve.steps) == 1 else None
+        line = style.line_style(place)
+        axes.plot(curve.steps, curve.mean, line, color=colour, marker=marker, label=config.label)
+        style.draw_band(axes, curve.steps, curve.low, curve.high, colour)
+    axes.grid(alpha=0.3)

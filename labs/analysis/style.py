@@ -1,0 +1,51 @@
+"""One look for all figures: colours, bands, axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter, NullLocator
+
+Colour = tuple[float, float, float, float]
+
+# Okabe and Ito's palette for all kinds of colour vision, reordered so that neighbours also differ
+# in grey. Its yellow is left out: on white it cannot be seen.
+_DISTINCT = ("#0072B2", "#E69F00", "#000000", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+_LINES = ("-", "--", "-.", ":")
+_BAND_ALPHA = 0.18
+
+
+def colours(count: int) -> list[Colour]:
+    """A colour for each of ``count`` things without an order, for instance configs."""
+    if count <= len(_DISTINCT):
+        return [matplotlib.colors.to_rgba(name) for name in _DISTINCT[:count]]
+    return [matplotlib.colormaps["turbo"](place) for place in np.linspace(0.05, 0.95, count)]
+
+
+def shades(hue: str, count: int) -> list[Colour]:
+    """``count`` colours of one of matplotlib's sequential maps, from light to dark."""
+    colormap = matplotlib.colormaps[hue]
+    if count == 1:
+        return [colormap(0.7)]
+    return [colormap(0.4 + 0.55 * place / (count - 1)) for place in range(count)]
+
+
+def line_style(place: int) -> str:
+    """Of the line at this place in the legend: in grey, lines are told apart by it."""
+    return _LINES[place % len(_LINES)]
+
+
+def draw_band(axes: Axes, x: Sequence[float], low: object, high: object, colour: object) -> None:
+    """A band around a line, in the line's colour."""
+    axes.fill_between(x, low, high, color=colour, alpha=_BAND_ALPHA, linewidth=0)  # type: ignore[arg-type]
+
+
+def plain_log_axis(axes: Axes, ticks: Sequence[float]) -> None:
+    """A logarithmic x axis with exactly these ticks, written as plain numbers."""
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
