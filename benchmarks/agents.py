@@ -193,9 +193,9 @@ def stable_baselines(algorithm: str, steps: int, envs: int) -> dict[str, float]:
     return watch.clocks.rates(agent.num_timesteps - watch.began)
 
 
-def best(repeats: int, *contestants: Callable[[], dict[str, float]]) -> list[dict[str, float]]:
+def best(repeats: int, *measures: Callable[[], dict[str, float]]) -> list[dict[str, float]]:
     """The fastest run of each, measured in turns so that all meet the same machine."""
-    runs = [[measure() for measure in contestants] for _ in range(repeats)]
+    runs = [[measure() for measure in measures] for _ in range(repeats)]
     return [max(found, key=lambda one: one[RATE]) for found in zip(*runs, strict=True)]
 
 

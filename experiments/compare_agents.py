@@ -9,7 +9,7 @@ probability of improvement, curves against steps and against seconds.
 
     python experiments/compare_agents.py                        # 40 runs, 18 minutes on two cores
     python experiments/compare_agents.py --preset quick         # 24 short runs, a minute or two
-    python experiments/compare_agents.py --envs Acrobot-v1 --contestants labs-ppo rllib-ppo
+    python experiments/compare_agents.py --envs Acrobot-v1 --agents labs-ppo rllib-ppo
     python experiments/compare_agents.py --resume runs/compare_agents/NAME
 
 What to expect of the default run: NavigationGoal-v1 scores of 0.90 (our PPO), 0.88 (RLlib's), 0.96 (our
@@ -27,17 +27,18 @@ curves.csv, profiles.csv, figures/ (learning, scores, profiles, improvements), c
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import tyro
 
 from labs.rl.comparison import figures as comparison_figures
 from labs.rl.comparison import summary as comparison
 from labs.rl.comparison.settings import (
-    CONTESTANTS,
-    ContestantConfig,
-    check_contestant,
-    contest,
-    train_contestant,
+    AGENTS,
+    RunConfig,
+    check_run,
+    plan_runs,
+    train_run,
 )
 from labs.runtime.cli import launch
 from labs.runtime.console import show_table
@@ -64,11 +65,11 @@ class Config:
     envs: tuple[str, ...] = ("labs/NavigationGoal-v1", "CartPole-v1")
     """Gymnasium environments with flat observations and discrete actions."""
 
-    contestants: tuple[str, ...] = CONTESTANTS
+    agents: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--contestants"])] = AGENTS
     """Any of labs-ppo, rllib-ppo, labs-dqn, rllib-dqn."""
 
     seeds: int = 5
-    """Runs of each contestant in each environment; with fewer than 3 there are no intervals."""
+    """Runs of each agent in each environment; with fewer than 3 there are no intervals."""
 
     seed: int = 0
     """The seeds of all runs derive from it."""
@@ -83,21 +84,21 @@ class Config:
     """Episodes per evaluation, which takes the best action every time."""
 
     learning_rate: float | None = None
-    """Of all contestants, in place of their own: for a pilot on other seeds."""
+    """Of all agents, in place of their own: for a pilot on other seeds."""
 
     runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
 
     def __post_init__(self) -> None:
-        for option in ("seeds", "steps", "evaluations", "eval_episodes"):
-            value = getattr(self, option)
+        for name in ("seeds", "steps", "evaluations", "eval_episodes"):
+            value = getattr(self, name)
             if value is not None and value < 1:
-                raise InputError(f"--{option.replace('_', '-')} {value} must be at least 1")
+                raise InputError(f"`{name}` {value} must be at least 1")
 
-    def trials(self) -> list[ContestantConfig]:
-        """One run per environment, contestant and seed."""
-        return contest(
+    def trials(self) -> list[RunConfig]:
+        """One run per environment, agent and seed."""
+        return plan_runs(
             self.envs,
-            self.contestants,
+            self.agents,
             trial_seeds(self.seed, self.seeds),
             steps={env: self.steps or STEPS.get(env, OTHER_STEPS) for env in self.envs},
             evaluations=self.evaluations,
@@ -110,19 +111,19 @@ QUICK = Config(preset="quick", seeds=3, steps=3_072, evaluations=3, eval_episode
 
 
 def main(config: Config) -> int:
-    """Train all contestants; leave tables, figures and a sentence per pair."""
+    """Train all agents; leave tables, figures and a sentence per pair."""
     trials = config.trials()
-    for trial in {(trial.env, trial.contestant): trial for trial in trials}.values():
-        check_contestant(trial)
+    for trial in {(trial.env, trial.agent): trial for trial in trials}.values():
+        check_run(trial)
     scales = {
         env: comparison.find_scale(env, config.eval_episodes, config.seed) for env in config.envs
     }
     with open_run("compare_agents", config, config.runtime) as run:
         result = run_grid(
-            train_contestant,
+            train_run,
             trials,
             run=run,
-            cost=lambda trial: COST[trial.contestant] * trial.total_steps,
+            cost=lambda trial: COST[trial.agent] * trial.total_steps,
             needs=Needs(gpu=False),
         )
         runs = comparison.runs_table(result.table, result.history, scales)

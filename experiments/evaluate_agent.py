@@ -57,15 +57,15 @@ class Config:
     runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
 
     def __post_init__(self) -> None:
-        for option, value, least in (("episodes", self.episodes, 1), ("films", self.films, 0)):
+        for name, value, least in (("episodes", self.episodes, 1), ("films", self.films, 0)):
             if value < least:
-                raise InputError(f"--{option} {value} is too small: use {least} or more")
+                raise InputError(f"`{name}` {value} is too small: use {least} or more")
         if self.seed < 0:
-            raise InputError(f"--seed {self.seed} must not be negative: use 0 or more")
+            raise InputError(f"`seed` {self.seed} must not be negative: use 0 or more")
         if not 0 < self.fps <= 50:
-            raise InputError(f"--fps {self.fps} is out of range: a GIF plays up to 50 a second")
+            raise InputError(f"`fps` {self.fps} is out of range: a GIF plays up to 50 a second")
         if self.runtime.resume:
-            raise InputError("--resume does not apply: an evaluation is short, start it anew")
+            raise InputError("`resume` does not apply: an evaluation is short, start it anew")
 
 
 def main(config: Config) -> int:

@@ -49,7 +49,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
-            raise InputError(f"--seeds {self.seeds} must be at least 1")
+            raise InputError(f"`seeds` {self.seeds} must be at least 1")
         self.trials()
 
     def trials(self) -> list[AgentConfig]:

@@ -17,7 +17,7 @@ _STREAM = 7
 """Set apart from the streams that training derives from the same seed."""
 
 
-class Acts(Protocol):
+class PolicyLike(Protocol):
     """What is evaluated, for instance ``labs.rl.agents.policies.Policy``."""
 
     observation_size: int
@@ -84,7 +84,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    policy: Acts,
+    policy: PolicyLike,
     env_id: str,
     episodes: int,
     seed: int,
@@ -126,7 +126,7 @@ def evaluate(
 
 
 def evaluation_metrics(
-    policy: Acts, env_id: str, episodes: int, seed: int, frame_stack: int = 1
+    policy: PolicyLike, env_id: str, episodes: int, seed: int, frame_stack: int = 1
 ) -> dict[str, float]:
     """``evaluate`` as the metrics of a report: those of ``episode_metrics``, tagged ``eval/...``."""
     found = evaluate(policy, env_id, episodes, seed, frame_stack=frame_stack)
@@ -156,7 +156,7 @@ class RandomPolicy:
         return (generator or self._generator).integers(self.action_size, size=len(observations))
 
 
-def require_fit(policy: Acts, env: Environment) -> None:
+def require_fit(policy: PolicyLike, env: Environment) -> None:
     """Raise an InputError unless the policy was made for such observations and actions."""
     for what in ("observation_size", "action_size", "discrete"):
         needed, found = getattr(policy, what), getattr(env, what)

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from labs.rl.envs.episodes import Episode
 from labs.rl.envs.make import make_env
-from labs.rl.evaluation import Acts, Evaluation, reports_success, require_fit
+from labs.rl.evaluation import Evaluation, PolicyLike, reports_success, require_fit
 
 _BAR = 24  # pixels for the caption below a frame
 _FONT = ImageFont.load_default(size=13)
@@ -47,7 +47,7 @@ def interesting(episodes: Sequence[Episode], count: int) -> list[Episode]:
 
 
 def record(
-    policy: Acts,
+    policy: PolicyLike,
     env_id: str,
     seed: int,
     *,
@@ -82,7 +82,7 @@ def record(
 
 
 def film_episodes(
-    policy: Acts,
+    policy: PolicyLike,
     env_id: str,
     evaluation: Evaluation,
     count: int,

@@ -254,8 +254,8 @@ def _make_trainer(config: AgentConfig, seed: int) -> Trainer:
         return PPOTrainer(PPO(config.learner_config(), *sizes, probe.discrete, seed, device))
     if not probe.discrete:
         raise InputError(
-            f"--algorithm dqn chooses among discrete actions and {config.env} has continuous ones:"
-            " use --algorithm ppo"
+            f"`algorithm` dqn chooses among discrete actions and {config.env} has continuous ones:"
+            " use `algorithm` ppo"
         )
     return DQNTrainer(DQN(config.learner_config(), *sizes, seed, device))
 

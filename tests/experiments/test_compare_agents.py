@@ -21,7 +21,7 @@ def test_all_four_learners_end_to_end(
     out = capsys.readouterr().out
     run = tmp_path / "compare_agents" / "tiny"
     runs = pd.read_csv(run / "runs.csv")
-    assert runs["contestant"].tolist() == ["labs-ppo", "rllib-ppo", "labs-dqn", "rllib-dqn"]
+    assert runs["agent"].tolist() == ["labs-ppo", "rllib-ppo", "labs-dqn", "rllib-dqn"]
     # RLlib ends with the iteration, which is 600 steps of 256 at a time or a little more, twice
     assert runs["steps"].between(1200, 1600).all()
     assert runs["return"].between(8, 500).all()
@@ -43,11 +43,11 @@ def test_all_four_learners_end_to_end(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--contestants", "sb3-ppo"), "--contestants sb3-ppo is unknown: use labs-ppo, rllib-ppo"),
+        (("--agents", "sb3-ppo"), "--agents sb3-ppo is unknown: use labs-ppo, rllib-ppo"),
         (("--envs", "CartPol-v1"), "--env CartPol-v1 is unknown; did you mean CartPole-v1"),
         (("--envs", "Pendulum-v1"), "RLlib is compared where observations are a Box"),
         (
-            ("--envs", "Pendulum-v1", "--contestants", "labs-dqn"),
+            ("--envs", "Pendulum-v1", "--agents", "labs-dqn"),
             "--algorithm dqn chooses among discrete actions",
         ),
         (("--seeds", 0), "--seeds 0 must be at least 1"),

@@ -84,5 +84,5 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     ("option", "value"), [("episodes", 0), ("seed", -1), ("fps", 0.0), ("fps", 99.0), ("films", -1)]
 )
 def test_values_out_of_range_are_named(option: str, value: float) -> None:
-    with pytest.raises(InputError, match=f"--{option} {value}"):
+    with pytest.raises(InputError, match=f"`{option}` {value}"):
         load_script("evaluate_agent").Config("best.pt", **{option: value})

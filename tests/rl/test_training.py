@@ -174,13 +174,13 @@ def test_a_saved_policy_acts_as_the_one_that_was_evaluated(tmp_path: Any) -> Non
         ({"algorithm": "dqn", "env": "Pendulum-v1"}, "dqn chooses among discrete actions"),
         (
             {"batch_size": 200_000, "algorithm": "dqn"},
-            "--batch-size 200000 is larger than --replay",
+            "`batch_size` 200000 is larger than `replay",
         ),
-        ({"batch_size": 99_999}, "--batch-size 99999 is larger than the"),
-        ({"segment_length": 2, "algorithm": "dqn"}, "--segment-length 2 is shorter than --n-step"),
-        ({"num_workers": -1}, "--num-workers -1"),
-        ({"total_steps": 0}, "--total-steps 0"),
-        ({"learning_rate": 0.0}, "--learning-rate 0.0"),
+        ({"batch_size": 99_999}, "`batch_size` 99999 is larger than the"),
+        ({"segment_length": 2, "algorithm": "dqn"}, "`segment_length` 2 is shorter than `n_step`"),
+        ({"num_workers": -1}, "`num_workers` -1"),
+        ({"total_steps": 0}, "`total_steps` 0"),
+        ({"learning_rate": 0.0}, "`learning_rate` 0.0"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(options: dict[str, Any], message: str) -> None:

@@ -168,20 +168,20 @@ class AgentConfig(PPOConfig, DQNConfig):
             "eval_episodes",
             "report_interval",
         ):
-            require(f"--{name.replace('_', '-')}", filled[name], filled[name] >= 1, "100")
-        require("--num-workers", self.num_workers, self.num_workers >= 0, "2")
-        require("--seed", self.seed, self.seed >= 0, "0")
+            require(name, filled[name], filled[name] >= 1, "100")
+        require("num_workers", self.num_workers, self.num_workers >= 0, "2")
+        require("seed", self.seed, self.seed >= 0, "0")
         self.learner_config()
         length = filled["segment_length"]
         if self.algorithm == "dqn" and length < filled["n_step"]:
             raise InputError(
-                f"--segment-length {length} is shorter than --n-step {filled['n_step']}:"
+                f"`segment_length` {length} is shorter than `n_step` {filled['n_step']}:"
                 f" use at least {filled['n_step']}"
             )
         rows = length * filled["envs_per_worker"] * max(1, self.num_workers)
         if self.algorithm == "ppo" and filled["batch_size"] > rows:
             raise InputError(
-                f"--batch-size {filled['batch_size']} is larger than the {rows} steps that are"
+                f"`batch_size` {filled['batch_size']} is larger than the {rows} steps that are"
                 f" collected per update: use at most {rows}"
             )
 

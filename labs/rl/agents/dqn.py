@@ -57,19 +57,19 @@ class DQNConfig(LearnerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require("--replay-size", self.replay_size, self.replay_size >= 1, "100000")
-        require("--learning-starts", self.learning_starts, self.learning_starts >= 0, "5000")
-        require("--update-interval", self.update_interval, self.update_interval >= 1, "10")
-        require("--target-interval", self.target_interval, self.target_interval >= 1, "500")
+        require("replay_size", self.replay_size, self.replay_size >= 1, "100000")
+        require("learning_starts", self.learning_starts, self.learning_starts >= 0, "5000")
+        require("update_interval", self.update_interval, self.update_interval >= 1, "10")
+        require("target_interval", self.target_interval, self.target_interval >= 1, "500")
         if self.target_rate is not None:
-            require("--target-rate", self.target_rate, 0 < self.target_rate <= 1, "0.005")
-        require("--n-step", self.n_step, self.n_step >= 1, "3")
+            require("target_rate", self.target_rate, 0 < self.target_rate <= 1, "0.005")
+        require("n_step", self.n_step, self.n_step >= 1, "3")
         for name in ("epsilon_start", "epsilon_end", "epsilon_decay"):
             value = getattr(self, name)
-            require(f"--{name.replace('_', '-')}", value, 0 <= value <= 1, "0.1")
+            require(name, value, 0 <= value <= 1, "0.1")
         if self.batch_size > self.replay_size:
             raise InputError(
-                f"--batch-size {self.batch_size} is larger than --replay-size {self.replay_size}:"
+                f"`batch_size` {self.batch_size} is larger than `replay_size` {self.replay_size}:"
                 f" use at most {self.replay_size}"
             )
 

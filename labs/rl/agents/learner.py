@@ -45,21 +45,21 @@ class LearnerConfig:
     """The learner sees rewards times this; reported returns are the environment's own."""
 
     def __post_init__(self) -> None:
-        require("--learning-rate", self.learning_rate, self.learning_rate > 0, "0.001")
-        require("--batch-size", self.batch_size, self.batch_size >= 1, "128")
-        require("--gamma", self.gamma, 0 <= self.gamma <= 1, "0.99")
-        require("--max-grad-norm", self.max_grad_norm, self.max_grad_norm > 0, "0.5")
-        require("--reward-scale", self.reward_scale, self.reward_scale > 0, "1")
+        require("learning_rate", self.learning_rate, self.learning_rate > 0, "0.001")
+        require("batch_size", self.batch_size, self.batch_size >= 1, "128")
+        require("gamma", self.gamma, 0 <= self.gamma <= 1, "0.99")
+        require("max_grad_norm", self.max_grad_norm, self.max_grad_norm > 0, "0.5")
+        require("reward_scale", self.reward_scale, self.reward_scale > 0, "1")
         require(
-            "--hidden-sizes",
+            "hidden_sizes",
             " ".join(map(str, self.hidden_sizes)),
             all(size >= 1 for size in self.hidden_sizes),
             "64 64",
         )
 
 
-def require(option: str, value: object, holds: bool, example: str) -> None:
-    """Refuse a value of an option.
+def require(field: str, value: object, holds: bool, example: str) -> None:
+    """Refuse a value of a field.
 
     Raises:
         InputError: ``holds`` is false, or the value is a number that is not finite.
@@ -67,4 +67,4 @@ def require(option: str, value: object, holds: bool, example: str) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         holds = False
     if not holds:
-        raise InputError(f"{option} {value} is out of range: use for instance {example}")
+        raise InputError(f"`{field}` {value} is out of range: use for instance {example}")

@@ -57,16 +57,16 @@ class PPOConfig(LearnerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require("--epochs", self.epochs, self.epochs >= 1, "4")
-        require("--clip-range", self.clip_range, self.clip_range > 0, "0.2")
-        require("--gae-lambda", self.gae_lambda, 0 <= self.gae_lambda <= 1, "0.95")
+        require("epochs", self.epochs, self.epochs >= 1, "4")
+        require("clip_range", self.clip_range, self.clip_range > 0, "0.2")
+        require("gae_lambda", self.gae_lambda, 0 <= self.gae_lambda <= 1, "0.95")
         entropy, value = self.entropy_coefficient, self.value_coefficient
-        require("--entropy-coefficient", entropy, entropy >= 0, "0.01")
-        require("--value-coefficient", value, value >= 0, "0.5")
+        require("entropy_coefficient", entropy, entropy >= 0, "0.01")
+        require("value_coefficient", value, value >= 0, "0.5")
         if self.target_kl is not None:
-            require("--target-kl", self.target_kl, self.target_kl > 0, "0.02")
-        require("--action-std-start", self.action_std_start, self.action_std_start > 0, "0.6")
-        require("--action-std-end", self.action_std_end, self.action_std_end > 0, "0.1")
+            require("target_kl", self.target_kl, self.target_kl > 0, "0.02")
+        require("action_std_start", self.action_std_start, self.action_std_start > 0, "0.6")
+        require("action_std_end", self.action_std_end, self.action_std_end > 0, "0.1")
 
 
 class _Batch(NamedTuple):

@@ -48,10 +48,10 @@ def learning_curves(curves: pd.DataFrame, scales: Mapping[str, Scale]) -> Figure
 
 
 def _learning_panel(axes: Axes, curves: pd.DataFrame) -> None:
-    for contestant, group in curves.groupby("contestant", sort=False):
-        label: str | None = contestant
+    for agent, group in curves.groupby("agent", sort=False):
+        label: str | None = agent
         for _, curve in group.groupby("seed", dropna=False):
-            colour = COLOURS[contestant]
+            colour = COLOURS[agent]
             axes.plot(curve["at"], curve["value"], color=colour, label=label)
             axes.fill_between(
                 curve["at"], curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0
@@ -66,12 +66,12 @@ def scores(summary: pd.DataFrame) -> Figure:
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         rows = summary[summary["env"] == name].iloc[::-1]
         for place, row in enumerate(rows.itertuples()):
-            colour = COLOURS[row.contestant]
+            colour = COLOURS[row.agent]
             axes.barh(place, row.score_high - row.score_low, 0.6, row.score_low, color=colour)
             axes.plot([row.score] * 2, [place - 0.3, place + 0.3], color="black", linewidth=1.5)
         axes.use_sticky_edges = False  # or the leftmost bar would begin at the frame
         axes.set(xlabel="score: interquartile mean, 95% interval")
-        _dress(axes, name, list(rows["contestant"]))
+        _dress(axes, name, list(rows["agent"]))
     return figure
 
 
@@ -81,9 +81,9 @@ def profiles(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(4.6 * len(names), 3.6), layout="constrained")
     grid = figure.subplots(1, len(names), squeeze=False)[0]
     for axes, name in zip(grid, names, strict=True):
-        for contestant, rows in table[table["env"] == name].groupby("contestant", sort=False):
-            x, colour = rows["threshold"], COLOURS[contestant]
-            axes.step(x, rows["share"], where="post", color=colour, label=contestant)
+        for agent, rows in table[table["env"] == name].groupby("agent", sort=False):
+            x, colour = rows["threshold"], COLOURS[agent]
+            axes.step(x, rows["share"], where="post", color=colour, label=agent)
             axes.fill_between(
                 x, rows["low"], rows["high"], step="post", color=colour, alpha=0.2, linewidth=0
             )

@@ -1,4 +1,4 @@
-"""RLlib's PPO and DQN (new API stack) as a yardstick: a generator of reports like our own.
+"""RLlib's PPO and DQN (new API stack) beside ours: a generator of reports like our own.
 
 The algorithm runs whole in the calling process (no actors of its own), so a trial costs one core,
 as one of ours does. Its network is read out into a ``labs.rl.agents.policies.Policy``, so that the same
@@ -94,7 +94,7 @@ def check_rllib(config: AgentConfig) -> None:
     env.close()
     if not (flat and discrete):
         raise InputError(
-            f"--envs {config.env}: RLlib is compared where observations are a Box with one"
+            f"`env` {config.env}: RLlib is compared where observations are a Box with one"
             " dimension and actions are discrete, for instance on CartPole-v1"
         )
     same = {
@@ -107,13 +107,11 @@ def check_rllib(config: AgentConfig) -> None:
         same |= {"normalize_rewards": False, "normalize_advantages": True, "target_kl": None}
     for name, needed in same.items():
         if values[name] != needed:
-            raise InputError(
-                f"--{name.replace('_', '-')} {values[name]} has no equal in RLlib: use {needed}"
-            )
+            raise InputError(f"`{name}` {values[name]} has no equal in RLlib: use {needed}")
     rows = values["segment_length"] * values["envs_per_worker"]
     if config.algorithm == "dqn" and rows % values["update_interval"]:
         raise InputError(
-            f"--update-interval {values['update_interval']} must divide the {rows} steps that are"
+            f"`update_interval` {values['update_interval']} must divide the {rows} steps that are"
             " collected at a time, since RLlib learns a whole number of times after each"
         )
 

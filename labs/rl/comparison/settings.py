@@ -15,7 +15,7 @@ from labs.runtime.errors import InputError
 from labs.runtime.reports import Checkpoint, Report
 
 Library = Literal["labs", "rllib"]
-CONTESTANTS = ("labs-ppo", "rllib-ppo", "labs-dqn", "rllib-dqn")
+AGENTS = ("labs-ppo", "rllib-ppo", "labs-dqn", "rllib-dqn")
 
 SETTINGS: dict[Algorithm, dict[str, Any]] = {
     "ppo": {
@@ -70,7 +70,7 @@ TUNED: dict[tuple[Algorithm, str], dict[str, Any]] = {
 }
 """What differs from ``SETTINGS`` on an environment, for both libraries."""
 
-PILOT: dict[tuple[str, str], float] = {
+PILOT_RATES: dict[tuple[str, str], float] = {
     ("labs-ppo", "labs/NavigationGoal-v1"): 3e-3,  # mean success 0.77, 0.83, 0.85
     ("rllib-ppo", "labs/NavigationGoal-v1"): 3e-3,  # 0.78, 0.83, 0.84
     ("labs-dqn", "labs/NavigationGoal-v1"): 1e-3,  # 0.87, 0.95, 0.93
@@ -82,7 +82,7 @@ with seeds that the comparison does not use (``compare_agents.py --envs labs/Nav
 
 
 @dataclass(frozen=True)
-class ContestantConfig(AgentConfig):
+class RunConfig(AgentConfig):
     """One run of a comparison.
 
     Raises:
@@ -93,25 +93,23 @@ class ContestantConfig(AgentConfig):
     """Whose implementation: labs or rllib."""
 
     @property
-    def contestant(self) -> str:
-        """One of ``CONTESTANTS``."""
+    def agent(self) -> str:
+        """One of ``AGENTS``."""
         return f"{self.library}-{self.algorithm}"
 
     @property
     def label(self) -> str:
         """Names the trial's directories."""
-        return f"{self.contestant}-{self.env.rpartition('/')[2]}-seed={self.seed}"
+        return f"{self.agent}-{self.env.rpartition('/')[2]}-seed={self.seed}"
 
 
-def train_contestant(
-    config: ContestantConfig, resume: Checkpoint | None = None
-) -> Iterator[Report]:
+def train_run(config: RunConfig, resume: Checkpoint | None = None) -> Iterator[Report]:
     """``train_agent`` or ``train_rllib``; the step is the number of environment steps."""
     train = train_rllib if config.library == "rllib" else train_agent
     return train(config, resume)
 
 
-def check_contestant(config: ContestantConfig) -> None:
+def check_run(config: RunConfig) -> None:
     """Refuse what cannot be trained before anything is started.
 
     Raises:
@@ -122,21 +120,21 @@ def check_contestant(config: ContestantConfig) -> None:
         check_rllib(config)
 
 
-def contest(
+def plan_runs(
     envs: Sequence[str],
-    contestants: Sequence[str],
+    agents: Sequence[str],
     seeds: Sequence[int],
     *,
     steps: dict[str, int],
     evaluations: int,
     eval_episodes: int,
     learning_rate: float | None = None,
-) -> list[ContestantConfig]:
-    """All runs of a comparison: environment by environment, contestant by contestant.
+) -> list[RunConfig]:
+    """All runs of a comparison: environment by environment, agent by agent.
 
     Args:
         envs: gymnasium ids.
-        contestants: of ``CONTESTANTS``.
+        agents: of ``AGENTS``.
         seeds: one run each.
         steps: environment steps of every run, by environment.
         evaluations: per run, equally far apart; the last one at its end. The distance is rounded
@@ -145,22 +143,22 @@ def contest(
         learning_rate: of all runs, in place of their own.
 
     Raises:
-        InputError: an unknown contestant, or a value that no run can have.
+        InputError: an unknown agent, or a value that no run can have.
     """
-    for name in contestants:
-        if name not in CONTESTANTS:
-            raise InputError(f"--contestants {name} is unknown: use {', '.join(CONTESTANTS)}")
+    for name in agents:
+        if name not in AGENTS:
+            raise InputError(f"`agents` {name} is unknown: use {', '.join(AGENTS)}")
     runs = []
     for env in envs:
-        for name in contestants:
+        for name in agents:
             library, algorithm = name.split("-")
             settings = SETTINGS[algorithm] | TUNED.get((algorithm, env), {})  # type: ignore[index]
             rate = learning_rate
             if rate is None:
-                rate = PILOT.get((name, env), settings["learning_rate"])
+                rate = PILOT_RATES.get((name, env), settings["learning_rate"])
             rows = settings["envs_per_worker"] * settings["segment_length"]
             interval = math.ceil(steps[env] / evaluations / rows) * rows
-            config = ContestantConfig(
+            config = RunConfig(
                 library=library,  # type: ignore[arg-type]
                 algorithm=algorithm,  # type: ignore[arg-type]
                 env=env,

@@ -83,7 +83,7 @@ def runs_table(
         scales: by environment.
 
     Returns:
-        Columns ``trial env contestant seed score return success_rate steps seconds
+        Columns ``trial env agent seed score return success_rate steps seconds
         steps_per_second steps_to_threshold seconds_to_threshold``. ``seconds`` are those of
         collecting and learning; the last two are NaN where a run's evaluations never got there.
     """
@@ -97,7 +97,7 @@ def runs_table(
             {
                 "trial": trial.trial,
                 "env": trial.env,
-                "contestant": f"{trial.library}-{trial.algorithm}",
+                "agent": f"{trial.library}-{trial.algorithm}",
                 "seed": trial.seed,
                 "score": float(scale.score(last[scale.metric])),
                 "return": last["eval/return_mean"],
@@ -119,13 +119,13 @@ def environments(runs: pd.DataFrame, scales: Mapping[str, Scale]) -> dict[str, l
     return {name: [name] for name in names} | ({ALL: names} if comparable else {})
 
 
-def scores_of(runs: pd.DataFrame, envs: Sequence[str], contestant: str) -> list[np.ndarray]:
-    """Scores of a contestant's runs, an array per environment: the strata of the bootstrap."""
-    mine = runs[runs["contestant"] == contestant]
+def scores_of(runs: pd.DataFrame, envs: Sequence[str], agent: str) -> list[np.ndarray]:
+    """Scores of a agent's runs, an array per environment: the strata of the bootstrap."""
+    mine = runs[runs["agent"] == agent]
     return [mine.loc[mine["env"] == env, "score"].to_numpy() for env in envs]
 
 
-def enough(*strata: Sequence[np.ndarray]) -> bool:
+def enough_seeds(*strata: Sequence[np.ndarray]) -> bool:
     """Whether all of them hold enough runs for an interval."""
     return all(len(runs) >= MIN_SEEDS for runs in itertools.chain(*strata))
 
@@ -136,9 +136,9 @@ def mean_score(strata: Sequence[np.ndarray]) -> float:
 
 
 def summarise(runs: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFrame:
-    """One row per environment (and all together) and contestant.
+    """One row per environment (and all together) and agent.
 
-    Columns: ``env contestant seeds``, ``score`` (interquartile mean) with ``score_low`` and
+    Columns: ``env agent seeds``, ``score`` (interquartile mean) with ``score_low`` and
     ``score_high`` (95%, stratified bootstrap; NaN below three seeds), ``return success_rate``
     (interquartile means), ``steps_per_second seconds`` (means), ``solved`` (how many runs reached
     the threshold), ``steps_to_threshold seconds_to_threshold`` (medians over all runs; NaN where
@@ -146,17 +146,17 @@ def summarise(runs: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFrame:
     """
     rows = []
     for name, envs in environments(runs, scales).items():
-        for contestant in dict.fromkeys(runs["contestant"]):
-            group = runs[(runs["contestant"] == contestant) & runs["env"].isin(envs)]
-            strata = scores_of(runs, envs, contestant)
+        for agent in dict.fromkeys(runs["agent"]):
+            group = runs[(runs["agent"] == agent) & runs["env"].isin(envs)]
+            strata = scores_of(runs, envs, agent)
             if any(len(scores) == 0 for scores in strata):
                 continue
             interval = (
                 stratified_interval(strata, mean_score, _SEED)
-                if enough(strata)
+                if enough_seeds(strata)
                 else Interval(mean_score(strata), math.nan, math.nan, 1)
             )
-            row = {"env": name, "contestant": contestant}
+            row = {"env": name, "agent": agent}
             row["seeds"] = min(len(scores) for scores in strata)
             row |= {
                 "score": interval.estimate,
@@ -177,18 +177,18 @@ def summarise(runs: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFrame:
 
 
 def pairs_table(runs: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFrame:
-    """One row per environment (and all together) and pair of contestants with three seeds or more.
+    """One row per environment (and all together) and pair of agents with three seeds or more.
 
     Columns: ``env first second seeds``, ``difference`` of interquartile mean scores and
     ``improvement`` (the probability that a run of ``first`` beats one of ``second``), each with
     ``_low`` and ``_high`` (95%, stratified bootstrap), ``verdict``.
     """
-    contestants = list(dict.fromkeys(runs["contestant"]))
+    agents = list(dict.fromkeys(runs["agent"]))
     rows = []
     for name, envs in environments(runs, scales).items():
-        for first, second in itertools.combinations(contestants, 2):
+        for first, second in itertools.combinations(agents, 2):
             a, b = scores_of(runs, envs, first), scores_of(runs, envs, second)
-            if not enough(a, b):
+            if not enough_seeds(a, b):
                 continue
             difference, improvement = _compare(a, b)
             verdict = "the seeds cannot tell"
@@ -222,11 +222,11 @@ def curves_table(
     Against seconds a curve ends where the first of its runs ends.
 
     Returns:
-        Columns ``env metric against contestant seed at value low high``; ``seed`` is NaN for a
+        Columns ``env metric against agent seed at value low high``; ``seed`` is NaN for a
         mean, ``low`` and ``high`` for a single run.
     """
     parts = []
-    for (env, contestant), group in runs.groupby(["env", "contestant"], sort=False):
+    for (env, agent), group in runs.groupby(["env", "agent"], sort=False):
         metrics = dict.fromkeys(["eval/return_mean", scales[env].metric])
         panels = [*((metric, STEPS) for metric in metrics), (scales[env].metric, SECONDS)]
         for metric, against in panels:
@@ -237,7 +237,7 @@ def curves_table(
             ]
             for curve in _curves(points, list(group["seed"]), against):
                 labels = {"env": env, "metric": metric, "against": against}
-                parts.append(pd.DataFrame({**labels, "contestant": contestant, **curve}))
+                parts.append(pd.DataFrame({**labels, "agent": agent, **curve}))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -272,17 +272,17 @@ def _curves(
 def profiles_table(runs: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFrame:
     """Share of runs that score more than each threshold, with its 95% band.
 
-    Columns: ``env contestant threshold share low high``, of contestants with enough seeds.
+    Columns: ``env agent threshold share low high``, of agents with enough seeds.
     """
     parts = []
     for name, envs in environments(runs, scales).items():
         scores = runs.loc[runs["env"].isin(envs), "score"]
         thresholds = np.linspace(min(0.0, scores.min()), max(1.0, scores.max()), _POINTS)
-        for contestant in dict.fromkeys(runs["contestant"]):
-            strata = scores_of(runs, envs, contestant)
-            if enough(strata):
+        for agent in dict.fromkeys(runs["agent"]):
+            strata = scores_of(runs, envs, agent)
+            if enough_seeds(strata):
                 band = _profile(strata, thresholds)
-                parts.append(pd.DataFrame({"env": name, "contestant": contestant, **band}))
+                parts.append(pd.DataFrame({"env": name, "agent": agent, **band}))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -298,7 +298,7 @@ def answers(pairs: pd.DataFrame, seeds: int) -> list[str]:
     if pairs.empty:
         plural = "s" * (seeds != 1)
         sentence = f"With {seeds} seed{plural} these are single runs, and no interval can be given"
-        return [f"{sentence}: use --seeds {MIN_SEEDS} or more."]
+        return [f"{sentence}: it takes {MIN_SEEDS} seeds or more."]
     sentences = []
     for (first, second), group in pairs.groupby(["first", "second"], sort=False):
         parts = [_part(row) for row in group.itertuples()]

@@ -57,11 +57,11 @@ def make_env(
         InputError: an unknown id, a package that is missing, or a space that is not supported.
     """
     if num_envs < 1:
-        raise InputError(f"--num-envs {num_envs} must be at least 1")
+        raise InputError(f"`num_envs` {num_envs} must be at least 1")
     if frame_stack < 1:
-        raise InputError(f"--frame-stack {frame_stack} must be at least 1; 1 is no stacking")
+        raise InputError(f"`frame_stack` {frame_stack} must be at least 1; 1 is no stacking")
     if seed < 0:
-        raise InputError(f"--seed {seed} must not be negative; for instance 0")
+        raise InputError(f"`seed` {seed} must not be negative; for instance 0")
     spec = _find_spec(env_id)
     try:
         if render and "rgb_array" not in _render_modes(spec):
@@ -85,7 +85,7 @@ def _find_spec(env_id: str) -> EnvSpec:
             importlib.import_module(module)
         except ImportError as error:
             raise InputError(
-                f"--env {env_id}: module {module} cannot be imported: {error}"
+                f"`env` {env_id}: module {module} cannot be imported: {error}"
             ) from None
     try:
         return gymnasium.spec(name)
@@ -93,7 +93,7 @@ def _find_spec(env_id: str) -> EnvSpec:
         lower = {key.lower(): key for key in gymnasium.registry}
         near = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)
         hint = " or ".join(lower[key] for key in near) or "CartPole-v1 or labs/NavigationGoal-v1"
-        raise InputError(f"--env {env_id} is unknown; did you mean {hint}?") from None
+        raise InputError(f"`env` {env_id} is unknown; did you mean {hint}?") from None
 
 
 def _render_modes(spec: EnvSpec) -> Sequence[str]:
@@ -124,12 +124,12 @@ def _require_supported(env_id: str, vector_env: Any) -> None:
     flat = isinstance(observation, spaces.Box) and len(observation.shape) == 1
     if not (flat or isinstance(observation, spaces.Discrete)):
         raise InputError(
-            f"--env {env_id} has observations {observation}: supported are a Box with one dimension"
+            f"`env` {env_id} has observations {observation}: supported are a Box with one dimension"
             " and Discrete, for instance CartPole-v1 or FrozenLake-v1"
         )
     flat = isinstance(action, spaces.Box) and len(action.shape) == 1
     if not (flat or isinstance(action, spaces.Discrete)):
         raise InputError(
-            f"--env {env_id} has actions {action}: supported are Discrete and a Box with one"
+            f"`env` {env_id} has actions {action}: supported are Discrete and a Box with one"
             " dimension, for instance CartPole-v1 or Pendulum-v1"
         )

@@ -5,7 +5,7 @@ small noisy steps, measures 16 ranges and knows the goal's distance and bearing.
 module registers two versions with gymnasium, for ``gymnasium.make`` and ``gymnasium.make_vec``:
 
 - ``labs/NavigationGoal-v0``, the reference with its flaws: the bearing is folded into [0, pi].
-- ``labs/NavigationGoal-v1``, mended: sine and cosine of the bearing, potential-based shaping.
+- ``labs/NavigationGoal-v1``, corrected: sine and cosine of the bearing, potential-based shaping.
 
 ``labs.rl.navigation.tasks`` has their observations and rewards. An episode ends with success (the
 goal is nearer than 1), with a collision (a ray is shorter than 0.4; it comes first where both hold)

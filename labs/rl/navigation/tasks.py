@@ -80,7 +80,7 @@ class FoldedBearing:
 
 
 class SineCosineBearing:
-    """Version 1, mended: the direction is unambiguous and only ends and progress are rewarded."""
+    """Version 1, corrected: the direction is unambiguous and only ends and progress are rewarded."""
 
     bearing_low = (-1.0, -1.0)
     bearing_high = (1.0, 1.0)

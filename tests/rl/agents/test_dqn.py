@@ -106,5 +106,5 @@ def test_epsilon_falls_linearly_and_stays() -> None:
 
 
 def test_a_batch_larger_than_the_replay_is_refused() -> None:
-    with pytest.raises(InputError, match="--batch-size 64 is larger than --replay-size 10"):
+    with pytest.raises(InputError, match="`batch_size` 64 is larger than `replay_size` 10"):
         DQNConfig(batch_size=64, replay_size=10)

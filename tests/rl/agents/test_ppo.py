@@ -135,5 +135,5 @@ def test_an_exported_policy_acts_as_the_learner_evaluates() -> None:
     [("learning_rate", -1.0), ("gamma", 1.5), ("epochs", 0), ("clip_range", float("nan"))],
 )
 def test_values_out_of_range_are_named(option: str, value: float) -> None:
-    with pytest.raises(InputError, match=f"--{option.replace('_', '-')} .*use for instance"):
+    with pytest.raises(InputError, match=f"`{option}` .*use for instance"):
         PPOConfig(**{option: value})

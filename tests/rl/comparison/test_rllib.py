@@ -1,4 +1,4 @@
-"""RLlib as a yardstick: the same network, the same episodes, the same settings."""
+"""RLlib beside ours: the same network, the same episodes, the same settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from labs.rl.agents.config import AgentConfig
 from labs.rl.agents.policies import Policy
 from labs.rl.comparison import rllib
 from labs.rl.comparison.rllib import check_rllib, parameters_of, train_rllib
-from labs.rl.comparison.settings import CONTESTANTS, ContestantConfig, check_contestant, contest
+from labs.rl.comparison.settings import AGENTS, RunConfig, check_run, plan_runs
 from labs.rl.evaluation import evaluation_metrics
 from labs.rl.training import train_agent
 from labs.runtime.errors import InputError
@@ -22,9 +22,9 @@ from labs.runtime.errors import InputError
 pytestmark = pytest.mark.usefixtures("private_ray")
 
 
-def runs(env: str = "CartPole-v1", steps: int = 600) -> dict[str, ContestantConfig]:
-    configs = contest([env], CONTESTANTS, [3], steps={env: steps}, evaluations=2, eval_episodes=10)
-    return {config.contestant: config for config in configs}
+def runs(env: str = "CartPole-v1", steps: int = 600) -> dict[str, RunConfig]:
+    configs = plan_runs([env], AGENTS, [3], steps={env: steps}, evaluations=2, eval_episodes=10)
+    return {config.agent: config for config in configs}
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +80,13 @@ def test_both_libraries_have_the_same_settings_but_for_the_pilot_s_rate() -> Non
                 assert different == {"library"}
             assert different <= {"library", "learning_rate"}
     rate = {"learning_rate": 0.5, "steps": {"CartPole-v1": 600}}
-    forced = contest(["CartPole-v1"], CONTESTANTS, [3], **rate, evaluations=2, eval_episodes=10)
+    forced = plan_runs(["CartPole-v1"], AGENTS, [3], **rate, evaluations=2, eval_episodes=10)
     assert {config.learning_rate for config in forced} == {0.5}
     # evaluations lie at whole segments: 256 steps of both algorithms here
     assert {config.eval_interval for config in forced} == {512}
 
 
-def test_every_contestant_meets_the_same_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_agent_meets_the_same_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hash of the observations that the policies get to see first in each evaluation."""
     starts: dict[str, list[str]] = {}
 
@@ -143,10 +143,10 @@ def test_reports_count_steps_and_seconds() -> None:
         ({"env": "Pendulum-v1"}, "RLlib is compared where observations are a Box"),
         ({"env": "FrozenLake-v1"}, "RLlib is compared where observations are a Box"),
         ({"env": "CartPol-v1"}, "did you mean CartPole-v1"),
-        ({"normalize_observations": True}, "--normalize-observations True has no equal in RLlib"),
-        ({"normalize_rewards": True}, "--normalize-rewards True has no equal in RLlib"),
-        ({"frame_stack": 4}, "--frame-stack 4 has no equal in RLlib: use 1"),
-        ({"algorithm": "dqn", "update_interval": 7}, "--update-interval 7 must divide the"),
+        ({"normalize_observations": True}, "`normalize_observations` True has no equal in RLlib"),
+        ({"normalize_rewards": True}, "`normalize_rewards` True has no equal in RLlib"),
+        ({"frame_stack": 4}, "`frame_stack` 4 has no equal in RLlib: use 1"),
+        ({"algorithm": "dqn", "update_interval": 7}, "`update_interval` 7 must divide the"),
     ],
 )
 def test_what_would_not_be_the_same_is_refused(change: dict[str, Any], message: str) -> None:
@@ -156,7 +156,7 @@ def test_what_would_not_be_the_same_is_refused(change: dict[str, Any], message: 
 
 
 def test_dqn_with_continuous_actions_and_unknown_names_are_refused() -> None:
-    with pytest.raises(InputError, match="--algorithm dqn chooses among discrete actions"):
-        check_contestant(runs("Pendulum-v1")["labs-dqn"])
-    with pytest.raises(InputError, match="--contestants sb3-ppo is unknown: use labs-ppo, rllib"):
-        contest(["CartPole-v1"], ["sb3-ppo"], [0], steps={}, evaluations=1, eval_episodes=1)
+    with pytest.raises(InputError, match="`algorithm` dqn chooses among discrete actions"):
+        check_run(runs("Pendulum-v1")["labs-dqn"])
+    with pytest.raises(InputError, match="`agents` sb3-ppo is unknown: use labs-ppo, rllib"):
+        plan_runs(["CartPole-v1"], ["sb3-ppo"], [0], steps={}, evaluations=1, eval_episodes=1)

@@ -24,8 +24,8 @@ def grid(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Trials whose metric rises in four evaluations to its end, a second per 100 steps."""
     rows, reports = [], []
-    for (env, contestant), values in ends.items():
-        library, algorithm = contestant.split("-")
+    for (env, agent), values in ends.items():
+        library, algorithm = agent.split("-")
         for seed, end in enumerate(values):
             trial = len(rows)
             rows.append(
@@ -76,12 +76,12 @@ def test_scales_are_measured() -> None:
 def test_a_row_per_run_at_its_end() -> None:
     runs = runs_of(ENDS)
     assert len(runs) == 20
-    row = runs[(runs["env"] == NAV) & (runs["contestant"] == "labs-ppo")].iloc[4]
+    row = runs[(runs["env"] == NAV) & (runs["agent"] == "labs-ppo")].iloc[4]
     assert (row["score"], row["return"], row["success_rate"]) == (1.0, 1.0, 1.0)
     assert (row["steps"], row["seconds"], row["steps_per_second"]) == (4000, 40, 100)
     # 0.25, 0.5, 0.75, 1.0: the threshold of 0.9 is reached at the last evaluation
     assert (row["steps_to_threshold"], row["seconds_to_threshold"]) == (4000, 40)
-    poor = runs[(runs["env"] == CART) & (runs["contestant"] == "rllib-ppo")].iloc[0]
+    poor = runs[(runs["env"] == CART) & (runs["agent"] == "rllib-ppo")].iloc[0]
     assert poor["score"] == 0.0
     assert math.isnan(poor["steps_to_threshold"])
     failed = comparison.runs_table(*grid(ENDS, status="failed"), SCALES)
@@ -89,7 +89,7 @@ def test_a_row_per_run_at_its_end() -> None:
 
 
 def test_the_summary_by_hand() -> None:
-    summary = comparison.summarise(runs_of(ENDS), SCALES).set_index(["env", "contestant"])
+    summary = comparison.summarise(runs_of(ENDS), SCALES).set_index(["env", "agent"])
     ours = summary.loc[(NAV, "labs-ppo")]
     assert ours["score"] == pytest.approx(0.94)  # the middle three of five
     assert 0.9 <= ours["score_low"] < 0.94 < ours["score_high"] <= 1.0
@@ -132,7 +132,7 @@ def test_two_seeds_have_no_interval() -> None:
     assert pairs.empty
     (sentence,) = comparison.answers(pairs, 2)
     assert sentence == (
-        "With 2 seeds these are single runs, and no interval can be given: use --seeds 3 or more."
+        "With 2 seeds these are single runs, and no interval can be given: it takes 3 seeds or more."
     )
 
 
@@ -147,8 +147,8 @@ def test_curves_by_hand() -> None:
     table, history = grid(ENDS)
     runs = comparison.runs_table(table, history, SCALES)
     curves = comparison.curves_table(runs, history, SCALES)
-    keys = ["env", "metric", "against", "contestant"]
-    assert len(curves) == 200 * 2 * (3 + 2)  # points, contestants, panels of both environments
+    keys = ["env", "metric", "against", "agent"]
+    assert len(curves) == 200 * 2 * (3 + 2)  # points, agents, panels of both environments
     curve = curves.set_index(keys).loc[(NAV, "eval/success_rate", "step", "labs-ppo")]
     # the last evaluation holds until the next: a quarter of 0.94 before step 2000, half of it after
     at = curve.set_index("at")["value"]
@@ -161,11 +161,11 @@ def test_curves_by_hand() -> None:
     single = comparison.curves_table(few, history, SCALES)
     assert sorted(single["seed"].unique()) == [0, 1]
     assert single["low"].isna().all()
-    assert len(single) == 4 * 2 * 2 * (3 + 2)  # evaluations, seeds, contestants, panels
+    assert len(single) == 4 * 2 * 2 * (3 + 2)  # evaluations, seeds, agents, panels
 
 
 def test_profiles_by_hand() -> None:
-    profiles = comparison.profiles_table(runs_of(ENDS), SCALES).set_index(["env", "contestant"])
+    profiles = comparison.profiles_table(runs_of(ENDS), SCALES).set_index(["env", "agent"])
     ours = profiles.loc[(NAV, "labs-ppo")]
     # scores of 0.9, 0.92, 0.94, 0.96 and 1: all above 0.89, two above 0.95, none above 1
     assert ours["share"].iloc[0] == 1.0
@@ -175,7 +175,7 @@ def test_profiles_by_hand() -> None:
     assert together["share"].iloc[0] == pytest.approx(0.9)  # one of ten scores 0
 
 
-def test_figures_show_every_contestant() -> None:
+def test_figures_show_every_agent() -> None:
     table, history = grid(ENDS)
     runs = comparison.runs_table(table, history, SCALES)
     curves = comparison.curves_table(runs, history, SCALES)

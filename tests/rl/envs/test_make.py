@@ -260,9 +260,9 @@ def test_unusable_environments_get_one_clear_sentence(env_id: str, message: str)
 @pytest.mark.parametrize(
     ("kwargs", "option"),
     [
-        ({"num_envs": 0, "seed": 0}, "--num-envs 0"),
-        ({"num_envs": 1, "seed": -1}, "--seed -1"),
-        ({"num_envs": 1, "seed": 0, "frame_stack": 0}, "--frame-stack 0"),
+        ({"num_envs": 0, "seed": 0}, "`num_envs` 0"),
+        ({"num_envs": 1, "seed": -1}, "`seed` -1"),
+        ({"num_envs": 1, "seed": 0, "frame_stack": 0}, "`frame_stack` 0"),
         ({"num_envs": 1, "seed": 0, "render": True}, "draws no frames"),
     ],
 )

@@ -169,8 +169,8 @@ def test_the_folded_bearing_confuses_left_ahead_with_right_behind() -> None:
     right_behind = {"position": (5.0, 5.0), "yaw": 0.0, "goal": (7.0, 3.0)}
     folded = [placed(0, **options)[1][17] for options in (left_ahead, right_behind)]
     assert folded[0] == pytest.approx(0.75) == folded[1]
-    mended = [placed(1, **options)[1][17:] for options in (left_ahead, right_behind)]
-    np.testing.assert_allclose(mended[0], -mended[1], atol=1e-6)
+    corrected = [placed(1, **options)[1][17:] for options in (left_ahead, right_behind)]
+    np.testing.assert_allclose(corrected[0], -corrected[1], atol=1e-6)
 
 
 @pytest.mark.parametrize(
