@@ -1,0 +1,243 @@
+"""An experiment of one's own: a generator of reports and a dataclass, and nothing else.
+
+``labs.main`` makes a command line of the dataclass, ``labs.sweep`` does the same from Python. Both run
+the grid, and leave what every run leaves: tables, curves, and what the seeds can tell.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from labs.analysis.configs import group_configs, ranked
+from labs.analysis.curves import learning_curves
+from labs.runtime.cli import launch
+from labs.runtime.errors import InputError
+from labs.runtime.field_options import check_config_type, expand, options_type
+from labs.runtime.options import RuntimeOptions
+from labs.runtime.reports import Checkpoint, Objective, Report, Train
+from labs.runtime.results import GridResult
+from labs.runtime.runs import Run, open_run
+from labs.runtime.sweep import run_grid
+
+MAX_PANELS = 4
+"""The selected metric and the next ones are drawn, up to so many."""
+
+Data = Callable[[], Mapping[str, Any]]
+"""Called once, in the driver; each trial gets what it returns as keyword arguments."""
+
+PROCEDURE = "procedure"
+"""The config's field that names one of several training procedures."""
+
+
+@dataclass(frozen=True)
+class Procedures:
+    """Several training procedures as one: the config says which."""
+
+    by_name: Mapping[str, Train]
+
+    def __call__(
+        self, config: Any, resume: Checkpoint | None = None, **shared: Any
+    ) -> Iterator[Report]:
+        """The reports of the procedure that the config names."""
+        return self.by_name[getattr(config, PROCEDURE)](config, resume, **shared)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What an experiment is, whoever asks for which trials.
+
+    Raises:
+        InputError: ``train`` cannot be called as a training procedure is, or the config's type is
+            not one that trials can have.
+    """
+
+    train: Train
+    config_type: type
+    objective: Objective
+    data: Data | None
+    name: str
+
+    def run(self, configs: Sequence[Any], config: Any, options: RuntimeOptions) -> GridResult:
+        """Run the configs; leave tables, figures and sentences in the run's directory.
+
+        Args:
+            configs: one per trial.
+            config: what ``config.json`` describes the grid by.
+            options: where and how.
+        """
+        shared = dict(self.data()) if self.data is not None else {}
+        check_signature(self.train, shared)
+        with open_run(self.name, config, options) as run:
+            result = run_grid(
+                self.train,
+                configs,
+                run=run,
+                objective=self.objective,
+                shared=shared,
+            )
+            leave_answers(result, run)
+            run.say_curves()
+        return result
+
+
+def main(
+    train: Train | Mapping[str, Train],
+    config_type: type,
+    *,
+    metric: str,
+    mode: Literal["max", "min"] = "max",
+    last_step: int | None = None,
+    data: Data | None = None,
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Run an experiment from the command line, and exit with its status. Never returns.
+
+    Each field of ``config_type`` is an option that takes one value or several; several make a grid,
+    ``1e-4..1e-1:log`` with ``--samples`` draws from a range, ``--seeds`` repeats.
+
+    Args:
+        train: generator of reports, called as ``train(config, resume=..., **data)``. Several, by
+            name, are compared: the option ``--procedure`` chooses among them.
+        config_type: frozen dataclass; every field has a default, one is called ``seed`` where
+            seeds mean something.
+        metric: tag that decides each trial's best report and checkpoint, and which config is best.
+        mode: ``max`` or ``min``: which value of the metric is better.
+        last_step: the last step that a trial reports; ``--scheduler asha`` needs it.
+        data: called once, in the driver; returns the keyword arguments that all trials share.
+        arguments: the command line, for tests.
+
+    The run's directory is below ``--run-root``, in one with the script's name.
+    """
+    try:
+        objective = Objective(metric, mode, last_step)
+        experiment = _experiment(train, config_type, objective, data, Path(sys.argv[0]).stem)
+        options = options_type(experiment.config_type)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+    def run(config: Any) -> int:
+        configs = expand(experiment.config_type, config)
+        return experiment.run(configs, config, config.runtime).exit_status
+
+    launch(run, options, arguments=arguments)
+
+
+def sweep(
+    train: Train | Mapping[str, Train],
+    configs: Sequence[Any],
+    *,
+    metric: str,
+    mode: Literal["max", "min"] = "max",
+    last_step: int | None = None,
+    data: Data | None = None,
+    options: RuntimeOptions | None = None,
+) -> GridResult:
+    """Run an experiment from Python, for instance in a notebook.
+
+    >>> labs.sweep(train, labs.grid(Trial, learning_rate=[1e-3, 1e-2], seed=range(5)), metric="val/accuracy")
+
+    Args:
+        train, metric, mode, last_step, data: as for :func:`main`. With several procedures each of
+            them runs every config.
+        configs: one per trial, for instance of :func:`labs.grid`.
+        options: where and how. The default is a private Ray on this machine.
+
+    Raises:
+        InputError: bad input, as ``main`` prints it.
+    """
+    if not configs:
+        raise InputError("the grid is empty: give every field at least one value")
+    name = getattr(train, "__name__", "sweep")
+    objective = Objective(metric, mode, last_step)
+    experiment = _experiment(train, type(configs[0]), objective, data, name)
+    if isinstance(train, Mapping):
+        configs = [
+            experiment.config_type(**_fields(config), **{PROCEDURE: procedure})
+            for procedure in train
+            for config in configs
+        ]
+    description = ConfigList(len(configs))
+    return experiment.run(configs, description, options or RuntimeOptions())
+
+
+@dataclass(frozen=True)
+class ConfigList:
+    """What ``config.json`` says of a grid that was made in Python; its trials stand there, too."""
+
+    trials: int
+
+
+def _experiment(
+    train: Train | Mapping[str, Train],
+    config_type: type,
+    objective: Objective,
+    data: Data | None,
+    name: str,
+) -> Experiment:
+    check_config_type(config_type)
+    if isinstance(train, Mapping):
+        if not train:
+            raise InputError("there is no training procedure: give at least one")
+        config_type = _with_procedure(config_type, list(train))
+        train = Procedures(dict(train))
+    return Experiment(
+        train=train,
+        config_type=config_type,
+        objective=objective,
+        data=data,
+        name=name,
+    )
+
+
+def _with_procedure(config_type: type, names: Sequence[str]) -> type:
+    """The config's type with one more field, which has the names as its values."""
+    if PROCEDURE in {field.name for field in dataclasses.fields(config_type)}:
+        raise InputError(
+            f"{config_type.__name__} has a field {PROCEDURE}, which names one of several training"
+            " procedures: give the field another name"
+        )
+    field = (PROCEDURE, Literal[tuple(names)], dataclasses.field(default=names[0]))
+    return dataclasses.make_dataclass(
+        config_type.__name__, [field], bases=(config_type,), frozen=True
+    )
+
+
+def leave_answers(result: GridResult, run: Run) -> None:
+    """Curves of any grid, in the run's directory and in TensorBoard: a line per config."""
+    metric = result.objective.metric
+    if metric is None or result.history.empty:
+        return
+    configs = ranked(group_configs(result.table, metric), result.objective.mode)
+    others = [tag for tag in result.history.columns if "/" in tag and tag != metric]
+    panels = {tag: tag for tag in [metric, *others][:MAX_PANELS]}
+    run.add_figure("curves", learning_curves(result.history, configs, panels))
+
+
+def _fields(config: Any) -> dict[str, Any]:
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+
+
+def check_signature(train: Any, shared: Mapping[str, Any]) -> None:
+    """Whether each procedure takes a config, ``resume`` and what all trials share.
+
+    Raises:
+        InputError: it does not, or is not callable.
+    """
+    for procedure in train.by_name.values() if isinstance(train, Procedures) else [train]:
+        if not callable(procedure):
+            raise InputError(
+                f"{procedure!r} is not a training procedure: give a generator function"
+            )
+        name = getattr(procedure, "__name__", repr(procedure))
+        try:
+            inspect.signature(procedure).bind(None, resume=None, **shared)
+        except TypeError as error:
+            wanted = ", ".join(["config", "resume=None", *shared])
+            raise InputError(f"{name} must take ({wanted}): {error}") from None

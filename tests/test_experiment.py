@@ -1,0 +1,152 @@
+"""An experiment of one's own: the command line and the sweep that a dataclass gives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from labs import experiment
+from labs.experiment import main, sweep
+from labs.runtime.errors import InputError
+from labs.runtime.grid import grid
+from labs.runtime.options import RuntimeOptions
+from labs.runtime.reports import Checkpoint, Report
+
+pytestmark = pytest.mark.usefixtures("private_ray")
+
+
+@dataclass(frozen=True)
+class Trial:
+    slope: float = 1.0
+    """How fast the score rises."""
+    steps: int = 4
+    seed: int = 0
+
+
+def climb(
+    config: Trial, resume: Checkpoint | None = None, *, offset: float = 0.0
+) -> Iterator[Report]:
+    for step in range(1, config.steps + 1):
+        score = config.slope * step + config.seed / 100 + offset
+        yield Report(step, {"val/score": score, "train/loss": -score})
+
+
+def sink(config: Trial, resume: Checkpoint | None = None, **shared: Any) -> Iterator[Report]:
+    for report in climb(config, resume, **shared):
+        yield Report(report.step, {tag: -value for tag, value in report.metrics.items()})
+
+
+def call(*arguments: str, train: Any = climb, config_type: type = Trial, **more: Any) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(
+            train,
+            config_type,
+            **{"metric": "val/score", **more},
+            arguments=list(arguments),
+        )
+    return int(end.value.code or 0)
+
+
+def run_directory(root: Path) -> Path:
+    (found,) = root.glob("*/*/config.json")
+    return found.parent
+
+
+def test_a_grid_over_seeds_from_the_command_line(tmp_path: Path) -> None:
+    status = call("--slope", "2", "-1", "--seeds", "3", "--run-root", str(tmp_path))
+    assert status == 0
+    run = run_directory(tmp_path)
+    table = pd.read_csv(run / "results.csv")
+    assert list(zip(table["slope"], table["seed"], strict=True)) == [
+        (slope, seed) for slope in (2.0, -1.0) for seed in range(3)
+    ]
+    # the best step of a rising score is the last, of a falling one the first
+    expected = [8 + s / 100 for s in range(3)] + [-1 + s / 100 for s in range(3)]
+    assert table["val/score"].to_numpy() == pytest.approx(expected)
+    assert (run / "figures" / "curves.png").exists()
+    assert json.loads((run / "config.json").read_text())["config"]["slope"] == ["2", "-1"]
+
+
+def test_from_python_with_data_and_several_procedures(tmp_path: Path) -> None:
+    calls = []
+
+    def data() -> dict[str, Any]:
+        calls.append(1)
+        return {"offset": 100.0}
+
+    result = sweep(
+        {"up": climb, "down": sink},
+        grid(Trial, slope=[1.0, 3.0], seed=range(2)),
+        metric="val/score",
+        data=data,
+        options=RuntimeOptions(run_root=str(tmp_path)),
+    )
+    assert calls == [1]
+    table = result.table
+    assert list(table["procedure"]) == ["up"] * 4 + ["down"] * 4
+    up = table[table["procedure"] == "up"]["val/score"].to_numpy()
+    assert up == pytest.approx([104.0, 104.01, 112.0, 112.01])
+    down = table[table["procedure"] == "down"]["val/score"].to_numpy()
+    assert down == pytest.approx([-101.0, -101.01, -103.0, -103.01])
+    best = result.best()
+    assert best is not None and (best["slope"], best["seed"]) == (3.0, 1)
+    assert np.isfinite(result.history["val/score"]).all()
+
+
+def test_one_of_several_procedures_is_chosen(tmp_path: Path) -> None:
+    several = {"up": climb, "down": sink}
+    assert call("--procedure", "down", "--run-root", str(tmp_path), train=several) == 0
+    table = pd.read_csv(run_directory(tmp_path) / "results.csv")
+    assert list(table["procedure"]) == ["down"] and table["val/score"][0] == -1
+
+
+@dataclass
+class Thawed:
+    a: int = 1
+
+
+def no_config() -> Iterator[Report]:
+    yield Report(1, {"a/b": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"config_type": Thawed}, "error: Thawed can be changed"),
+        ({"mode": "upwards"}, "error: `mode` 'upwards' is not valid"),
+        ({"train": {}}, "error: there is no training procedure"),
+        ({"train": no_config}, "error: no_config must take (config, resume=None)"),
+        ({"train": 3}, "error: 3 is not a training procedure"),
+        ({"data": lambda: {"other": 1}}, "error: climb must take (config, resume=None, other)"),
+    ],
+)
+def test_what_cannot_be_run_is_one_sentence(
+    more: dict[str, Any], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("--run-root", str(tmp_path), **more) == 2
+    shown = capsys.readouterr().err
+    assert message in shown and shown.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_options_are_spelled_as_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("--slope", "0.1,0.2", "--run-root", str(tmp_path)) == 2
+    assert "error: --slope 0.1,0.2: put spaces" in capsys.readouterr().err
+
+
+def test_an_empty_grid_is_refused() -> None:
+    with pytest.raises(InputError, match="the grid is empty"):
+        sweep(climb, [], metric="val/score")
+    with pytest.raises(InputError, match="has a field procedure"):
+        experiment._with_procedure(
+            experiment._with_procedure(Trial, ["one", "two"]), ["one", "two"]
+        )
