@@ -27,6 +27,7 @@ import labs.runtime  # noqa: F401  (sets Ray's environment before ray is importe
 # isort: split
 import ray
 
+from labs.runtime import compat
 from labs.runtime.session import in_local_mode
 
 matplotlib.use("Agg")
@@ -60,6 +61,8 @@ def private_ray() -> None:
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
     """Everything in this process, as under ``--local-mode``."""
+    if not compat.HAS_LOCAL_MODE:
+        pytest.skip(f"Ray {ray.__version__} has no local mode")
     ray.shutdown()
     ray.init(address="local", local_mode=True, num_cpus=2, configure_logging=False)
     yield

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import tyro
 
+from labs.runtime import signals
 from labs.runtime.errors import InputError
 from labs.runtime.runs import plain_config, read_description
 
@@ -33,25 +34,27 @@ def launch(
         presets: defaults by name; the first is the default one.
         arguments: the command line, for tests.
 
-    Bad input (:class:`InputError`) prints one sentence on standard error and exits with 2.
+    Bad input (:class:`InputError`) prints one sentence on standard error and exits with 2. SIGINT,
+    SIGTERM and SIGHUP end the run in order, with status 130, 143 or 129; a second one ends it at once.
     """
     command = sys.argv
     if arguments is not None:  # the run's config.json holds the command line
         sys.argv = [command[0], *arguments]
     try:
-        status = main(parse(config_type, presets or {}, sys.argv[1:]))
+        with signals.handled():
+            status = main(parse(config_type, presets or {}, sys.argv[1:]))
     except InputError as error:
         print(f"error: {spell_options(str(error), config_type)}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        status = 130
+        status = 130  # as for a process that SIGINT ends
     except BrokenPipeError:  # `--help | head`: whoever read has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141  # as for a process that SIGPIPE ends
     finally:
         sys.argv = command
-    sys.exit(status)
+    sys.exit(signals.exit_status(status))
 
 
 def spell_options(message: str, config_type: type) -> str:

@@ -13,8 +13,11 @@ from typing import Any, TextIO
 
 import ray
 
+from labs.runtime import compat
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
+
+_in_process = False
 
 
 @contextlib.contextmanager
@@ -29,8 +32,16 @@ def connect(options: RuntimeOptions) -> Iterator[None]:
     Raises:
         InputError: the cluster cannot be reached.
     """
-    if ray.is_initialized():
+    global _in_process
+    if ray.is_initialized() or _in_process:
         yield
+        return
+    if options.local_mode and not compat.HAS_LOCAL_MODE:
+        _in_process = True
+        try:
+            yield
+        finally:
+            _in_process = False
         return
     if not options.verbose:
         for name in ("ray", "ray.tune", "ray.data"):
@@ -40,7 +51,8 @@ def connect(options: RuntimeOptions) -> Iterator[None]:
     with markers:
         with warnings.catch_warnings():
             warnings.simplefilter("default" if options.verbose else "ignore")
-            _init(options, quiet)
+            with compat.own_signal_handlers():
+                _init(options, quiet)
         try:
             yield
         finally:
@@ -50,13 +62,9 @@ def connect(options: RuntimeOptions) -> Iterator[None]:
 def _init(options: RuntimeOptions, quiet: dict[str, bool]) -> None:
     if is_private(options):
         # address="local" also in local mode: without it Ray silently joins a running cluster.
-        ray.init(
-            address="local",
-            local_mode=options.local_mode,
-            num_cpus=options.num_cpus,
-            include_dashboard=False,
-            **quiet,
-        )
+        if options.local_mode:
+            quiet["local_mode"] = True
+        ray.init(address="local", num_cpus=options.num_cpus, include_dashboard=False, **quiet)
         return
     address = options.address or os.environ["RAY_ADDRESS"]
     try:
@@ -97,7 +105,7 @@ def is_private(options: RuntimeOptions) -> bool:
 
 def in_local_mode() -> bool:
     """Whether tasks and actors run in this process (Ray Data cannot run there)."""
-    return ray.is_initialized() and bool(ray._private.worker.global_worker.mode == ray.LOCAL_MODE)
+    return _in_process or compat.in_ray_local_mode()
 
 
 class _WithoutMarkers:

@@ -14,6 +14,7 @@ import torch
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
+from labs.runtime import compat, signals
 from labs.runtime.console import say
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
@@ -189,7 +190,13 @@ def _run_trials(
         tune.PlacementGroupFactory(request.bundles()),
     )
     # Tune's own files are of no use after the sweep: trials write their checkpoints themselves.
-    with tempfile.TemporaryDirectory(prefix="labs-tune-") as scratch, _own_threads(), recorder:
+    with (
+        tempfile.TemporaryDirectory(prefix="labs-tune-") as scratch,
+        _own_threads(),
+        compat.stoppable_tune() as stop,
+        recorder,
+        signals.stopping(stop),
+    ):
         tune.Tuner(
             trainable,
             param_space={"index": tune.grid_search(recorder.unfinished)},

@@ -8,7 +8,6 @@ code evaluates it and its checkpoints serve ``evaluate_agent.py``.
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from labs.rl.agents.config import AgentConfig
 from labs.rl.agents.policies import Policy, PolicySpec, policy_state
 from labs.rl.envs.make import make_env
 from labs.rl.evaluation import evaluation_metrics
+from labs.runtime import compat
 from labs.runtime.errors import InputError
 from labs.runtime.reports import Checkpoint, Report
 
@@ -122,7 +122,6 @@ def _build(config: AgentConfig, seed: int) -> Any:
     from ray.rllib.algorithms.dqn import DQNConfig
     from ray.rllib.algorithms.ppo import PPOConfig
     from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
-    from ray.tune.logger import NoopLogger
 
     spec = gymnasium.spec(config.env)
     vectorized = "sync" if spec.vector_entry_point is None else "vector_entry_point"
@@ -154,11 +153,11 @@ def _build(config: AgentConfig, seed: int) -> Any:
     built = built.training(
         **_common(config), **(_ppo if config.algorithm == "ppo" else _dqn)(config)
     )
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="labs-rllib-") as scratch:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("ray.rllib").setLevel(logging.ERROR)
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
-        return built.build_algo(logger_creator=lambda settings: NoopLogger(settings, scratch))
+        return compat.build_algorithm(built)
 
 
 def _common(config: AgentConfig) -> dict[str, Any]:
