@@ -1,4 +1,8 @@
-"""Intervals over seeds, episodes and test items: pure functions, used by every experiment.
+"""Intervals and tests over seeds, episodes and test items: pure functions, used by every experiment.
+
+No spread over the seeds is not no uncertainty: three seeds that tie on 359 test images prove nothing.
+Where there is no spread there is no interval and no verdict, unless the number of test items is known,
+whose own (binomial) error is then the least that an interval allows for.
 
 The statistics of Agarwal et al. (2021, arXiv:2108.13264) are written out here because their library,
 rliable 1.2.0, needs a version of arch that cannot be imported with pandas 3.
@@ -12,6 +16,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special  # scipy.stats takes longer to import than torch, in every worker
+
+MIN_SEEDS = 3
+"""With fewer values on a side there is no verdict."""
+MOST_SEEDS = 1000
+"""``seeds_to_tell`` looks no further."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,8 @@ def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
 def mean_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> Interval:
     """Student's t interval of the mean of independent values, for instance one per seed.
 
+    One value, or values that are all equal, have no interval.
+
     Raises:
         ValueError: no values, or one of them is not finite.
     """
@@ -74,9 +85,16 @@ def mean_band(
     if n < 2:
         none = np.full_like(mean, math.nan, dtype=float)
         return mean, none, none
-    error = values.std(axis=0, ddof=1) / math.sqrt(n)
+    error = np.sqrt(_variance(values) / n)
+    error[error == 0] = math.nan
     half = special.stdtrit(n - 1, (1 + confidence) / 2) * error
     return mean, mean - half, mean + half
+
+
+def _variance(values: np.ndarray) -> np.ndarray:
+    """Sample variance along the first axis; exactly 0 where the values differ by rounding only."""
+    tied = np.ptp(values, axis=0) <= 1e-12 * np.abs(values).max(axis=0)
+    return np.where(tied, 0.0, values.var(axis=0, ddof=1))
 
 
 def geometric_interval(values: np.ndarray) -> Interval:
@@ -95,26 +113,126 @@ def difference_interval(
     first: Sequence[float] | np.ndarray,
     second: Sequence[float] | np.ndarray,
     confidence: float = 0.95,
+    items: int | None = None,
 ) -> Interval:
     """Welch's interval of ``mean(first) - mean(second)``; ``n`` is the smaller sample's size.
 
-    The variances may differ (Welch, 1947). With fewer than two values on a side there is no
-    interval.
+    The variances may differ (Welch, 1947). With fewer than two values on a side, or no spread on
+    either, there is no interval.
+
+    Args:
+        first: independent values, for instance one per seed.
+        second: likewise.
+        confidence: of the interval.
+        items: where the values are proportions of the same number of test items, such as
+            accuracies: how many. The interval is then at least as wide as the binomial one, since
+            other items would have given other proportions, however well the seeds agree.
 
     Raises:
         ValueError: no values on a side, or one of them is not finite.
     """
     a, b = _finite(first), _finite(second)
-    mean = float(a.mean() - b.mean())
+    difference = float(a.mean() - b.mean())
     n = min(a.size, b.size)
     if n < 2:
-        return Interval(mean, math.nan, math.nan, n)
-    va, vb = a.var(ddof=1) / a.size, b.var(ddof=1) / b.size
+        return Interval(difference, math.nan, math.nan, n)
+    errors = np.array([_variance(a) / a.size, _variance(b) / b.size])
+    half = 0.0
+    if errors.any():
+        freedom = errors.sum() ** 2 / (errors**2 / [a.size - 1, b.size - 1]).sum()
+        half = float(special.stdtrit(freedom, (1 + confidence) / 2) * math.sqrt(errors.sum()))
+    if items is not None:
+        floor = math.sqrt(_binomial_variance(np.array([a.mean(), b.mean()]), items).sum())
+        half = max(half, float(special.ndtri((1 + confidence) / 2)) * floor)
+    if half == 0:
+        return Interval(difference, math.nan, math.nan, n)
+    return Interval(difference, difference - half, difference + half, n)
+
+
+def _binomial_variance(proportions: np.ndarray, items: int) -> np.ndarray:
+    """Of proportions of ``items`` test items; not 0 at 0 and 1 (Agresti and Coull, 1998)."""
+    adjusted = (proportions * items + 2) / (items + 4)
+    return adjusted * (1 - adjusted) / items
+
+
+def welch_p_values(samples: Sequence[np.ndarray], items: int | None = None) -> np.ndarray:
+    """Two-sided p-values that the means of two samples are equal, for all pairs, ``[k, k]``.
+
+    Welch's test. With three samples or more the variance of each is taken to be at least their
+    median: among many configs there are always some whose few seeds agree by chance, the more so
+    where scores lie in two heaps (it learned, or it did not).
+
+    Args:
+        samples: ``k`` arrays of independent values, for instance the scores of a config's seeds.
+        items: as for ``difference_interval``; no p-value is then below the binomial test's.
+
+    Returns:
+        NaN where there is no verdict: on the diagonal, with fewer than ``MIN_SEEDS`` values on a
+        side, or without any spread.
+    """
+    arrays = [_finite(sample) for sample in samples]
+    sizes = np.array([array.size for array in arrays])
+    means = np.array([array.mean() for array in arrays])
+    variances = np.array([_variance(a) if a.size > 1 else 0.0 for a in arrays], dtype=float)
+    if len(arrays) > 2:
+        variances = np.maximum(variances, np.median(variances))
+    errors = variances / sizes
+    both = errors[:, None] + errors[None, :]
+    distance = np.abs(means[:, None] - means[None, :])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        parts = errors**2 / (sizes - 1)
+        freedom = both**2 / (parts[:, None] + parts[None, :])
+        p_values = 2 * special.stdtr(freedom, -distance / np.sqrt(both))
+    p_values[both == 0] = math.nan
+    if items is not None:
+        floor = _binomial_variance(means, items)
+        binomial = 2 * special.ndtr(-distance / np.sqrt(floor[:, None] + floor[None, :]))
+        p_values = np.fmax(p_values, binomial)
+    few = sizes < MIN_SEEDS
+    p_values[few[:, None] | few[None, :] | np.eye(len(arrays), dtype=bool)] = math.nan
+    return p_values
+
+
+def holm(p_values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Holm's (1979) adjusted p-values of a family of tests, ``[m]``.
+
+    To reject those that are at most alpha is wrong about any of them with probability alpha at
+    most, whatever their dependence.
+
+    Args:
+        p_values: NaN (no verdict) stays NaN, and counts as one of the family.
+        weights: importance of each test; ``None``: all the same.
+    """
+    p = np.where(np.isnan(p_values), 1.0, p_values)
+    shares = np.ones_like(p) if weights is None else np.asarray(weights, dtype=float)
+    order = np.argsort(p / shares, kind="stable")
+    left = np.cumsum(shares[order][::-1])[::-1]  # weight of this test and all that come later
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate((p / shares)[order] * left))
+    return np.where(np.isnan(p_values), math.nan, adjusted)
+
+
+def seeds_to_tell(
+    first: np.ndarray, second: np.ndarray, alpha: float = 0.05, power: float = 0.8
+) -> int | None:
+    """How many values a side would tell the means apart, if difference and spread are as seen.
+
+    The smallest number at which Welch's test at level ``alpha`` finds the difference with the given
+    probability (noncentral t, approximated by a shifted one); ``None`` beyond ``MOST_SEEDS``, or
+    where nothing can be said: no difference, no spread, or fewer than two values on a side.
+    """
+    a, b = _finite(first), _finite(second)
+    distance = abs(float(a.mean() - b.mean()))
+    if min(a.size, b.size) < 2 or distance == 0:
+        return None
+    va, vb = float(_variance(a)), float(_variance(b))
     if va + vb == 0:
-        return Interval(mean, mean, mean, n)
-    freedom = (va + vb) ** 2 / (va**2 / (a.size - 1) + vb**2 / (b.size - 1))
-    half = float(special.stdtrit(freedom, (1 + confidence) / 2) * math.sqrt(va + vb))
-    return Interval(mean, mean - half, mean + half, n)
+        return None
+    n = np.arange(MIN_SEEDS, MOST_SEEDS + 1)
+    freedom = (n - 1) * (va + vb) ** 2 / (va**2 + vb**2)
+    shift = distance / np.sqrt((va + vb) / n) - special.stdtrit(freedom, 1 - alpha / 2)
+    found = np.flatnonzero(special.stdtr(freedom, shift) >= power)
+    return int(n[found[0]]) if found.size else None
 
 
 def proportion_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
@@ -193,7 +311,9 @@ def stratified_band(
         statistic([runs[rng.integers(0, len(runs), len(runs))] for runs in strata])
         for _ in range(resamples)
     ]
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    low, high = np.quantile(
+        np.asarray(values), [(1 - confidence) / 2, (1 + confidence) / 2], axis=0
+    )
     return np.asarray(statistic(list(strata))), low, high
 
 

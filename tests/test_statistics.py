@@ -12,13 +12,17 @@ from labs.statistics import (
     bootstrap_interval,
     difference_interval,
     geometric_interval,
+    holm,
     interquartile_mean,
+    mean_band,
     mean_interval,
     performance_profile,
     probability_of_improvement,
     proportion_interval,
+    seeds_to_tell,
     stratified_band,
     stratified_interval,
+    welch_p_values,
 )
 
 
@@ -77,8 +81,83 @@ def test_difference_interval_by_hand() -> None:
     assert interval.estimate == 5.0
     assert interval.high - interval.low == pytest.approx(2 * 3.2181 * standard_error, rel=1e-3)
     assert interval.excludes_zero
-    assert difference_interval([2.0, 2.0], [1.0, 1.0]).low == 1.0
     assert math.isnan(difference_interval([1.0], [2.0, 3.0]).low)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e-15])  # three equal numbers may differ by rounding
+def test_no_spread_is_no_interval_and_no_verdict(shift: float) -> None:
+    tied = np.array([0.9972, 0.9972 + shift, 0.9972])
+    assert math.isnan(mean_interval(tied).low)
+    interval = difference_interval([1.0, 1.0, 1.0], tied)
+    assert math.isnan(interval.low) and not interval.excludes_zero
+    assert interval.estimate == pytest.approx(0.0028)
+    assert np.isnan(welch_p_values([np.ones(3), tied])).all()
+    mean, low, high = mean_band(np.array([[1.0, 2.0], [1.0, 4.0]]))
+    assert math.isnan(low[0]) and math.isnan(high[0])
+    assert (low[1] + high[1]) / 2 == pytest.approx(mean[1])
+
+
+def test_the_test_items_own_error_is_the_least_that_an_interval_allows_for() -> None:
+    interval = difference_interval([1.0, 1.0, 1.0], [0.9972] * 3, items=359)
+    adjusted = (np.array([1.0, 0.9972]) * 359 + 2) / 363
+    half = 1.959963985 * math.sqrt((adjusted * (1 - adjusted) / 359).sum())
+    assert interval.high - interval.estimate == pytest.approx(half)
+    assert not interval.excludes_zero
+    assert difference_interval([1.0, 1.0, 1.0], [0.9] * 3, items=359).excludes_zero
+    wide = [0.9, 0.7, 0.5], [0.2, 0.4, 0.1]  # here the seeds vary more than the items
+    assert difference_interval(*wide, items=359) == difference_interval(*wide)
+    floored = welch_p_values([np.array(side) for side in ([1.0, 0.9999, 1.0], [0.99] * 3)], 359)
+    assert 0.05 < floored[0, 1] < 0.2
+
+
+def test_welch_p_values_are_scipy_s() -> None:
+    rng = np.random.default_rng(11)
+    for _ in range(20):
+        first, second = rng.normal(0, 1, rng.integers(3, 8)), rng.normal(1, 4, rng.integers(3, 8))
+        ours = welch_p_values([first, second])
+        theirs = stats.ttest_ind(first, second, equal_var=False).pvalue
+        assert ours[0, 1] == ours[1, 0] == pytest.approx(theirs)
+    assert np.isnan(welch_p_values([first, second[:2]])).all()
+
+
+def test_with_three_samples_a_variance_is_at_least_the_median() -> None:
+    agreed = np.array([0.1, 0.1, 0.10001])  # by chance
+    others = np.array([0.0, 0.5, 1.0]), np.array([0.3, 0.9, 1.5])
+    matrix = welch_p_values([agreed, *others])
+    deviation = np.std(others[0], ddof=1) / np.std(agreed, ddof=1)
+    spread = agreed.mean() + (agreed - agreed.mean()) * deviation
+    expected = stats.ttest_ind(spread, others[1], equal_var=False).pvalue
+    assert matrix[0, 2] == pytest.approx(expected)
+    assert matrix[1, 2] == pytest.approx(stats.ttest_ind(*others, equal_var=False).pvalue)
+
+
+def test_holm_by_hand() -> None:
+    adjusted = holm(np.array([0.02, 0.01, 0.5, math.nan]))
+    np.testing.assert_allclose(adjusted, [0.06, 0.04, 1.0, math.nan])
+    # Smaller p-values never get a larger adjusted one.
+    np.testing.assert_allclose(holm(np.array([0.01, 0.011, 0.03])), [0.03, 0.03, 0.03])
+    # Weights: p / weight decides the order; 0.03 / 3 comes first, with 4 / 3 of the plain level.
+    np.testing.assert_allclose(holm(np.array([0.03, 0.02]), np.array([3.0, 1.0])), [0.04, 0.04])
+
+
+def test_seeds_to_tell_agrees_with_the_exact_power() -> None:
+    rng = np.random.default_rng(2)
+    for distance in (0.7, 1.0, 2.0):
+        first = rng.normal(size=8)
+        second = (first - first.mean()) + first.mean() + distance * first.std(ddof=1)
+        needed = seeds_to_tell(first, second)
+        assert needed is not None
+
+        def power(n: int, effect: float = distance) -> float:
+            """Of the two-sided t test at 5% for equal variances, from the noncentral t."""
+            critical = stats.t.ppf(0.975, 2 * n - 2)
+            return float(stats.nct.sf(critical, 2 * n - 2, effect * math.sqrt(n / 2)))
+
+        exact = next(n for n in range(3, 500) if power(n) >= 0.8)
+        assert abs(needed - exact) <= 1
+    assert seeds_to_tell(np.ones(3), np.zeros(3)) is None
+    assert seeds_to_tell(first, first) is None
+    assert seeds_to_tell(first, first + 1e-4) is None
 
 
 def test_proportion_interval_is_wilson_s() -> None:

@@ -7,9 +7,11 @@ stopped, the survivors' means lie 0.6 standard deviations too high.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,11 @@ class ConfigRuns:
     failed: int
     """How many trials failed, or have not ended, or ended without the metric."""
 
+    @cached_property
+    def key(self) -> str:
+        """Every field but the seed, as JSON: it stays the same when the grid grows."""
+        return json.dumps(dict(self.fields), sort_keys=True, default=str)
+
     @property
     def complete(self) -> bool:
         """Whether every trial ran to the end, so that the config may be compared."""
@@ -80,7 +87,7 @@ def group_configs(
 def _config_runs(
     rows: pd.DataFrame, metric: str, fields: Sequence[str], varying: Sequence[str]
 ) -> ConfigRuns:
-    values = {field: rows[field].iloc[0] for field in fields}
+    values = {field: _plain(rows[field].iloc[0]) for field in fields}
     scores = rows[metric] if metric in rows else pd.Series(math.nan, rows.index)
     ended = (rows["status"] == DONE) & np.isfinite(scores.astype(float))
     stopped = int((rows["status"] == STOPPED).sum())
@@ -93,6 +100,12 @@ def _config_runs(
         stopped=stopped,
         failed=len(rows) - int(ended.sum()) - stopped,
     )
+
+
+def _plain(value: Any) -> Any:
+    """A cell as Python's own value; what pandas makes of None in a column of numbers is None."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def config_label(fields: Mapping[str, Any]) -> str:

@@ -38,9 +38,9 @@ def line_style(place: int) -> str:
     return _LINES[place % len(_LINES)]
 
 
-def draw_band(axes: Axes, x: Sequence[float], low: object, high: object, colour: object) -> None:
+def draw_band(axes: Axes, x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: Colour) -> None:
     """A band around a line, in the line's colour."""
-    axes.fill_between(x, low, high, color=colour, alpha=_BAND_ALPHA, linewidth=0)  # type: ignore[arg-type]
+    axes.fill_between(x, low, high, color=colour, alpha=_BAND_ALPHA, linewidth=0)
 
 
 def plain_log_axis(axes: Axes, ticks: Sequence[float]) -> None:

@@ -1,0 +1,235 @@
+"""Which configs differ, over all that are compared and all looks that are taken.
+
+All verdicts of a look are one family: Welch's test for every pair of configs, adjusted by Holm's
+(1979) procedure, so that with probability 95% none of them is wrong. Half of the weight goes to the
+pairs with the default config, where there is one: few tests that most users ask about.
+
+To look at the results, add seeds and look again makes errors more likely. The looks of a run therefore
+share the 5%: each spends a part of it (alpha spending, Lan and DeMets, 1983), and since the parts sum
+to 5% the whole is wrong with probability 5% at most (Bonferroni). Simulated in the tests.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from labs.analysis.configs import ConfigRuns
+from labs.statistics import MIN_SEEDS, holm, seeds_to_tell, welch_p_values
+
+ALPHA = 0.05
+"""The probability of any wrong verdict, over all configs and all looks."""
+
+_FIXED_SHARE = 0.8
+"""What a look that nobody planned to repeat spends of the alpha that is left. At n = 3 this costs
+little (t must exceed 3.0 instead of 2.8), and a run that is grown later can still be decided."""
+
+_SPENDING = ((0.0, 0.0), (0.15, 0.04), (0.25, 0.14), (0.4, 0.34), (0.6, 0.6), (1.0, 1.0))
+"""Share of the seeds that were planned, and the share of alpha that has then been spent: little at
+first, where only a large difference should end the search. Of 20 seeds the looks at 3, 5, 8, 12 and
+20 spend 0.002, 0.005, 0.01, 0.013 and 0.02."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at the results of a run, as a run records it."""
+
+    seeds: Mapping[str, int]
+    """How many seeds each compared config had, by its key."""
+
+    alpha: float
+    """What the look spent."""
+
+    verdicts: tuple[tuple[str, str], ...] = ()
+    """Keys of the configs that it told apart, the better one first."""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Look:
+        """From what ``dataclasses.asdict`` and JSON made of it."""
+        verdicts = tuple((better, worse) for better, worse in values["verdicts"])
+        return cls(dict(values["seeds"]), float(values["alpha"]), verdicts)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What one look tells of the configs that may be compared.
+
+    Attributes:
+        configs: those whose seeds all ran to the end, the best mean first.
+        mode: ``max`` or ``min``: which value is better.
+        alpha: what this look spends.
+        p_values: Holm's adjusted p-values of all pairs, ``[k, k]``; NaN where there is no verdict.
+        default: place of the default config among ``configs``, if it is there.
+        earlier: pairs of keys, the better one first, that earlier looks told apart.
+    """
+
+    configs: tuple[ConfigRuns, ...]
+    mode: str
+    alpha: float
+    p_values: np.ndarray
+    default: int | None = None
+    earlier: frozenset[tuple[str, str]] = frozenset()
+
+    @cached_property
+    def beats(self) -> np.ndarray:
+        """Whether the row's config is shown to be better than the column's, bool ``[k, k]``."""
+        means = np.array([config.scores.mean() for config in self.configs])
+        ahead = means[:, None] > means[None, :]
+        with np.errstate(invalid="ignore"):
+            told = (self.p_values < self.alpha) & (ahead if self.mode == "max" else ahead.T)
+        places = {config.key: place for place, config in enumerate(self.configs)}
+        for better, worse in self.earlier:
+            if better in places and worse in places:
+                told[places[better], places[worse]] = True
+                told[places[worse], places[better]] = False
+        return told
+
+    @property
+    def candidates(self) -> list[int]:
+        """Places of the configs that no other one is shown to beat: any of them may be the best."""
+        return [place for place in range(len(self.configs)) if not self.beats[:, place].any()]
+
+    @property
+    def decided(self) -> bool:
+        """Whether every config but one is shown not to be the best."""
+        return len(self.candidates) == 1 < len(self.configs)
+
+    @property
+    def in_question(self) -> list[int]:
+        """Places of the configs for which further seeds could help to decide which is the best."""
+        return [] if self.decided else self.candidates
+
+    def seeds_to_tell(self, first: int, second: int) -> int | None:
+        """How many seeds would probably tell two configs apart, in another run of this size.
+
+        The test's level is that of one pair among all of this look's; see
+        ``labs.statistics.seeds_to_tell`` for ``None``.
+        """
+        pairs = len(self.configs) * (len(self.configs) - 1) / 2
+        a, b = (self.configs[place].scores for place in (first, second))
+        return seeds_to_tell(a, b, alpha=ALPHA / pairs)
+
+
+def decide(
+    configs: Sequence[ConfigRuns],
+    mode: str,
+    *,
+    default: Mapping[str, Any] | None = None,
+    alpha: float = ALPHA,
+    items: int | None = None,
+    earlier: frozenset[tuple[str, str]] = frozenset(),
+) -> Decision:
+    """Compare all configs whose seeds all ran to the end.
+
+    Args:
+        configs: of ``group_configs``; the others are left out.
+        mode: ``max`` or ``min``: which value is better.
+        default: values of the fields of the default config.
+        alpha: the level of the family.
+        items: as for ``labs.statistics.difference_interval``.
+        earlier: verdicts of earlier looks, which stand.
+    """
+    sign = -1.0 if mode == "max" else 1.0
+    compared = [config for config in configs if config.complete]
+    compared.sort(key=lambda config: sign * float(config.scores.mean()))
+    place = None
+    if default is not None:
+        matches = [i for i, config in enumerate(compared) if _has(config, default)]
+        place = matches[0] if len(matches) == 1 else None
+    p_values = np.full((len(compared), len(compared)), math.nan)
+    if len(compared) > 1:
+        raw = welch_p_values([config.scores for config in compared], items)
+        pairs = np.triu_indices(len(compared), 1)
+        adjusted = holm(raw[pairs], _weights(pairs, place))
+        p_values[pairs] = adjusted
+        p_values[pairs[::-1]] = adjusted
+    return Decision(tuple(compared), mode, alpha, p_values, place, earlier)
+
+
+def _has(config: ConfigRuns, values: Mapping[str, Any]) -> bool:
+    return all(value == values.get(name) for name, value in config.fields.items())
+
+
+def _weights(pairs: tuple[np.ndarray, ...], default: int | None) -> np.ndarray:
+    """Half of the weight for the pairs with the default config, half for the others."""
+    special = (pairs[0] == default) | (pairs[1] == default)
+    if default is None or special.all():
+        return np.ones(len(special))
+    return np.where(special, 1 / special.sum(), 1 / (~special).sum())
+
+
+def look(
+    looks: Sequence[Look],
+    configs: Sequence[ConfigRuns],
+    mode: str,
+    *,
+    planned: int | None = None,
+    default: Mapping[str, Any] | None = None,
+    items: int | None = None,
+) -> tuple[Decision, list[Look]]:
+    """Look at a run, spend a part of the alpha that its earlier looks left, and record it.
+
+    A look at what has been looked at already gives the same verdicts and spends nothing.
+
+    Args:
+        looks: those that the run has recorded, oldest first.
+        configs: of ``group_configs``.
+        mode: ``max`` or ``min``: which value is better.
+        planned: the most seeds per config, where seeds are added until the question is decided;
+            ``None`` where this look is meant to be the last.
+        default: as for ``decide``.
+        items: as for ``decide``.
+
+    Returns:
+        The decision, and the looks to be recorded in place of ``looks``.
+    """
+    compared = [config for config in configs if config.complete]
+    seeds = {config.key: len(config.scores) for config in compared}
+    earlier = frozenset(pair for past in looks for pair in past.verdicts)
+    again = bool(looks) and dict(looks[-1].seeds) == seeds
+    testable = sum(n >= MIN_SEEDS for n in seeds.values()) > 1
+    alpha = 0.0
+    if again:
+        alpha = looks[-1].alpha
+    elif testable:
+        alpha = next_alpha(looks, max(seeds.values()), planned)
+    decision = decide(configs, mode, default=default, alpha=alpha, items=items, earlier=earlier)
+    if again or not testable:
+        return decision, list(looks)
+    keys = [config.key for config in decision.configs]
+    told = tuple((keys[i], keys[j]) for i, j in np.argwhere(decision.beats))
+    return decision, [*looks, Look(seeds, alpha, told)]
+
+
+def next_alpha(looks: Sequence[Look], n: int, planned: int | None = None) -> float:
+    """What a look at ``n`` seeds may spend.
+
+    Args:
+        looks: the earlier ones.
+        n: the largest number of seeds of a config.
+        planned: as for ``look``.
+    """
+    left = max(0.0, ALPHA - sum(past.alpha for past in looks))
+    if planned is None:
+        return left * _FIXED_SHARE
+    before = max((max(past.seeds.values(), default=0) for past in looks), default=0)
+    spent, then = (_spent_at(min(1.0, seeds / planned)) for seeds in (before, n))
+    return max(0.0, left * (then - spent) / (1 - spent)) if spent < 1 else left * _FIXED_SHARE
+
+
+def _spent_at(share: float) -> float:
+    places, values = zip(*_SPENDING, strict=True)
+    return float(np.interp(share, places, values))
+
+
+def look_sizes(most: int) -> list[int]:
+    """After how many seeds to look: 3, 5, 8, 12, 20, each about 1.6 times the last, and ``most``."""
+    sizes = [3, 5, 8, 12, 20]
+    while sizes[-1] < most:
+        sizes.append(round(sizes[-1] * 1.6))
+    return [size for size in sizes if size < most] + [most]

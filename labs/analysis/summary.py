@@ -1,0 +1,71 @@
+"""Tables over seeds: a row per config, the best one first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from labs.analysis.configs import ConfigRuns, config_fields, group_configs, ranked
+from labs.statistics import Interval, mean_interval
+
+COLUMNS = ("config", "mean", "low", "high", "n", "stopped", "failed")
+
+
+def summarise(
+    table: pd.DataFrame, metric: str, mode: str, fields: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """One row per config over its seeds, the best mean first, those not compared last.
+
+    Args:
+        table: one row per trial, with ``trial``, the config's fields, ``status`` and ``metric``.
+        metric: tag to compare by.
+        mode: ``max`` or ``min``: which value is better.
+        fields: the config's fields; ``None`` takes the columns between ``name`` and ``status``.
+
+    Returns:
+        ``config`` (the fields that vary, in one text) and each of these fields; ``mean`` over the
+        seeds that ran to the end with its 95% interval ``low`` and ``high`` (Student's t), ``n``
+        (how many they are), ``stopped`` and ``failed``. A config with stopped or failed seeds has
+        no interval: those that are left are not a fair sample.
+    """
+    fields = config_fields(table) if fields is None else fields
+    configs = group_configs(table, metric, fields)
+    varying = varying_fields(configs)
+    return pd.DataFrame(
+        [_row(config, varying) for config in ranked(configs, mode)],
+        columns=[COLUMNS[0], *varying, *COLUMNS[1:]],
+    )
+
+
+def varying_fields(configs: Sequence[ConfigRuns]) -> list[str]:
+    """The fields in which the configs differ."""
+    if not configs:
+        return []
+    first = configs[0].fields
+    return [name for name in first if any(c.fields[name] != first[name] for c in configs)]
+
+
+def score_interval(config: ConfigRuns) -> Interval:
+    """The mean of a config's scores; without an interval where the config is not complete."""
+    if not config.scores.size:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    interval = mean_interval(config.scores)
+    if config.complete:
+        return interval
+    return Interval(interval.estimate, math.nan, math.nan, interval.n)
+
+
+def _row(config: ConfigRuns, varying: Sequence[str]) -> dict[str, object]:
+    interval = score_interval(config)
+    return {
+        "config": config.label,
+        **{name: config.fields[name] for name in varying},
+        "mean": interval.estimate,
+        "low": interval.low,
+        "high": interval.high,
+        "n": interval.n,
+        "stopped": config.stopped,
+        "failed": config.failed,
+    }

@@ -1,0 +1,110 @@
+"""What the seeds tell, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from labs.analysis.configs import ConfigRuns
+from labs.analysis.decisions import Decision
+from labs.analysis.summary import score_interval
+from labs.statistics import MIN_SEEDS, difference_interval
+
+MAX_NAMED = 5
+"""Configs that a sentence names before it only counts them."""
+
+
+def not_compared(configs: Sequence[ConfigRuns]) -> list[str]:
+    """A sentence that names the configs with stopped or failed seeds; none where there are none."""
+    excluded = [config for config in configs if not config.complete]
+    if not excluded:
+        return []
+    parts = [f"{config.label} ({_missing(config)})" for config in excluded]
+    return [
+        f"Not compared, since not all of their seeds ran to the end: {_named(parts)}."
+    ]  # what is left of a config's seeds is not a fair sample
+
+
+def _missing(config: ConfigRuns) -> str:
+    counts = ((config.stopped, "stopped"), (config.failed, "failed"))
+    told = " and ".join(f"{count} {what}" for count, what in counts if count)
+    return f"{told} of {len(config.trials)}"
+
+
+def best_sentences(decision: Decision, metric: str) -> list[str]:
+    """Which config is the best, and which cannot be told from it, with how many seeds would tell."""
+    configs = decision.configs
+    if not configs:
+        return [f"No config can be judged by {metric}: none had all its seeds run to the end."]
+    first = configs[0]
+    seeds = f"{len(first.scores)} seed{'s' * (len(first.scores) != 1)}"
+    measured = f"{first.label}: {metric} {score_interval(first).format(4)}, {seeds}"
+    if len(configs) == 1:
+        return [f"The only config that can be judged is {measured}."]
+    if decision.decided:
+        best = configs[decision.candidates[0]]
+        others = f"the {len(configs) - 1} others" if len(configs) > 2 else "the other"
+        return [
+            f"The best of {len(configs)} configs is {best.label}: {metric}"
+            f" {score_interval(best).format(4)}, {len(best.scores)} seeds; the seeds tell it from"
+            f" {others}."
+        ]
+    if min(len(config.scores) for config in configs) < MIN_SEEDS:
+        return [
+            f"The best mean is that of {measured}. Fewer than {MIN_SEEDS} seeds tell nothing: use"
+            f" {MIN_SEEDS} or more."
+        ]
+    rivals = [place for place in decision.candidates if place != 0]
+    named = _named([configs[place].label + _more(decision, place) for place in rivals])
+    sentence = f"The best mean is that of {measured}; the seeds cannot tell it from {named}"
+    return [f"{sentence}."]
+
+
+def _more(decision: Decision, place: int) -> str:
+    needed = decision.seeds_to_tell(0, place)
+    have = max(len(decision.configs[i].scores) for i in (0, place))
+    if needed is None or needed <= have:
+        return ""
+    return f" (about {needed} seeds each probably would)"
+
+
+def default_sentences(decision: Decision) -> list[str]:
+    """Which configs are better and which are worse than the defaults; none without a default."""
+    place = decision.default
+    if place is None or len(decision.configs) < 2:
+        return []
+    default = decision.configs[place]
+    better = np.flatnonzero(decision.beats[:, place])
+    worse = np.flatnonzero(decision.beats[place])
+    sentences = []
+    for word, places in (("Better", better), ("Worse", worse)):
+        if len(places):
+            parts = [_difference(decision.configs[i], default) for i in places]
+            sentences.append(f"{word} than the defaults ({default.label}): {_named(parts)}.")
+    unknown = len(decision.configs) - 1 - len(better) - len(worse)
+    if unknown:
+        subject = "No config" if not sentences else f"{unknown} more"
+        verb = "can be told" if not sentences else "cannot be told"
+        sentences.append(f"{subject} {verb} from the defaults ({default.label}).")
+    return sentences
+
+
+def _difference(config: ConfigRuns, default: ConfigRuns) -> str:
+    gain = difference_interval(config.scores, default.scores)
+    return f"{config.label} by {gain.estimate:+.4g}"
+
+
+def sentences(configs: Sequence[ConfigRuns], decision: Decision, metric: str) -> list[str]:
+    """All that a grid tells: the best, against the defaults, and what was not compared."""
+    return [
+        *best_sentences(decision, metric),
+        *default_sentences(decision),
+        *not_compared(configs),
+    ]
+
+
+def _named(parts: Sequence[str]) -> str:
+    if len(parts) <= MAX_NAMED:
+        return ", ".join(parts)
+    return f"{', '.join(parts[:MAX_NAMED])} and {len(parts) - MAX_NAMED} more"

@@ -1,0 +1,113 @@
+"""Tables, sentences and figures over seeds."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from labs.analysis.configs import group_configs
+from labs.analysis.decisions import decide
+from labs.analysis.figures import field_panels
+from labs.analysis.summary import summarise
+from labs.analysis.verdicts import sentences
+
+METRIC = "val/loss"
+
+
+def grid(scores: dict[tuple[str, float], list[float | str]]) -> pd.DataFrame:
+    """A grid's table: per optimizer and rate a score for each seed, or how the trial ended."""
+    rows = []
+    for (optimizer, rate), outcomes in scores.items():
+        for seed, outcome in enumerate(outcomes):
+            done = not isinstance(outcome, str)
+            rows.append(
+                {"trial": len(rows), "name": f"{len(rows):03d}", "optimizer": optimizer}
+                | {"rate": rate, "width": 16, "seed": seed, "status": "done" if done else outcome}
+                | {METRIC: outcome if done else 0.001}
+            )
+    return pd.DataFrame(rows)
+
+
+RNG = np.random.default_rng(12)
+CLOSE = list(2.0 + 0.5 * RNG.normal(size=5))
+TABLE = grid(
+    {
+        ("adam", 0.01): CLOSE,
+        ("adam", 0.1): list(5.0 + 0.1 * RNG.normal(size=5)),
+        ("sgd", 0.01): [value + 0.2 for value in CLOSE],
+        ("sgd", 0.1): [0.5, 0.6, "stopped", "stopped", "failed"],
+    }
+)
+
+
+def test_a_row_per_config_the_best_first() -> None:
+    table = summarise(TABLE, METRIC, "min")
+    assert list(table.columns) == [
+        "config", "optimizer", "rate", "mean", "low", "high", "n", "stopped", "failed",
+    ]  # fmt: skip
+    assert list(table["config"]) == [
+        "adam rate=0.01", "sgd rate=0.01", "adam rate=0.1", "sgd rate=0.1",
+    ]  # fmt: skip
+    best = table.iloc[0]
+    half = 2.776445105 * np.std(CLOSE, ddof=1) / math.sqrt(5)
+    assert best["mean"] == pytest.approx(np.mean(CLOSE))
+    assert (best["low"], best["high"]) == pytest.approx((best["mean"] - half, best["mean"] + half))
+    assert list(table["n"]) == [5, 5, 5, 2]
+
+
+def test_a_config_with_stopped_seeds_is_last_and_without_an_interval() -> None:
+    last = summarise(TABLE, METRIC, "min").iloc[-1]  # although its mean is the smallest
+    assert last["mean"] == pytest.approx(0.55)
+    assert math.isnan(last["low"]) and math.isnan(last["high"])
+    assert (last["stopped"], last["failed"]) == (2, 1)
+
+
+def said(table: pd.DataFrame, mode: str = "min", **default: object) -> list[str]:
+    configs = group_configs(table, METRIC)
+    return sentences(configs, decide(configs, mode, default=default or None), METRIC)
+
+
+def test_what_cannot_be_told_is_named_with_the_seeds_that_would_tell() -> None:
+    best, default, left = said(TABLE, optimizer="adam", rate=0.1, width=16)
+    assert best.startswith("The best mean is that of adam rate=0.01: val/loss ")
+    assert "cannot tell it from sgd rate=0.01 (about " in best
+    assert "adam rate=0.1" not in best
+    assert default.startswith("Better than the defaults (adam rate=0.1): adam rate=0.01 by -")
+    assert "sgd rate=0.01 by -" in default
+    assert left.endswith("ran to the end: sgd rate=0.1 (2 stopped and 1 failed of 5).")
+
+
+def test_one_config_is_told_to_be_the_best() -> None:
+    table = TABLE[~TABLE["trial"].between(10, 14)]
+    (best, *_) = said(table)
+    assert best.startswith("The best of 2 configs is adam rate=0.01: val/loss")
+    assert "5 seeds; the seeds tell it from the other." in best
+
+
+def test_too_few_seeds_and_nothing_at_all() -> None:
+    assert "use 3 or more" in said(TABLE[TABLE["seed"] < 2])[0]
+    assert said(TABLE[TABLE["trial"] >= 15])[0].startswith("No config can be judged by val/loss")
+    assert said(TABLE[TABLE["trial"] < 5])[0].startswith("The only config that can be judged is")
+    equal = grid({("adam", 0.01): [1.0, 2.0, 3.0], ("sgd", 0.01): [1.5, 2.0, 3.0]})
+    assert said(equal, optimizer="sgd", rate=0.01, width=16)[1].startswith("No config can be told")
+
+
+def test_the_metric_against_each_field() -> None:
+    figure = field_panels(group_configs(TABLE, METRIC), METRIC)
+    assert figure is not None
+    optimizer, rate = figure.axes
+    assert [axes.get_xlabel() for axes in (optimizer, rate)] == ["optimizer", "rate"]
+    assert [tick.get_text() for tick in optimizer.get_xticklabels()] == ["adam", "sgd"]
+    assert rate.get_xscale() == "log"
+    means = [line.get_ydata()[0] for line in rate.get_lines() if len(line.get_xdata()) == 1]
+    assert pytest.approx(np.mean(CLOSE)) in means
+    dots = [line for line in rate.get_lines() if line.get_marker() == "."]
+    np.testing.assert_allclose(dots[0].get_ydata(), CLOSE)
+    # Two configs at rate 0.1, of which one is drawn hollow: it has stopped seeds.
+    hollow = [line for line in rate.get_lines() if line.get_markerfacecolor() == "white"]
+    assert [line.get_xdata()[0] for line in hollow] == [0.1]
+    assert "95%" in figure.get_suptitle()
+    assert field_panels(group_configs(TABLE[:5], METRIC), METRIC) is None
