@@ -26,7 +26,8 @@ import tyro
 from torch import Tensor, nn
 
 from labs.language.char_gpt.model import CharGPT, CharGPTConfig
-from labs.language.char_gpt.sampling import SamplingConfig, generate
+from labs.language.char_gpt.writing import generate
+from labs.language.sampling import SamplingConfig
 from labs.runtime.devices import autocast, resolve_device, resolve_precision
 from labs.runtime.memory import keep_freed_memory
 

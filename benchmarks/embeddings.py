@@ -35,7 +35,7 @@ import tyro
 
 from labs.language.embeddings.embedder import Embedder, EmbeddingOptions, embedder_arguments
 from labs.language.embeddings.encoders import PACKAGED, Encoder, load_encoder, resolve_encoder
-from labs.language.pipeline import Columns, PoolOptions, concatenate, map_rows
+from labs.language.pipeline import Batches, Columns, Display, PoolOptions, concatenate, map_rows
 from labs.language.topics.texts import load_texts
 from labs.runtime.cli import launch
 from labs.runtime.console import say
@@ -133,11 +133,13 @@ def pooled(
         TimedEmbedder,
         arguments,
         pa.table({"text": texts}),
-        batch_size=options.chunk_size if len(texts) > 2000 else 64,
-        cost=np.array([len(text) for text in texts]),
-        options=options.pool,
+        Batches(
+            options.chunk_size if len(texts) > 2000 else 64,
+            np.array([len(text) for text in texts]),
+        ),
+        pool=options.pool,
         in_process=actors is None,
-        progress=False,
+        display=Display(progress=False),
     )
     return concatenate(runs), time.perf_counter() - begun
 

@@ -5,7 +5,7 @@
     python experiments/dante_gpt.py --preset paper                   # 10.7 million weights
     python experiments/dante_gpt.py --generate-only --checkpoint FILE --prompt "Nel mezzo"
 
-Without --text it fetches the Inferno from Project Gutenberg, once; without a network it takes the
+Without --text it downloads the Inferno from Project Gutenberg, once; without a network it takes the
 English help texts that come with Python.
 """
 
@@ -18,9 +18,9 @@ from pathlib import Path
 import tyro
 
 from labs.language.char_gpt.corpora import build_corpus, encode, load_text
-from labs.language.char_gpt.sampling import SamplingConfig
+from labs.language.char_gpt.results import loss_curves, stream_text, write_text
 from labs.language.char_gpt.training import METRIC, CharGPTTrainConfig, check_length, train_char_gpt
-from labs.language.char_gpt.verse import loss_curves, recite, write_verse
+from labs.language.sampling import SamplingConfig
 from labs.runtime.checkpoints import write_atomically
 from labs.runtime.cli import launch
 from labs.runtime.console import say
@@ -55,7 +55,7 @@ class Config:
     """Any UTF-8 text to learn from. The default is Dante's Inferno, from Project Gutenberg."""
 
     data_dir: Path = Path("data")
-    """Where the Inferno is kept once it has been fetched."""
+    """Where the Inferno is kept once it has been downloaded."""
 
     learning_rates: tuple[float, ...] = ()
     """One trial for each of these; without them one with --learning-rate."""
@@ -102,8 +102,8 @@ class Config:
 
 def main(config: Config) -> int:
     """Train the grid, or write from a checkpoint; leave curves, samples and verse."""
-    if config.generate_only:
-        return generate_only(config)
+    if config.checkpoint is not None:
+        return generate_only(config, config.checkpoint)
     trials = config.trials()
     corpus = build_corpus(*load_text(config.text, config.data_dir, say))
     check_length(corpus, config.train.context)
@@ -124,7 +124,7 @@ def main(config: Config) -> int:
         best = result.best()
         if best is not None and best["checkpoint"] is not None:
             say(f"{best['name']} writes {config.length:,} characters")
-            verse = write_verse(
+            written = write_text(
                 best["checkpoint"],
                 corpus,
                 config.length,
@@ -132,8 +132,8 @@ def main(config: Config) -> int:
                 config.prompt,
                 seed=config.train.seed,
             )
-            write_atomically(run.path / "verse.txt", verse.text.encode())
-            summary = verse.summary(corpus, best[METRIC])
+            write_atomically(run.path / "verse.txt", written.text.encode())
+            summary = written.summary(corpus, best[METRIC])
             run.add_text("verse", summary)
             say(summary)
             say(f"the whole text: {run.path / 'verse.txt'}; its model: {best['checkpoint']}")
@@ -141,10 +141,10 @@ def main(config: Config) -> int:
     return result.exit_status
 
 
-def generate_only(config: Config) -> int:
-    """Write from ``--checkpoint``, without training."""
-    recite(
-        config.checkpoint,
+def generate_only(config: Config, checkpoint: str) -> int:
+    """Write from a checkpoint, without training."""
+    stream_text(
+        checkpoint,
         config.length,
         config.sampling,
         config.prompt,

@@ -144,12 +144,12 @@ def main(config: Config) -> int:
             needs=Needs(gpu=False),
             shared=shared,
         )
-        model = topic_study.conclude(
+        trained = topic_study.evaluate_and_report(
             run, corpus, embeddings, encoder, config.embedding, result, config.seed
         )
-        if model is not None and new_texts:
+        if trained is not None and new_texts:
             table = topic_study.classify(
-                model, new_texts, config.embedding, config.runtime, config.encoder
+                trained, new_texts, config.embedding, config.runtime, config.encoder
             )
             run.add_table("predictions", table)
             say(table.to_string(index=False, float_format="{:.3f}".format))

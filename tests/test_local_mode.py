@@ -19,7 +19,7 @@ from tiny_gpt2 import save_tiny_gpt2
 
 from labs.language.embeddings.embedder import EmbeddingOptions, embed
 from labs.language.embeddings.encoders import PACKAGED, resolve_encoder
-from labs.language.pipeline import Columns, concatenate, map_rows
+from labs.language.pipeline import Batches, Columns, Display, concatenate, map_rows
 from labs.rl.agents.policies import PolicySpec
 from labs.rl.rollouts.collector import CollectorSpec
 from labs.rl.rollouts.workers import InProcess, make_rollouts
@@ -39,7 +39,9 @@ def test_rows_are_worked_on_here_and_threads_are_given_back() -> None:
     texts = [str(n) for n in range(20)]
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    runs = map_rows(WhereAmI, {}, pa.table({"text": texts}), batch_size=6, progress=False)
+    runs = map_rows(
+        WhereAmI, {}, pa.table({"text": texts}), Batches(6), display=Display(progress=False)
+    )
     found = concatenate(runs)
     assert found["text"].tolist() == texts
     assert found["here"].tolist() == [[os.getpid(), 1]] * 20

@@ -1,9 +1,12 @@
-"""Where a pre-trained model's files are: a directory, the hub's cache, or the hub."""
+"""Find and load pre-trained models: in a directory, the hub's cache, or on the hub."""
 
 from __future__ import annotations
 
+import contextlib
+import traceback
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +16,38 @@ TOKENIZER_FILES = ("*.json", "*.txt", "*.model")
 WEIGHTS = ("*.safetensors", "*.bin")
 
 
-def find_pretrained(name: str, option: str, *, weights: bool = True) -> Path:
-    """The directory that holds a model's files, which are fetched from the hub if need be.
+def find_pretrained(name: str, field: str, *, weights: bool = True) -> Path:
+    """The directory that holds a model's files, downloaded from the hub if necessary.
 
     Args:
         name: a directory, or a name on the hub.
-        option: what gave the name, for the messages.
+        field: the field that gave the name, for the messages.
         weights: whether the weights are needed, or only the tokenizer.
 
     Raises:
-        InputError: there is no such model here or there, or the hub cannot be reached; the message
-            says how to get it.
+        InputError: no such model exists locally or on the hub, or the hub cannot be reached; the
+            message says how to get it.
     """
     directory = Path(name).expanduser()
     if directory.is_dir():
-        _require_files(directory, option, weights)
+        _require_files(directory, field, weights)
         return directory.resolve()
     if directory.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise InputError(f"{option} {name} is no directory: use one with a model, or a hub name")
-    return _in_cache(name, weights) or _from_hub(name, option, weights)
+        raise InputError(
+            f"`{field}` {name} is not a directory: use one with a model, or a hub name"
+        )
+    return _in_cache(name, weights) or _from_hub(name, field, weights)
 
 
-def _require_files(directory: Path, option: str, weights: bool) -> None:
+def _require_files(directory: Path, field: str, weights: bool) -> None:
     present = ", ".join(sorted(path.name for path in directory.iterdir())[:8]) or "nothing"
     if weights and not ((directory / "config.json").is_file() and _has(directory, WEIGHTS)):
         raise InputError(
-            f"{option} {directory} has no model: config.json and model.safetensors are needed, and"
+            f"`{field}` {directory} has no model: config.json and model.safetensors are needed, and"
             f" it has {present}"
         )
     if not _has(directory, TOKENIZER_FILES):
-        raise InputError(f"{option} {directory} has no tokenizer: it has {present}")
+        raise InputError(f"`{field}` {directory} has no tokenizer: it has {present}")
 
 
 def _has(directory: Path, patterns: tuple[str, ...]) -> bool:
@@ -50,7 +55,7 @@ def _has(directory: Path, patterns: tuple[str, ...]) -> bool:
 
 
 def _in_cache(name: str, weights: bool) -> Path | None:
-    """What an earlier download left, where it is complete."""
+    """What an earlier download left, if it is complete."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
@@ -61,7 +66,7 @@ def _in_cache(name: str, weights: bool) -> Path | None:
     return path if _has(path, WEIGHTS if weights else TOKENIZER_FILES) else None
 
 
-def _from_hub(name: str, option: str, weights: bool) -> Path:
+def _from_hub(name: str, field: str, weights: bool) -> Path:
     from huggingface_hub import constants
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -72,29 +77,29 @@ def _from_hub(name: str, option: str, weights: bool) -> Path:
 
     advice = (
         f"on a machine with a network run: hf download {name} --local-dir DIR, bring that directory"
-        f" here, and use {option} DIR"
+        f" here, and use `{field}` DIR"
     )
-    if not _reachable(constants):  # the hub's own client would try again for half a minute
+    if not _reachable(constants):  # the hub's own client would retry for half a minute
         raise InputError(
-            f"{option} {name} is no directory and not in the hub's cache"
+            f"`{field}` {name} is not a directory and not in the hub's cache"
             f" ({constants.HF_HUB_CACHE}), and the hub cannot be reached: {advice}"
         )
     patterns = [*TOKENIZER_FILES, *(["*.safetensors"] if weights else [])]
     try:
         path = _download(name, patterns)
-        if weights and not _has(path, WEIGHTS):  # weights of before safetensors
+        if weights and not _has(path, WEIGHTS):  # older models have only .bin
             path = _download(name, [*patterns, "*.bin"])
     except GatedRepoError:
-        raise InputError(f"{option} {name} needs permission: hf auth login, or {advice}") from None
+        raise InputError(f"`{field}` {name} needs permission: hf auth login, or {advice}") from None
     except (RepositoryNotFoundError, HFValidationError):
         raise InputError(
-            f"{option} {name} is unknown to the hub: use a name as on its pages"
+            f"`{field}` {name} is unknown to the hub: use a name as on its pages"
         ) from None
     except (OSError, HfHubHTTPError) as error:
         raise InputError(
-            f"{option} {name} cannot be fetched ({_first_line(error)}): {advice}"
+            f"`{field}` {name} cannot be downloaded ({first_line(error)}): {advice}"
         ) from None
-    _require_files(path, option, weights)
+    _require_files(path, field, weights)
     return path
 
 
@@ -116,46 +121,77 @@ def _reachable(constants: Any) -> bool:
     return True
 
 
-def load_tokenizer(path: Path, option: str) -> Any:
+def load_tokenizer(path: Path, field: str) -> Any:
     """The tokenizer in a directory: a whole one, or GPT-2's ``vocab.json`` and ``merges.txt``.
 
     Raises:
-        InputError: there is none that can be used.
+        InputError: there is no usable tokenizer.
     """
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
+    transformers = _quiet_transformers()
     names = {file.name for file in path.iterdir()}
     bare = {"vocab.json", "merges.txt"} <= names and not {"tokenizer.json", "config.json"} & names
-    loader = transformers.GPT2TokenizerFast if bare else transformers.AutoTokenizer
-    try:
+    with explained(f"`{field}` {path}: its tokenizer cannot be used"):
+        loader = transformers.GPT2Tokenizer if bare else transformers.AutoTokenizer
         return loader.from_pretrained(path, local_files_only=True)
-    except Exception as error:
-        raise InputError(
-            f"{option} {path}: its tokenizer cannot be used: {_first_line(error)}"
-        ) from None
 
 
-def load_causal_model(path: Path, option: str, dtype: Any) -> Any:
+def load_causal_model(path: Path, field: str, dtype: Any) -> Any:
     """The causal language model in a directory, on the CPU, in evaluation mode.
 
     Raises:
-        InputError: there is none that can be used. Code that comes with a model is never run.
+        InputError: there is no usable model. Code that comes with a model is never run.
     """
+    transformers = _quiet_transformers()
+    with explained(f"`{field}` {path} is not a usable causal language model"):
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            path, local_files_only=True, trust_remote_code=False, dtype=dtype
+        )
+    return model.eval()
+
+
+def _quiet_transformers() -> Any:
+    """The transformers package, without its warnings and progress bars."""
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+@contextlib.contextmanager
+def explained(complaint: str) -> Iterator[None]:
+    """Turn what loading a model's files raises into an InputError that begins with ``complaint``.
+
+    Every kind of file fails in its own way (damaged, cut off, unknown architecture, wrong JSON), so
+    all errors are caught. One that began in an import is not the model's fault, since code that comes
+    with a model is never run: then a package of this installation is broken, and that is said.
+    """
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            path, local_files_only=True, trust_remote_code=False, dtype=dtype
-        )
+        yield
+    except InputError:
+        raise
     except Exception as error:
-        raise InputError(
-            f"{option} {path} is no causal language model that can be used: {_first_line(error)}"
-        ) from None
-    return model.eval()
+        if (broken := _failed_import(error)) is not None:
+            raise InputError(
+                f"this Python installation cannot load models: {first_line(broken)}"
+                f" ({type(broken).__name__}, raised while importing a package); reinstall that package"
+                " together with torch, torchvision and transformers in the versions of this project"
+            ) from error
+        raise InputError(f"{complaint}: {first_line(error)}") from None
 
 
-def _first_line(error: Exception) -> str:
+def _failed_import(error: BaseException) -> BaseException | None:
+    """The error, among ``error`` and its causes, that was raised while a module was imported."""
+    found, current = None, error.__cause__ or error.__context__
+    if isinstance(error, ImportError) or any(
+        frame.f_code.co_filename == "<frozen importlib._bootstrap>"
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    ):
+        found = error
+    deeper = _failed_import(current) if current is not None else None
+    return deeper or found
+
+
+def first_line(error: BaseException) -> str:
+    """An error's message, or its name, on one line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,9 +1,9 @@
 """Apply a model to many rows: a pool of Ray Data actors, or this process; one function for both.
 
 A worker is any class whose instances map a batch of rows to a batch of results, such as
-:class:`labs.language.embeddings.embedder.Embedder`. It knows nothing of Ray. ``map_rows`` cuts the rows into
-batches, hands each to a worker and gives the results back in the order of the rows, whatever the
-number of actors, the order in which they finish, or an actor's death on the way.
+:class:`labs.language.embeddings.embedder.Embedder`. It knows nothing of Ray. ``map_rows`` cuts the
+rows into batches, passes each to a worker and yields the results in the order of the rows, whatever
+the number of actors, the order in which they finish, or an actor's death on the way.
 
 This is the only file of ``labs.language`` that imports ray. Ray Data cannot run under
 ``ray.init(local_mode=True)`` (it aborts the process in C++); ``in_process=True`` applies the same
@@ -18,7 +18,7 @@ import logging
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import pyarrow as pa
@@ -51,8 +51,8 @@ class PoolOptions:
     """How many copies of the model work at once, and on what."""
 
     num_actors: int | None = None
-    """Actors, each with its own model. Default: one per GPU, or per --cpus-per-actor cores where
-    there is none, and never more than there are batches."""
+    """Actors, each with its own model. Default: one per GPU, or one per cpus-per-actor cores on
+    machines without a GPU, and never more than there are batches."""
 
     cpus_per_actor: int = 1
     """Cores and torch threads of each actor. On a CPU, actors of one core each are the fastest."""
@@ -63,20 +63,60 @@ class PoolOptions:
 
     def __post_init__(self) -> None:
         if self.num_actors is not None and self.num_actors < 1:
-            raise InputError(f"--num-actors {self.num_actors} must be at least 1, for instance 2")
+            raise InputError(f"`num_actors` {self.num_actors} must be at least 1, for instance 2")
         if self.cpus_per_actor < 1:
-            raise InputError(f"--cpus-per-actor {self.cpus_per_actor} must be at least 1")
+            raise InputError(f"`cpus_per_actor` {self.cpus_per_actor} must be at least 1")
         gpus = self.gpus_per_actor
         if gpus is not None and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
             raise InputError(
-                f"--gpus-per-actor {gpus} must be 0, a fraction of one GPU such as 0.5,"
+                f"`gpus_per_actor` {gpus} must be 0, a fraction of one GPU such as 0.5,"
                 " or a whole number"
             )
 
 
 @dataclass(frozen=True)
+class Batches:
+    """How rows are cut into batches."""
+
+    size: int
+    """Rows that a worker gets at once, and Ray's unit of work: choose what keeps an actor busy for
+    about a second. A worker may cut it further."""
+
+    cost: np.ndarray | None = None
+    """(rows,) What a row takes, in any unit, for instance its length. Rows of about the same cost
+    share a batch, the most expensive first, and the time left is estimated from it."""
+
+    def cut(self, count: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """The row numbers of each batch, most expensive first within each window; the costs."""
+        if self.size < 1:
+            raise InputError(f"the batch size is {self.size} and must be at least 1")
+        costs = np.ones(count) if self.cost is None else np.asarray(self.cost, dtype=np.float64)
+        if costs.shape != (count,):
+            raise ValueError(f"cost has shape {costs.shape} and there are {count} rows")
+        batches = []
+        for start in range(0, count, WINDOW):
+            order = start + np.argsort(-costs[start : start + WINDOW], kind="stable")
+            batches += [order[i : i + self.size] for i in range(0, len(order), self.size)]
+        return batches, costs
+
+
+@dataclass(frozen=True)
+class Display:
+    """What is shown while rows are worked on."""
+
+    unit: str = "rows"
+    """What a row is called in the progress line, for instance "texts"."""
+
+    progress: bool = True
+    """Show rows per second and time left."""
+
+    verbose: bool = False
+    """Show Ray Data's own messages too."""
+
+
+@dataclass(frozen=True)
 class Pool:
-    """A pool that the machines can hold: ``PoolOptions`` with nothing left open."""
+    """A pool that fits the machines: ``PoolOptions`` with every default resolved."""
 
     num_actors: int
     actor: Resources
@@ -86,8 +126,8 @@ def resolve_pool(options: PoolOptions, nodes: Sequence[Node], num_batches: int =
     """Fit a pool to the machines (``labs.runtime.resources.available_nodes``); call it early.
 
     Raises:
-        InputError: they have not that many cores or GPUs. Ray itself would wait for them, silently
-            and for ever.
+        InputError: the machines do not have that many cores or GPUs. Ray itself would wait for
+            them, silently and forever.
     """
     gpus = options.gpus_per_actor
     if gpus is None:
@@ -97,8 +137,8 @@ def resolve_pool(options: PoolOptions, nodes: Sequence[Node], num_batches: int =
     if room < (options.num_actors or 1):
         have = "; ".join(f"{node['CPU']:g} CPU and {node['GPU']:g} GPU" for node in nodes)
         raise InputError(
-            f"--num-actors {options.num_actors or 1} of {actor} each"
-            f" (--cpus-per-actor, --gpus-per-actor) do not fit: there is room for {room}"
+            f"`num_actors` {options.num_actors or 1} of {actor} each"
+            f" (`cpus_per_actor`, `gpus_per_actor`) do not fit: there is room for {room}"
             f" ({have or 'no machine'})"
         )
     return Pool(options.num_actors or max(1, min(room, num_batches)), actor)
@@ -108,30 +148,22 @@ def map_rows(
     worker: Callable[..., Worker],
     arguments: Mapping[str, Any],
     rows: pa.Table,
+    batches: Batches,
     *,
-    batch_size: int,
-    cost: np.ndarray | None = None,
-    options: PoolOptions | None = None,
+    pool: PoolOptions | None = None,
     in_process: bool | None = None,
-    unit: str = "rows",
-    progress: bool = True,
-    verbose: bool = False,
+    display: Display | None = None,
 ) -> Iterator[Columns]:
     """Apply a worker to all rows; yield its results in the order of the rows.
 
     Args:
         worker: a class (picklable by name); each actor makes one instance, ``worker(**arguments)``.
-        arguments: what all instances are made with; small, since it travels to every actor.
+        arguments: what all instances are made with; small, since it is sent to every actor.
         rows: what to work on. A worker sees them as ``Columns``.
-        batch_size: rows that a worker gets at once, and Ray's unit of work: take what keeps an
-            actor busy for about a second. A worker may cut it further.
-        cost: (rows,) what a row takes, in any unit, for instance its length. Rows of about the same
-            cost share a batch, the dearest first, and the time left is estimated by it.
-        options: the pool. In process it only gives the number of torch threads.
+        batches: how the rows are cut.
+        pool: the actors. In process it only gives the number of torch threads.
         in_process: apply the worker here instead of in actors. By default only in local mode.
-        unit: what a row is called in the progress line, for instance "texts".
-        progress: show rows per second and time left.
-        verbose: let Ray Data talk too.
+        display: what is shown meanwhile.
 
     Yields:
         Runs of consecutive results, all columns that the worker returned.
@@ -143,20 +175,17 @@ def map_rows(
         RuntimeError: a worker raised anything else (its traceback is in the message), or actors
             died four times on the same batch.
     """
-    if batch_size < 1:
-        raise InputError(f"the batch size is {batch_size} and must be at least 1")
-    costs = np.ones(rows.num_rows) if cost is None else np.asarray(cost, dtype=np.float64)
-    if costs.shape != (rows.num_rows,):
-        raise ValueError(f"cost has shape {costs.shape} and there are {rows.num_rows} rows")
-    options = options or PoolOptions()
-    batches = _cut(costs, batch_size)
+    options, display = pool or PoolOptions(), display or Display()
+    parts, costs = batches.cut(rows.num_rows)
     pickled = cloudpickle.dumps((worker, dict(arguments)))
     if in_local_mode() if in_process is None else in_process:
-        results = _in_process(pickled, rows, batches, options.cpus_per_actor)
+        results = _in_process(pickled, rows, parts, options.cpus_per_actor)
     else:
-        pool = resolve_pool(options, available_nodes(RuntimeOptions()), len(batches))
-        results = _by_actors(pickled, rows, batches, pool, verbose)
-    return _in_order(results, costs, Progress(unit, rows.num_rows, enabled=progress))
+        fitted = resolve_pool(options, available_nodes(RuntimeOptions()), len(parts))
+        results = _by_actors(pickled, rows, parts, fitted, display.verbose)
+    return _in_order(
+        results, costs, Progress(display.unit, rows.num_rows, enabled=display.progress)
+    )
 
 
 def concatenate(runs: Iterable[Columns]) -> Columns:
@@ -166,20 +195,11 @@ def concatenate(runs: Iterable[Columns]) -> Columns:
     return {name: np.concatenate([run[name] for run in collected]) for name in names}
 
 
-def _cut(costs: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """The row numbers of each batch, dearest first within each window."""
-    batches = []
-    for start in range(0, len(costs), WINDOW):
-        order = start + np.argsort(-costs[start : start + WINDOW], kind="stable")
-        batches += [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    return batches
-
-
 class _Actor:
-    """A worker that tells its results' row numbers, and its failure as a result.
+    """A worker that returns its results' row numbers too, and a failure as a result.
 
-    A failure is returned, not raised: Ray Data would make the actor anew several times, take half a
-    minute over it, and wrap and print the error at every turn.
+    A failure is returned, not raised: Ray Data 2.54 would restart the actor several times, take half
+    a minute for it, and wrap and print the error every time.
     """
 
     def __init__(self, pickled_worker: bytes, threads: int) -> None:
@@ -243,10 +263,10 @@ def _by_actors(
 ) -> Generator[Columns]:
     """Results as the actors finish them.
 
-    An actor that dies is made anew and its batch goes to another; a batch that has killed four
-    actors ends the run, where Ray's default would try it for ever.
+    An actor that dies is restarted and its batch goes to another; a batch that has killed four
+    actors ends the run, where Ray Data's default (2.54) would retry it forever.
     """
-    import ray.data  # takes a second, and local mode does without
+    import ray.data  # takes a second to import, and local mode does not need it
 
     if not batches:
         return
@@ -266,18 +286,19 @@ def _by_actors(
     )
     failure = None
     try:
-        yield from dataset.iter_batches(batch_size=None, batch_format="numpy")
+        for results in dataset.iter_batches(batch_size=None, batch_format="numpy"):
+            yield cast(Columns, results)
     except RayError as error:
         failure = f"{type(error).__name__}: {error}"
         traceback.clear_frames(error.__traceback__)  # they hold the actors, too
     finally:
-        # Ray Data's objects refer to one another in circles: until those are collected the actors
-        # live on, and a sweep after them would wait for their cores.
+        # Ray Data's objects (2.54) refer to one another in circles: until those are collected the
+        # actors stay alive, and a sweep that follows would wait for their cores.
         del dataset
         gc.collect()
     if failure is not None:
         raise RuntimeError(
-            "actors died again and again on the same rows, most likely for want of memory; fewer"
+            "actors died four times on the same rows, most likely because memory ran out; fewer"
             f" actors or smaller batches may help ({failure})"
         )
 
@@ -285,7 +306,7 @@ def _by_actors(
 def _in_order(
     results: Generator[Columns], costs: np.ndarray, progress: Progress
 ) -> Iterator[Columns]:
-    """Hold results back until all before them are there; yield whole windows."""
+    """Keep results until all before them have arrived; yield whole windows."""
     total, done = costs.sum() or 1.0, 0.0
     seen = np.zeros(len(costs), dtype=bool)
     left = [min(WINDOW, len(costs) - start) for start in range(0, len(costs), WINDOW)]

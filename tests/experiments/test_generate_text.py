@@ -30,11 +30,11 @@ def call(script: ModuleType, *arguments: str | Path) -> int:
 
 
 def test_tokens_without_a_model(
-    script: ModuleType, shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--tokens-only", "--tokenizer", shared_data / "tokenizers" / "gpt2"]
+    options = ["--tokenizer", shared_data / "tokenizers" / "gpt2"]
     options += ["--text", shared_data / "dante" / "inferno.txt"]
-    assert call(script, *options, "--run-root", tmp_path) == 0
+    assert call(load_script("count_tokens"), *options, "--run-root", tmp_path) == 0
     assert "(44.2%)" in capsys.readouterr().out
 
 
@@ -48,17 +48,16 @@ def test_bad_input_is_refused_before_anything_is_written(
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    where = ["--run-root", tmp_path / "runs", "--text", shared_data / "dante" / "inferno.txt"]
+    where = ["--run-root", tmp_path / "runs"]
 
     def bad(*arguments: str | Path) -> str:
         assert call(script, *where, *arguments) == 2
         return capsys.readouterr().err
 
     assert "hf download gpt2 --local-dir DIR" in bad("ciao")
-    assert "is no directory" in bad("ciao", "--model", tmp_path / "none")
+    assert "is not a directory" in bad("ciao", "--model", tmp_path / "none")
     assert "no model" in bad("ciao", "--model", shared_data / "tokenizers" / "gpt2")
     assert "prompt 1 has" in bad("ciao", "--model", model, "--new-tokens", "64")
-    assert "--tokens-only" in bad("ciao", "--tokens-only", "--model", model)
     assert "--top-p" in bad("ciao", "--model", model, "--top-p", "2")
     assert "cannot be read" in bad("--model", model, "--prompt-file", tmp_path / "none.txt")
     assert not (tmp_path / "runs").exists()

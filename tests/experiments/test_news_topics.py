@@ -123,7 +123,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
     for arguments, message in (
         (["--gpus-per-actor", "1"], "--gpus-per-actor"),
         (["--num-actors", "1000"], "--num-actors 1000"),
-        (["--encoder", tmp_path / "bare"], "no model there"),
+        (["--encoder", tmp_path / "bare"], "has no model"),
         ([*file, "--text-column", "text"], "no column 'text': it has 'body', 'topic'"),
         (["--c", "-1"], "--c -1.0 must be positive"),
         (["--folds", "69"], "--folds 69"),

@@ -97,8 +97,8 @@ def hub(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 def test_a_directory_is_used_as_it_is(model: Path) -> None:
-    assert find_pretrained(str(model), "--model") == model
-    loaded = load_causal_model(model, "--model", torch.float32)
+    assert find_pretrained(str(model), "model") == model
+    loaded = load_causal_model(model, "model", torch.float32)
     assert loaded.config.n_layer == 2
     assert not loaded.training
 
@@ -106,29 +106,29 @@ def test_a_directory_is_used_as_it_is(model: Path) -> None:
 def test_a_model_is_fetched_once_and_then_found_without_the_hub(
     hub: list[str], model: Path
 ) -> None:
-    path = find_pretrained("ann/poet", "--model")
+    path = find_pretrained("ann/poet", "model")
     names = {"config.json", "model.safetensors", "tokenizer.json"}
     assert names <= {file.name for file in path.iterdir()}
     assert (path / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
     asked = len(hub)
-    assert find_pretrained("ann/poet", "--model") == path
+    assert find_pretrained("ann/poet", "model") == path
     assert len(hub) == asked
 
 
 def test_a_tokenizer_alone_does_not_bring_the_weights(
     hub: list[str],
 ) -> None:
-    path = find_pretrained("ann/poet", "--tokenizer", weights=False)
+    path = find_pretrained("ann/poet", "`tokenizer`", weights=False)
     assert not (path / "model.safetensors").exists()
-    assert load_tokenizer(path, "--tokenizer")("ciao")["input_ids"] == [66, 13481]
-    assert (find_pretrained("ann/poet", "--model") / "model.safetensors").exists()
+    assert load_tokenizer(path, "tokenizer")("ciao")["input_ids"] == [66, 13481]
+    assert (find_pretrained("ann/poet", "model") / "model.safetensors").exists()
 
 
 def test_a_name_that_the_hub_does_not_know(
     hub: list[str],
 ) -> None:
-    with pytest.raises(InputError, match="--model ann/nobody is unknown to the hub"):
-        find_pretrained("ann/nobody", "--model")
+    with pytest.raises(InputError, match="`model` ann/nobody is unknown to the hub"):
+        find_pretrained("ann/nobody", "model")
 
 
 def test_without_a_hub_the_error_says_how_to_get_the_model(
@@ -137,30 +137,30 @@ def test_without_a_hub_the_error_says_how_to_get_the_model(
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
-        InputError, match="cannot be reached.*hf download gpt2 --local-dir DIR.*--model DIR"
+        InputError, match="cannot be reached.*hf download gpt2 --local-dir DIR.*`model` DIR"
     ):
-        find_pretrained("gpt2", "--model")
+        find_pretrained("gpt2", "model")
 
 
 def test_directories_without_a_model_are_refused(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no directory"):
-        find_pretrained(str(tmp_path / "none"), "--model")
+    with pytest.raises(InputError, match="is not a directory"):
+        find_pretrained(str(tmp_path / "none"), "model")
     with pytest.raises(InputError, match="no model: .*it has nothing"):
-        find_pretrained(str(tmp_path), "--model")
+        find_pretrained(str(tmp_path), "model")
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copy(model / name, tmp_path)
     with pytest.raises(InputError, match="model.safetensors are needed"):
-        find_pretrained(str(tmp_path), "--model")
+        find_pretrained(str(tmp_path), "model")
     (tmp_path / "model.safetensors").write_bytes(b"damaged")
-    path = find_pretrained(str(tmp_path), "--model")
-    with pytest.raises(InputError, match="--model .* is no causal language model"):
-        load_causal_model(path, "--model", torch.float32)
+    path = find_pretrained(str(tmp_path), "model")
+    with pytest.raises(InputError, match="`model` .* is not a usable causal language model"):
+        load_causal_model(path, "model", torch.float32)
 
 
 def test_a_bare_vocabulary_is_a_tokenizer(shared_data: Path, tmp_path: Path) -> None:
-    path = find_pretrained(str(shared_data / "tokenizers" / "gpt2"), "--tokenizer", weights=False)
-    assert load_tokenizer(path, "--tokenizer")("ciao mondo")["input_ids"] == [66, 13481, 285, 22311]
+    path = find_pretrained(str(shared_data / "tokenizers" / "gpt2"), "`tokenizer`", weights=False)
+    assert load_tokenizer(path, "tokenizer")("ciao mondo")["input_ids"] == [66, 13481, 285, 22311]
     (tmp_path / "vocab.json").write_text("{")
     (tmp_path / "merges.txt").write_text("")
     with pytest.raises(InputError, match="tokenizer cannot be used"):
-        load_tokenizer(tmp_path, "--tokenizer")
+        load_tokenizer(tmp_path, "tokenizer")

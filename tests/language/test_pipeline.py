@@ -15,7 +15,15 @@ import ray
 from ray import cloudpickle
 
 from labs.language import pipeline
-from labs.language.pipeline import PoolOptions, concatenate, map_rows, resolve_pool
+from labs.language.pipeline import (
+    Batches,
+    Columns,
+    Display,
+    PoolOptions,
+    concatenate,
+    map_rows,
+    resolve_pool,
+)
 from labs.runtime.errors import InputError
 
 # The actors cannot import this file: its classes travel with their code.
@@ -30,7 +38,7 @@ class Reverse:
     def __init__(self, mark: str | None = None) -> None:
         self._mark = mark
 
-    def __call__(self, batch: pipeline.Columns) -> pipeline.Columns:
+    def __call__(self, batch: Columns) -> Columns:
         if "kill" in batch["text"] and not (self._mark and Path(self._mark).exists()):
             if self._mark:
                 Path(self._mark).touch()
@@ -43,10 +51,10 @@ class Reverse:
 class Refuses:
     def __init__(self, error: str) -> None:
         if error == "made":
-            raise InputError("--encoder nowhere has no weights")
+            raise InputError("`encoder` nowhere has no weights")
         self._error = error
 
-    def __call__(self, batch: pipeline.Columns) -> pipeline.Columns:
+    def __call__(self, batch: Columns) -> Columns:
         if self._error == "short":
             return {"text": batch["text"][:-1]}
         raise KeyError("planted")
@@ -60,7 +68,7 @@ def texts(count: int) -> list[str]:
     ]
 
 
-def apply(rows: list[str], batch_size: int, **options: object) -> pipeline.Columns:
+def apply(rows: list[str], batch_size: int, **options: object) -> Columns:
     arguments = {"mark": options.pop("mark", None)}
     cost = np.array([len(text) for text in rows], dtype=float)
     return concatenate(
@@ -68,9 +76,8 @@ def apply(rows: list[str], batch_size: int, **options: object) -> pipeline.Colum
             Reverse,
             arguments,
             pa.table({"text": pa.array(rows, pa.string())}),
-            batch_size=batch_size,
-            cost=cost,
-            progress=False,
+            Batches(batch_size, cost),
+            display=Display(progress=False),
             **options,
         )
     )
@@ -97,7 +104,9 @@ def test_rows_keep_their_order_in_process(batch_size: int, monkeypatch: pytest.M
 def test_windows_come_back_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "WINDOW", 40)
     table = pa.table({"text": texts(100)})
-    runs = map_rows(Reverse, {}, table, batch_size=8, in_process=True, progress=False)
+    runs = map_rows(
+        Reverse, {}, table, Batches(8), in_process=True, display=Display(progress=False)
+    )
     assert [len(run["reversed"]) for run in runs] == [40, 40, 20]
 
 
@@ -105,7 +114,7 @@ def test_rows_of_a_batch_cost_about_the_same() -> None:
     rows = ["x" * n for n in (5, 100, 6, 99, 7, 98)]
     lengths = apply(rows, 3, in_process=True)
     assert lengths["reversed"].tolist() == rows
-    batches = pipeline._cut(np.array([len(row) for row in rows], dtype=float), 3)
+    batches, _ = Batches(3, np.array([len(row) for row in rows])).cut(len(rows))
     assert [sorted(batch.tolist()) for batch in batches] == [[1, 3, 5], [0, 2, 4]]
 
 
@@ -118,7 +127,7 @@ def test_actors_give_the_same_in_the_same_order(
     private_ray: None, actors: int, batch_size: int
 ) -> None:
     rows = texts(120)
-    by_actors = apply(rows, batch_size, options=PoolOptions(num_actors=actors))
+    by_actors = apply(rows, batch_size, pool=PoolOptions(num_actors=actors))
     here = apply(rows, batch_size, in_process=True)
     assert by_actors["reversed"].tolist() == here["reversed"].tolist()
     np.testing.assert_array_equal(by_actors["lengths"], here["lengths"])
@@ -130,7 +139,7 @@ def test_a_killed_actor_loses_nothing_and_repeats_nothing(
 ) -> None:
     rows = [*texts(60), "kill", *texts(40)]
     mark = tmp_path / "killed"
-    results = apply(rows, 5, options=PoolOptions(num_actors=2), mark=str(mark))
+    results = apply(rows, 5, pool=PoolOptions(num_actors=2), mark=str(mark))
     assert mark.exists()
     assert results["reversed"].tolist() == [text[::-1] for text in rows]
     wait_for_free_cores()
@@ -138,18 +147,18 @@ def test_a_killed_actor_loses_nothing_and_repeats_nothing(
 
 @pytest.mark.slow
 def test_a_batch_that_kills_every_actor_ends_the_run(private_ray: None) -> None:
-    with pytest.raises(RuntimeError, match="died again and again on the same rows"):
-        apply([*texts(10), "kill"], 5, options=PoolOptions(num_actors=1))
+    with pytest.raises(RuntimeError, match="died four times on the same rows"):
+        apply([*texts(10), "kill"], 5, pool=PoolOptions(num_actors=1))
     wait_for_free_cores()
 
 
 def test_failures_come_as_what_they_are(private_ray: None) -> None:
     table = pa.table({"text": texts(10)})
     for in_process in (True, False):
-        options = {"batch_size": 5, "in_process": in_process, "progress": False}
-        options["options"] = PoolOptions(num_actors=1)
+        options = {"in_process": in_process, "display": Display(progress=False)}
+        options |= {"batches": Batches(5), "pool": PoolOptions(num_actors=1)}
         begun = time.monotonic()
-        with pytest.raises(InputError, match="--encoder nowhere has no weights"):
+        with pytest.raises(InputError, match="`encoder` nowhere has no weights"):
             concatenate(map_rows(Refuses, {"error": "made"}, table, **options))
         with pytest.raises(RuntimeError, match="KeyError: 'planted'"):
             concatenate(map_rows(Refuses, {"error": "called"}, table, **options))
@@ -160,13 +169,13 @@ def test_failures_come_as_what_they_are(private_ray: None) -> None:
 
 
 def test_a_pool_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(InputError, match="--gpus-per-actor.*room for 0.*2 CPU and 0 GPU"):
+    with pytest.raises(InputError, match="`gpus_per_actor`.*room for 0.*2 CPU and 0 GPU"):
         resolve_pool(PoolOptions(gpus_per_actor=1), ONE_MACHINE)
-    with pytest.raises(InputError, match="--num-actors 3 of 1 CPU each.*room for 2"):
+    with pytest.raises(InputError, match="`num_actors` 3 of 1 CPU each.*room for 2"):
         resolve_pool(PoolOptions(num_actors=3), ONE_MACHINE)
-    with pytest.raises(InputError, match="--num-actors 0"):
+    with pytest.raises(InputError, match="`num_actors` 0"):
         PoolOptions(num_actors=0)
-    with pytest.raises(InputError, match="--gpus-per-actor 1.5"):
+    with pytest.raises(InputError, match="`gpus_per_actor` 1.5"):
         PoolOptions(gpus_per_actor=1.5)
 
 

@@ -72,7 +72,7 @@ def build_corpus(name: str, text: str) -> Corpus:
         InputError: the text is empty.
     """
     if not text.strip():
-        raise InputError(f"{name} is empty: --text needs a file with text in it")
+        raise InputError(f"{name} is empty: `text` must be a file with text in it")
     characters = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
     found, indices = np.unique(characters, return_inverse=True)
     indices = indices.astype(np.uint16 if len(found) <= 2**16 else np.uint32)
@@ -84,13 +84,13 @@ def encode(text: str, vocabulary: str) -> np.ndarray:
     """The index of each character: (characters,) int64.
 
     Raises:
-        InputError: characters that the vocabulary lacks; the message lists them.
+        InputError: characters that are not in the vocabulary; the message lists them.
     """
     index = {character: i for i, character in enumerate(vocabulary)}
     unknown = sorted(set(text) - index.keys())
     if unknown:
         raise InputError(
-            f"the prompt has characters that the model has never seen: {' '.join(map(repr, unknown))};"
+            f"the prompt has characters that are not in the model's vocabulary: {' '.join(map(repr, unknown))};"
             f" it knows {vocabulary.strip()!r} and white space"
         )
     return np.array([index[character] for character in text], dtype=np.int64)
@@ -101,20 +101,20 @@ def decode(indices: np.ndarray, vocabulary: str) -> str:
     return "".join(map(vocabulary.__getitem__, indices.tolist()))
 
 
-def read_text(path: Path, option: str = "--text") -> str:
+def read_text(path: Path, field: str = "text") -> str:
     """A UTF-8 file without byte-order mark, with ``\\n`` at line ends, Gutenberg's frame cut off.
 
     Raises:
         InputError: the file is missing, unreadable, binary, or not UTF-8; the message names
-            ``option`` and the position of the first wrong byte.
+            ``field`` and the position of the first wrong byte.
     """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise InputError(f"{option} {path} does not exist: name a UTF-8 text file") from None
+        raise InputError(f"`{field}` {path} does not exist: give a UTF-8 text file") from None
     except OSError as error:
-        raise InputError(f"{option} {path} cannot be read: {error.strerror}") from None
-    return _decode_file(content, f"{option} {path}")
+        raise InputError(f"`{field}` {path} cannot be read: {error.strerror}") from None
+    return _decode_file(content, f"`{field}` {path}")
 
 
 def _decode_file(content: bytes, name: str) -> str:
@@ -133,7 +133,7 @@ def _decode_file(content: bytes, name: str) -> str:
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     text = strip_gutenberg(text)
     if not text.strip():
-        raise InputError(f"{name} is empty: a text with words in it is needed")
+        raise InputError(f"{name} is empty: give a text with words in it")
     return text
 
 
@@ -169,12 +169,12 @@ def fetch_inferno(
 
 
 def _download(url: str, timeout: float) -> bytes:
-    """The page at ``url``, known to be the poem."""
+    """The page at ``url``, checked to be the poem."""
     request = urllib.request.Request(url, headers={"User-Agent": "labs"})
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:
             content = response.read()
-    except http.client.HTTPException as error:  # cut off, or not HTTP: for the caller the same
+    except http.client.HTTPException as error:  # cut off, or not HTTP: the same to the caller
         raise OSError(f"{url}: {error!r}") from error
     _checked_inferno(content, url)
     return content
@@ -188,8 +188,12 @@ def _checked_inferno(content: bytes, source: str) -> str:
         raise OSError(str(error)) from None
     missing = [line for line in INFERNO_LINES if line not in text]
     if missing or len(text) < INFERNO_LENGTH:
-        lacks = f"it lacks {missing[0]!r}" if missing else f"it has only {len(text):,} characters"
-        raise OSError(f"{source} is not the whole Inferno: {lacks}")
+        reason = (
+            f"it does not contain {missing[0]!r}"
+            if missing
+            else f"it has only {len(text):,} characters"
+        )
+        raise OSError(f"{source} is not the whole Inferno: {reason}")
     return text
 
 
@@ -211,7 +215,7 @@ def load_text(
     Args:
         text: any UTF-8 file.
         data_dir: where a download is kept.
-        say: told in one line when the embedded text stands in.
+        say: called with one line if the embedded text is used instead.
         fetch: gets the Inferno, or raises OSError.
 
     Returns:
@@ -227,7 +231,7 @@ def load_text(
     except OSError as error:
         reason = str(getattr(error, "reason", error))
         say(
-            f"The Inferno is not to be had ({reason}): Python's help topics, in English, stand in."
-            f" Put the poem into {data_dir / 'inferno.txt'}, or name any text with --text FILE."
+            f"cannot download the Inferno ({reason}): using Python's help topics, in English, instead."
+            f" Put the poem into {data_dir / 'inferno.txt'}, or give any file as `text`."
         )
         return "pydoc_data.topics (English)", embedded_english()

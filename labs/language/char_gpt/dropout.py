@@ -1,4 +1,4 @@
-"""Dropout that does not dominate training on a CPU."""
+"""Dropout that is fast on a CPU."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class Dropout(nn.Module):
     """``torch.nn.Dropout``, several times faster on a CPU.
 
     PyTorch draws one uniform number per value there, which costs more than the matrix products
-    around it. Here every 64-bit draw serves four values, 16 bits each, so a share is exact to
-    1/65536. On other devices it is PyTorch's own.
+    around it. Here every 64-bit draw serves four values, 16 bits each, so the probability is
+    exact to 1/65536. On other devices it is PyTorch's own.
     """
 
     def __init__(self, share: float) -> None:

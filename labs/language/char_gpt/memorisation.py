@@ -1,4 +1,4 @@
-"""How much of a generated text is the training text itself."""
+"""How much of a generated text is copied from the training text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 @dataclass(frozen=True)
 class Memorisation:
-    """What a text has in common with the one that its model was trained on."""
+    """What a generated text and the training text have in common."""
 
     words: int
     """Words of the text."""
@@ -20,10 +20,10 @@ class Memorisation:
     """Share of them that exist in the training text; 0 for a text without words."""
 
     copied_words: int
-    """Length of the longest run of words that stands in the training text just so."""
+    """Length of the longest run of words that occurs in the training text unchanged."""
 
     copied_passage: str
-    """That passage, as the generated text has it."""
+    """That passage, as it stands in the generated text."""
 
     def __str__(self) -> str:
         passage = " ".join(self.copied_passage.split())
@@ -34,7 +34,7 @@ class Memorisation:
 
 
 class TrainingWords:
-    """The words of a training text and where they stand: compares any number of texts with it.
+    """The words of a training text and where each occurs; compares any number of texts with it.
 
     A word is a run of letters; upper and lower case, punctuation and line ends do not count.
     """

@@ -43,16 +43,16 @@ class CharGPTConfig:
     def __post_init__(self) -> None:
         for name in ("layers", "heads", "width", "context"):
             if getattr(self, name) < 1:
-                raise InputError(f"--{name} {getattr(self, name)} must be at least 1")
+                raise InputError(f"`{name}` {getattr(self, name)} must be at least 1")
         if self.width % self.heads:
             divisors = [h for h in range(1, self.width + 1) if self.width % h == 0]
             nearest = min(divisors, key=lambda h: abs(h - self.heads))
             raise InputError(
-                f"--width {self.width} is not divisible by --heads {self.heads}:"
-                f" use --heads {nearest} or --width {self.heads * -(-self.width // self.heads)}"
+                f"`width` {self.width} is not divisible by `heads` {self.heads}:"
+                f" use `heads` {nearest} or `width` {self.heads * -(-self.width // self.heads)}"
             )
         if not 0 <= self.dropout < 1:
-            raise InputError(f"--dropout {self.dropout} must lie in [0, 1), for instance 0.1")
+            raise InputError(f"`dropout` {self.dropout} must lie in [0, 1), for instance 0.1")
 
 
 @dataclass
@@ -142,7 +142,7 @@ class CharGPT(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """GPT-2's: N(0, 0.02), and the layers that write to the residual stream scaled down by the
+        """As GPT-2: N(0, 0.02), and the layers that write to the residual stream scaled down by the
         root of their number, so that its variance does not grow with the depth.
         """
         for module in self.modules():
@@ -150,9 +150,10 @@ class CharGPT(nn.Module):
                 nn.init.normal_(module.weight, std=0.02)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
-        for block in self.blocks:
-            for layer in (block.attention.project_out, block.contract):
-                nn.init.normal_(layer.weight, std=0.02 / math.sqrt(2 * self.config.layers))
+        residual_std = 0.02 / math.sqrt(2 * self.config.layers)
+        for name, weight in self.named_parameters():
+            if name.endswith(("attention.project_out.weight", "contract.weight")):
+                nn.init.normal_(weight, std=residual_std)
 
     def forward(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """Scores of the character that follows each character.

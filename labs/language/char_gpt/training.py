@@ -17,7 +17,8 @@ from torch import Tensor
 from labs.language.char_gpt.corpora import Corpus
 from labs.language.char_gpt.memorisation import TrainingWords
 from labs.language.char_gpt.model import CharGPT, CharGPTConfig
-from labs.language.char_gpt.sampling import SamplingConfig, write
+from labs.language.char_gpt.writing import write
+from labs.language.sampling import SamplingConfig
 from labs.runtime.devices import Precision, autocast, resolve_device, resolve_precision
 from labs.runtime.errors import InputError
 from labs.runtime.memory import keep_freed_memory
@@ -94,13 +95,13 @@ class CharGPTTrainConfig(CharGPTConfig):
         _require("seed", self.seed, self.seed >= 0, "0 or more")
         if self.compile and shutil.which("g++") is None and shutil.which("clang++") is None:
             raise InputError(
-                "--compile needs a C++ compiler (g++) on the PATH: leave --compile out"
+                "`compile` needs a C++ compiler (g++) on the PATH: leave `compile` out"
             )
 
 
 def _require(name: str, value: float, holds: bool, what: str) -> None:
     if not holds:
-        raise InputError(f"--{name.replace('_', '-')} {value} must be {what}")
+        raise InputError(f"`{name}` {value} must be {what}")
 
 
 def check_length(corpus: Corpus, context: int) -> None:
@@ -112,10 +113,10 @@ def check_length(corpus: Corpus, context: int) -> None:
     shortest = min(len(corpus.train), len(corpus.validation))
     if shortest <= context:
         total = len(corpus.train) + len(corpus.validation)
-        mend = f"use --context {shortest - 1} or less, or" if shortest > 1 else "use"
+        fix = f"use `context` {shortest - 1} or less, or" if shortest > 1 else "use"
         raise InputError(
-            f"{corpus.name} has {total:,} characters, and its validating tenth only {shortest:,},"
-            f" too few for --context {context}: {mend} a longer --text"
+            f"{corpus.name} has {total:,} characters, and its validation part only {shortest:,},"
+            f" too few for `context` {context}: {fix} a longer `text`"
         )
 
 
@@ -127,7 +128,7 @@ def train_char_gpt(
     The step is the iteration. Losses are per character, in nats, and as ``bits_per_character`` in
     bits: the training loss is the mean over the iterations since the last report, with dropout; the
     validation loss is over fixed windows, without. Every ``sample_interval`` iterations a report
-    carries a text that the model wrote, and how much of it stands in the training text.
+    carries a text that the model wrote, and how much of it occurs in the training text.
 
     Raises:
         InputError: the text is too short, or the checkpoint to resume from belongs to another text.
@@ -150,7 +151,7 @@ def load_char_gpt(checkpoint: Checkpoint, device: str = "auto") -> tuple[CharGPT
 
 
 class _Trainer:
-    """A model, its optimizer, and how far they are."""
+    """A model, its optimizer, and the number of iterations done."""
 
     def __init__(self, config: CharGPTTrainConfig, corpus: Corpus) -> None:
         self.config, self.corpus = config, corpus
@@ -166,7 +167,7 @@ class _Trainer:
         self.words = TrainingWords(corpus.train_text)
 
     def _random_seed(self, stream: int, number: int = 0) -> int:
-        """A seed that depends on nothing but the run's, what it is for, and how often before."""
+        """A seed that depends only on the run's seed, what it is for, and ``number``."""
         sequence = np.random.SeedSequence(self.config.seed, spawn_key=(stream, number))
         return int(sequence.generate_state(1, np.uint64)[0] >> 1)
 
@@ -194,7 +195,7 @@ class _Trainer:
             * self.config.context
             / seconds,
         }
-        texts = {}
+        texts: dict[str, str] = {}
         every = self.config.sample_interval
         if end // every > begin // every or end == self.config.iterations:
             metrics |= self._sample(texts)
@@ -204,7 +205,7 @@ class _Trainer:
         """One gradient step; its loss and the gradient's norm before clipping.
 
         All random numbers of an iteration come from a seed of its own, so that a training that was
-        interrupted goes on as if it had not been.
+        interrupted continues as if it had not been.
         """
         seed = self._random_seed(_ITERATION, self.iteration)
         torch.manual_seed(seed)
@@ -252,7 +253,7 @@ class _Trainer:
         return torch.stack(losses).sum().item() / count
 
     def _sample(self, texts: dict[str, str]) -> dict[str, float]:
-        """Let the model write into ``texts``; return what of it the training text has."""
+        """Let the model write into ``texts``; return how much of it the training text contains."""
         seed = self._random_seed(_SAMPLE, self.iteration)
         characters = write(
             self.model,
@@ -270,7 +271,7 @@ class _Trainer:
         }
 
     def checkpoint(self) -> Checkpoint:
-        """All that training needs to go on, and sampling to begin."""
+        """Everything needed to continue training, or to sample."""
         return {
             "kind": KIND,
             "config": asdict(self.config),
@@ -282,11 +283,11 @@ class _Trainer:
         }
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from what ``checkpoint`` built."""
+        """Continue from what ``checkpoint`` returned."""
         if checkpoint["text"] != self._fingerprint():
             raise InputError(
-                f"the checkpoint was trained on another text than {self.corpus.name}:"
-                " name the same --text, or start a new run"
+                f"the checkpoint was trained on a different text than {self.corpus.name}:"
+                " use the same `text`, or start a new run"
             )
         self.iteration = checkpoint["iteration"]
         self.model.load_state_dict(checkpoint["model"])

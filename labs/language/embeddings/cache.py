@@ -1,4 +1,4 @@
-"""Embeddings kept as Parquet: whole or absent."""
+"""A cache of embeddings in Parquet files, each of them complete or absent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEY = b"labs.embeddings"
 
 
 class EmbeddingCache:
-    """One file of vectors, named after all that decides them.
+    """One file of vectors, named after everything that determines them.
 
     The file has a row per text, in order: ``embedding`` (a list of float32 of fixed length),
     ``tokens`` and ``truncated``. Its schema's metadata holds the key.
@@ -34,8 +34,8 @@ class EmbeddingCache:
         self._count = int(key["count"])
 
     def read(self) -> dict[str, np.ndarray] | None:
-        """``vectors``, ``tokens`` and ``truncated``; ``None`` where there is no such file, or a
-        damaged one.
+        """``vectors``, ``tokens`` and ``truncated``; ``None`` if the file is missing or
+        damaged.
         """
         try:
             if pq.read_schema(self.path).metadata.get(KEY) != self._content.encode():
@@ -53,10 +53,10 @@ class EmbeddingCache:
         }
 
     def keep(self, runs: Iterator[Columns]) -> Iterator[Columns]:
-        """Pass the runs of an ``Embedder``'s results on, writing them on the way.
+        """Yield the runs of an ``Embedder``'s results unchanged, and write them on the way.
 
-        The file gets its name when all is written; after an error, or where the reader stops
-        early, nothing is left.
+        The file gets its final name when everything is written; after an error, or if the reader
+        stops early, no file is left.
 
         Raises:
             InputError: the directory cannot be written, for instance because the disk is full.
@@ -89,10 +89,10 @@ class EmbeddingCache:
         finally:
             if writer is not None and writer.is_open:
                 try:
-                    writer.close()  # writes the footer, for which there may be no room either
+                    writer.close()  # writes the footer, and the disk may be full
                 except OSError:
                     pass
-            with contextlib.suppress(OSError):  # there may be no such directory
+            with contextlib.suppress(OSError):  # the directory may not exist
                 temporary.unlink(missing_ok=True)
 
     def _table(self, run: Columns) -> pa.Table:
@@ -108,6 +108,6 @@ class EmbeddingCache:
 
     def _unwritable(self, error: OSError) -> InputError:
         return InputError(
-            f"--cache-dir {self.path.parent} cannot be written"
-            f" ({error.strerror or str(error).strip()}): make room, or name another directory"
+            f"`cache_dir` {self.path.parent} cannot be written"
+            f" ({error.strerror or str(error).strip()}): free some space, or use another directory"
         )

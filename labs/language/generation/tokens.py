@@ -23,7 +23,7 @@ class TokenCount:
 
     @property
     def ratio(self) -> float:
-        """Tokens per character; a text that its tokenizer was made for has few."""
+        """Tokens per character; low for a text like those the tokenizer was trained on."""
         return self.tokens / max(1, self.characters)
 
     def __str__(self) -> str:

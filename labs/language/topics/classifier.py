@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from labs.language.embeddings.encoders import Encoder
-from labs.language.topics.texts import LabelledTexts
+from labs.language.topics.texts import LabeledTexts
 from labs.runtime.checkpoints import load_checkpoint, save_checkpoint
 from labs.runtime.errors import InputError
 from labs.runtime.reports import Checkpoint, Report
@@ -47,9 +47,9 @@ class TopicTrial:
 
     def __post_init__(self) -> None:
         if not self.c > 0:
-            raise InputError(f"--c {self.c} must be positive, for instance 0.03")
+            raise InputError(f"`c` {self.c} must be positive, for instance 0.03")
         if self.folds < 2:
-            raise InputError(f"--folds {self.folds} must be at least 2, for instance 5")
+            raise InputError(f"`folds` {self.folds} must be at least 2, for instance 5")
 
 
 def check_folds(labels: np.ndarray, classes: Sequence[str], folds: int) -> None:
@@ -61,7 +61,7 @@ def check_folds(labels: np.ndarray, classes: Sequence[str], folds: int) -> None:
     counts = np.bincount(labels, minlength=len(classes))
     if counts.min() < folds:
         raise InputError(
-            f"--folds {folds}: class {classes[int(counts.argmin())]!r} has {counts.min()} training"
+            f"`folds` {folds}: class {classes[int(counts.argmin())]!r} has {counts.min()} training"
             f" texts; use {max(2, int(counts.min()))} folds or more texts"
         )
 
@@ -119,7 +119,7 @@ def cross_validate(
             means = np.mean(scores, axis=0)
             metrics |= {METRIC: float(means[0]), "val/macro_f1": float(means[1])}
         state = {"kind": f"{KIND}.cross_validation", "scores": list(scores)}
-        yield Report(fold + 1, metrics, checkpoint=lambda state=state: state)
+        yield Report(fold + 1, metrics, checkpoint=state.copy)
 
 
 def best_c(table: pd.DataFrame, features: Features) -> float | None:
@@ -197,7 +197,7 @@ def load_topic_model(path: str | Path) -> TopicModel:
         arrays = {name: state[name].numpy() for name in _ARRAYS}
         return TopicModel(**{**state, **arrays, "classes": tuple(state["classes"])})
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"checkpoint {path} lacks a part: {error}") from None
+        raise InputError(f"checkpoint {path} is incomplete, it has no {error}") from None
 
 
 def fit_topic_model(
@@ -231,7 +231,7 @@ def fit_topic_model(
     )
 
 
-def tfidf_probabilities(train: LabelledTexts, texts: Sequence[str], c: float) -> np.ndarray:
+def tfidf_probabilities(train: LabeledTexts, texts: Sequence[str], c: float) -> np.ndarray:
     """The baseline, trained on ``train``: float ``[n, classes]`` for ``texts``."""
     classifier = make_classifier("tfidf", c).fit(train.texts, train.labels)
     return classifier.predict_proba(texts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,14 +69,16 @@ def evaluate(
     """
     predicted = probabilities.argmax(axis=1)
 
-    def statistic(name: str, chosen: np.ndarray) -> float:
-        return scores(confusion_matrix(labels[chosen], predicted[chosen], len(classes)))[name]
+    def statistic(name: str) -> Callable[[np.ndarray], float]:
+        """The metric as a function of the row numbers that a bootstrap sample has."""
+
+        def of_sample(rows: np.ndarray) -> float:
+            return scores(confusion_matrix(labels[rows], predicted[rows], len(classes)))[name]
+
+        return of_sample
 
     metrics = {
-        name: bootstrap_interval(
-            lambda chosen, name=name: statistic(name, chosen), len(labels), seed=seed
-        )
-        for name in METRICS
+        name: bootstrap_interval(statistic(name), len(labels), seed=seed) for name in METRICS
     }
     confusion = confusion_matrix(labels, predicted, len(classes))
     per_class = pd.DataFrame({"class": classes, **class_scores(confusion)})

@@ -19,7 +19,7 @@ from labs.statistics import mean_interval
 TITLES = {"embeddings": "Embeddings", "tfidf": "TF-IDF"}
 
 
-def class_colours(classes: Sequence[str]) -> list[tuple[float, ...]]:
+def class_colours(classes: Sequence[str]) -> list[tuple[float, float, float, float]]:
     """A colour per class, the same in all figures."""
     if len(classes) <= 10:
         return [matplotlib.colormaps["tab10"](i) for i in range(len(classes))]

@@ -63,15 +63,13 @@ def embed_corpus(
         say(f"{counts} texts embedded in {duration(found[new[-1]].seconds)}")
     truncated = sum(int(part.truncated.sum()) for part in found.values())
     if truncated:
-        say(
-            f"{truncated} texts are longer than {options.max_length} tokens: their rest is not read"
-        )
+        say(f"{truncated} texts are longer than {options.max_length} tokens: the rest is not read")
     if corpus.empty_texts:
         say(f"{corpus.empty_texts} texts are empty; they are kept")
     return found
 
 
-def conclude(
+def evaluate_and_report(
     run: Run,
     corpus: TextCorpus,
     embeddings: Mapping[str, Embeddings],
@@ -166,12 +164,12 @@ def classify(
     """Classify new texts: ``class``, the probability of each class, and ``text``.
 
     Raises:
-        InputError: the model's encoder cannot be had, or its weights are others by now.
+        InputError: the model's encoder is not available, or its weights have changed.
     """
     encoder, _ = resolve_encoder(encoder_name or model.encoder)
     if encoder.weights_hash != model.encoder_hash:
         raise InputError(
-            f"--encoder {encoder.name} has other weights than the encoder that the model was"
+            f"`encoder` {encoder.name} has other weights than the encoder that the model was"
             f" trained on ({model.encoder}, hash {model.encoder_hash})"
         )
     options = dataclasses.replace(
@@ -180,7 +178,7 @@ def classify(
     few = len(texts) <= options.chunk_size
     with contextlib.nullcontext() if few else connect(runtime):
         nodes = available_nodes(runtime)
-        if few and not nodes:  # a cluster elsewhere is not worth the way
+        if few and not nodes:  # few texts: not worth connecting to a remote cluster
             nodes = available_nodes(RuntimeOptions())
         (found,) = embed([texts], encoder, options, nodes, in_process=few or None, progress=not few)
     probabilities = model.probabilities(found.vectors)
@@ -195,6 +193,6 @@ def find_model(path: Path) -> TopicModel:
     """The classifier at a path, or in a run's directory.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no model.
     """
     return load_topic_model(path / MODEL_FILE if path.is_dir() else path)

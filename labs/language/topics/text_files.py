@@ -42,9 +42,9 @@ def read_rows(path: Path, text_column: str | None, label_column: str | None) -> 
     """
     reader = SUFFIXES.get(path.suffix.lower())
     if reader is None:
-        raise InputError(f"{path} is of no known kind: use {', '.join(SUFFIXES)}")
+        raise InputError(f"{path} is not a known kind of file: use {', '.join(SUFFIXES)}")
     if (text_column is None or label_column is None) and reader not in (_csv, _tsv):
-        raise InputError(f"{path}: name its columns with --text-column and --label-column")
+        raise InputError(f"{path}: name its columns with `text_column` and `label_column`")
     try:
         return list(reader(path, text_column, label_column))
     except UnicodeDecodeError as error:
@@ -105,7 +105,7 @@ def _parse(path: Path, reader: Any, text: str | None, label: str | None) -> Iter
             continue
         if len(fields) != width or (text is None and not fields[0].strip().isdecimal()):
             form = f"{width} fields" if text else "a class number, a title and a description"
-            hint = "" if text else "; for another form give --text-column and --label-column"
+            hint = "" if text else "; for another form give `text_column` and `label_column`"
             shown = ", ".join(repr(field[:30]) for field in fields[:4])
             raise InputError(f"{place}: expected {form}, found {len(fields)}: {shown}{hint}")
         content = fields[indices[0]] if text else f"{fields[1]} {fields[2]}"
@@ -119,7 +119,7 @@ def _parquet(path: Path, text: str | None, label: str | None) -> Iterator[Row]:
             _column(path, names, name)
         table = pq.read_table(path, columns=[text, label])
     except pa.ArrowException as error:
-        raise InputError(f"{path} is no Parquet file that can be read: {error}") from None
+        raise InputError(f"{path} is not a readable Parquet file: {error}") from None
     pairs = zip(table[text].to_pylist(), table[label].to_pylist(), strict=True)
     for number, (content, value) in enumerate(pairs, 1):
         place = f"{path}, row {number}"

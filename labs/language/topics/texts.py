@@ -17,7 +17,7 @@ HUB_NAMES = {"ag_news": "fancyzhx/ag_news"}
 
 
 @dataclass(frozen=True)
-class LabelledTexts:
+class LabeledTexts:
     """Texts with their classes.
 
     Attributes:
@@ -38,8 +38,8 @@ class TextCorpus:
 
     name: str
     classes: tuple[str, ...]
-    train: LabelledTexts
-    test: LabelledTexts
+    train: LabeledTexts
+    test: LabeledTexts
 
     @property
     def empty_texts(self) -> int:
@@ -73,21 +73,23 @@ def load_texts(
         test_size: the same for the test texts.
 
     Raises:
-        InputError: the source cannot be had or read, a column is missing, a class occurs only in
+        InputError: the source cannot be downloaded or read, a column is missing, a class occurs only in
             the test set, or there is only one class.
     """
     if data != SAMPLE and data not in HUB_NAMES and not Path(data).exists():
         raise InputError(
-            f"--data {data} does not exist: use sample, {', '.join(HUB_NAMES)}, a directory with"
+            f"`data` {data} does not exist: use sample, {', '.join(HUB_NAMES)}, a directory with"
             f" train.csv and test.csv, or a {', '.join(SUFFIXES)} file"
         )
     if (text_column is None) != (label_column is None):
-        raise InputError("--text-column and --label-column belong together: give both or neither")
+        raise InputError("`text_column` and `label_column` belong together: give both or neither")
+    train: list[Row]
+    test: list[Row]
+    names: list[str] = []
     if data in HUB_NAMES:
         train, test, names = _from_hub(HUB_NAMES[data])
     elif data == SAMPLE:
         train, test = _sample()
-        names = []
     else:
         train_file, test_file = _files(Path(data), test_data)
         train = read_rows(train_file, text_column, label_column)
@@ -100,13 +102,13 @@ def load_texts(
     rng = np.random.default_rng(seed)
     parts = []
     for rows, labels, size, option in (
-        (train, train_labels, train_size, "--train-size"),
-        (test, test_labels, test_size, "--test-size"),
+        (train, train_labels, train_size, "`train_size`"),
+        (test, test_labels, test_size, "`test_size`"),
     ):
         chosen = _subset(labels, size, option, rng)
-        parts.append(LabelledTexts([rows[i].text for i in chosen], labels[chosen]))
+        parts.append(LabeledTexts([rows[i].text for i in chosen], labels[chosen]))
     if len(set(parts[0].labels.tolist())) < len(classes):
-        raise InputError(f"--train-size {train_size} leaves a class without a text: take more")
+        raise InputError(f"`train_size` {train_size} leaves a class without a text: take more")
     return TextCorpus(_corpus_name(data), classes, *parts)
 
 
@@ -121,7 +123,8 @@ def _sample() -> tuple[list[Row], list[Row]]:
     with resources.as_file(resources.files("labs.language") / "data" / "news_sample.csv") as path:
         rows = read_rows(path, "text", "label")
     seen: dict[str, int] = {}
-    train, test = [], []
+    train: list[Row] = []
+    test: list[Row] = []
     for row in rows:
         seen[row.label] = seen.get(row.label, 0) + 1
         (test if seen[row.label] % 4 == 0 else train).append(row)
@@ -138,8 +141,8 @@ def _from_hub(name: str) -> tuple[list[Row], list[Row], list[str]]:
         corpus = datasets.load_dataset(name)
     except (OSError, datasets.exceptions.DatasetsError) as error:
         raise InputError(
-            f"--data: {name} cannot be had from the hub ({error}): use a directory with train.csv"
-            " and test.csv, or --data sample"
+            f"`data`: cannot download {name} from the hub ({error}): use a directory with train.csv"
+            " and test.csv, or `data` sample"
         ) from None
     finally:
         hub_logging.set_verbosity(verbosity)
@@ -160,7 +163,7 @@ def _files(path: Path, test_data: str | None) -> tuple[Path, Path | None]:
     """The training file and the test file, if there is one of its own."""
     if path.is_file():
         if test_data is not None and not Path(test_data).is_file():
-            raise InputError(f"--test-data {test_data} is not a file")
+            raise InputError(f"`test_data` {test_data} is not a file")
         return path, Path(test_data) if test_data is not None else None
     found = []
     for part in ("train", "test"):
@@ -169,7 +172,7 @@ def _files(path: Path, test_data: str | None) -> tuple[Path, Path | None]:
         if len(exact or candidates) != 1:
             names = ", ".join(p.name for p in candidates) or "none"
             raise InputError(
-                f"--data {path} must hold one file {part}.csv (or {part}*, any of"
+                f"`data` {path} must hold one file {part}.csv (or {part}*, any of"
                 f" {', '.join(SUFFIXES)}); there is: {names}"
             )
         found.append((exact or candidates)[0])
@@ -190,7 +193,7 @@ def _class_names(directory: Path) -> list[str]:
 def _split(rows: list[Row], test_fraction: float, seed: int) -> tuple[list[Row], list[Row]]:
     """A stratified split: every class gives the same share."""
     if not 0 < test_fraction < 1:
-        raise InputError(f"--test-fraction {test_fraction} must be between 0 and 1, such as 0.2")
+        raise InputError(f"`test_fraction` {test_fraction} must be between 0 and 1, such as 0.2")
     rng = np.random.default_rng(seed)
     labels = np.array([row.label for row in rows])
     test: set[int] = set()
@@ -208,12 +211,12 @@ def _encode(
 ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """Classes in order (numbers by value), and both parts' labels as indices into them."""
     if not train or not test:
-        raise InputError(f"--data has no {'training' if not train else 'test'} texts")
+        raise InputError(f"`data` has no {'training' if not train else 'test'} texts")
     labels = {row.label for row in train}
     numeric = all(label.isdecimal() for label in labels)
     order = sorted(labels, key=lambda label: (int(label) if numeric else 0, label))
     if len(order) < 2:
-        raise InputError(f"--data has only one class, {order[0]!r}: there is nothing to tell apart")
+        raise InputError(f"`data` has only one class, {order[0]!r}: there is nothing to tell apart")
     index = {label: i for i, label in enumerate(order)}
     for row in test:
         if row.label not in index:

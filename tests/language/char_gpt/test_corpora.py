@@ -97,10 +97,10 @@ def test_what_is_no_text_is_refused(tmp_path: Path, content: bytes, said: str) -
 
 
 def test_absent_files_and_directories_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--text .*does not exist"):
+    with pytest.raises(InputError, match="`text` .*does not exist"):
         read_text(tmp_path / "none.txt")
-    with pytest.raises(InputError, match="--prompt-file .*cannot be read"):
-        read_text(tmp_path, option="--prompt-file")
+    with pytest.raises(InputError, match="`prompt_file` .*cannot be read"):
+        read_text(tmp_path, field="prompt_file")
 
 
 class Page:
@@ -201,7 +201,7 @@ def test_without_a_network_the_embedded_text_stands_in(tmp_path: Path) -> None:
     assert "pydoc_data.topics" in name
     assert len(embedded_english()) > 300_000
     assert len(said) == 1 and "\n" not in said[0]
-    assert "refused" in said[0] and "--text" in said[0]
+    assert "refused" in said[0] and "`text`" in said[0]
 
 
 def test_a_named_file_is_used_and_nothing_is_said(tmp_path: Path) -> None:

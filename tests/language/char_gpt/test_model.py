@@ -10,7 +10,8 @@ import torch
 
 from labs.language.char_gpt.dropout import Dropout
 from labs.language.char_gpt.model import CharGPT, CharGPTConfig
-from labs.language.char_gpt.sampling import SamplingConfig, draw, generate, window_start
+from labs.language.char_gpt.writing import generate, window_start
+from labs.language.sampling import SamplingConfig, draw
 from labs.runtime.errors import InputError
 
 VOCABULARY = 20
@@ -170,12 +171,12 @@ def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
 
 def test_temperature_zero_is_the_likeliest() -> None:
     logits = torch.randn(50, 9)
-    assert torch.equal(draw(logits, SamplingConfig(temperature=0), None), logits.argmax(-1))
+    assert torch.equal(draw(logits, SamplingConfig(temperature=0)), logits.argmax(-1))
 
 
 def frequencies(logits: torch.Tensor, config: SamplingConfig) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    drawn = draw(logits.expand(40_000, -1), config, generator)
+    drawn = draw(logits.expand(40_000, -1), config, [generator])
     return torch.bincount(drawn, minlength=logits.shape[-1]) / 40_000
 
 
@@ -205,10 +206,10 @@ def test_draws_follow_temperature_top_k_and_top_p() -> None:
     ("options", "said"),
     [
         ({"temperature": -1.0}, "greedy"),
-        ({"temperature": float("nan")}, "--temperature"),
+        ({"temperature": float("nan")}, "`temperature`"),
         ({"top_p": 0.0}, r"\(0, 1\]"),
         ({"top_p": 1.5}, r"\(0, 1\]"),
-        ({"top_k": -3}, "--top-k -3"),
+        ({"top_k": -3}, "`top_k` -3"),
     ],
 )
 def test_impossible_sampling_is_refused(options: dict[str, float], said: str) -> None:
@@ -219,10 +220,10 @@ def test_impossible_sampling_is_refused(options: dict[str, float], said: str) ->
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"width": 100, "heads": 6}, "--heads 5 or --width 102"),
-        ({"dropout": 1.0}, "--dropout"),
-        ({"layers": 0}, "--layers 0 must be at least 1"),
-        ({"context": 0}, "--context"),
+        ({"width": 100, "heads": 6}, "`heads` 5 or `width` 102"),
+        ({"dropout": 1.0}, "`dropout`"),
+        ({"layers": 0}, "`layers` 0 must be at least 1"),
+        ({"context": 0}, "`context`"),
     ],
 )
 def test_impossible_sizes_are_refused(options: dict[str, float], said: str) -> None:

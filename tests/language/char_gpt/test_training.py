@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from labs.language.char_gpt.corpora import Corpus, build_corpus, read_text
-from labs.language.char_gpt.sampling import SamplingConfig, write
 from labs.language.char_gpt.training import (
     CharGPTTrainConfig,
     check_length,
@@ -18,6 +17,8 @@ from labs.language.char_gpt.training import (
     load_char_gpt,
     train_char_gpt,
 )
+from labs.language.char_gpt.writing import write
+from labs.language.sampling import SamplingConfig
 from labs.runtime.checkpoints import to_bytes
 from labs.runtime.errors import InputError
 from labs.runtime.reports import Checkpoint, Report
@@ -170,12 +171,12 @@ def test_bfloat16_trains_to_about_the_same_loss(corpus: Corpus) -> None:
 def test_another_text_is_refused_on_resuming(corpus: Corpus) -> None:
     checkpoint = run(corpus, iterations=5)[-1].checkpoint()
     other = build_corpus("another", corpus.train_text[::-1] + corpus.validation_text)
-    with pytest.raises(InputError, match="another text"):
+    with pytest.raises(InputError, match="a different text"):
         run(other, checkpoint, iterations=10)
 
 
 def test_a_text_shorter_than_the_context_is_refused(corpus: Corpus) -> None:
-    with pytest.raises(InputError, match="--context 179 or less"):
+    with pytest.raises(InputError, match="`context` 179 or less"):
         check_length(corpus, 180)
     check_length(corpus, 179)
     longest = run(corpus, iterations=1, context=179)
@@ -185,12 +186,12 @@ def test_a_text_shorter_than_the_context_is_refused(corpus: Corpus) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"iterations": 0}, "--iterations 0"),
-        ({"learning_rate": 0.0}, "--learning-rate"),
-        ({"learning_rate": float("nan")}, "--learning-rate"),
-        ({"weight_decay": -1.0}, "--weight-decay"),
-        ({"seed": -1}, "--seed"),
-        ({"width": 10, "heads": 4}, "--heads"),
+        ({"iterations": 0}, "`iterations` 0"),
+        ({"learning_rate": 0.0}, "`learning_rate`"),
+        ({"learning_rate": float("nan")}, "`learning_rate`"),
+        ({"weight_decay": -1.0}, "`weight_decay`"),
+        ({"seed": -1}, "`seed`"),
+        ({"width": 10, "heads": 4}, "`heads`"),
     ],
 )
 def test_impossible_training_is_refused(options: dict[str, float], said: str) -> None:

@@ -187,7 +187,7 @@ def test_a_full_disk_leaves_no_half_cache(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))  # writes fail from there on
     try:
-        with pytest.raises(InputError, match="--cache-dir .* cannot be written"):
+        with pytest.raises(InputError, match="`cache_dir` .* cannot be written"):
             list(cache.keep(iter([results(1000) for _ in range(4)])))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -200,7 +200,7 @@ def test_a_directory_that_cannot_be_written_is_refused_before_anything_is_comput
     (tmp_path / "file").touch()
     cache = EmbeddingCache(tmp_path / "file" / "cache", {"count": 10})
     asked = iter([results(10)])
-    with pytest.raises(InputError, match="--cache-dir .* cannot be written"):
+    with pytest.raises(InputError, match="`cache_dir` .* cannot be written"):
         list(cache.keep(asked))
     assert len(list(asked)) == 1
 
@@ -226,7 +226,7 @@ def test_an_encoder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     BertConfig().save_pretrained(tmp_path)
     with pytest.raises(InputError, match="no model there.*model.safetensors, and has config.json"):
         resolve_encoder(str(tmp_path))
-    with pytest.raises(InputError, match="is no directory"):
+    with pytest.raises(InputError, match="is not a directory"):
         resolve_encoder(str(tmp_path / "missing"))
     (tmp_path / "model.safetensors").write_bytes(b"damaged")
     damaged = resolve_encoder(str(tmp_path))[0]
@@ -250,7 +250,7 @@ def test_the_weights_decide_the_hash(tmp_path: Path) -> None:
         hashes.append(found.weights_hash)
         assert found.max_tokens == 40 and found.source == str(tmp_path)
     assert hashes[0] == hashes[1] != hashes[2]
-    with pytest.raises(InputError, match="--max-length 64: .* takes up to 40"):
+    with pytest.raises(InputError, match="`max_length` 64: .* takes up to 40"):
         run(found)
 
 
@@ -264,7 +264,7 @@ def test_the_packaged_encoder_steps_in_where_there_is_no_hub(
     assert found == encoder
     assert "cannot be reached" in note and PACKAGED in note
     with pytest.raises(
-        InputError, match="--encoder nobody/other is no directory and not in the hub"
+        InputError, match="`encoder` nobody/other is not a directory and not in the hub"
     ):
         resolve_encoder("nobody/other")
 
@@ -272,9 +272,9 @@ def test_the_packaged_encoder_steps_in_where_there_is_no_hub(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_length": 2}, "--max-length 2"),
-        ({"chunk_size": 0}, "--chunk-size 0"),
-        ({"tokens_per_batch": 0}, "--tokens-per-batch 0"),
+        ({"max_length": 2}, "`max_length` 2"),
+        ({"chunk_size": 0}, "`chunk_size` 0"),
+        ({"tokens_per_batch": 0}, "`tokens_per_batch` 0"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, int], message: str) -> None:

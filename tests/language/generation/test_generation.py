@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_gpt2 import save_tiny_gpt2
 
-from labs.language.generation.generation import (
+from labs.language.generation.pretrained import (
     GenerationConfig,
     TextGenerator,
     _sampling,
@@ -42,7 +42,7 @@ def texts(
 ) -> list[list[str]]:
     config = GenerationConfig(**{"new_tokens": 12, "precision": "float32", **options})
     lengths = prompt_lengths(
-        prompts, directory, load_tokenizer(directory, "--model"), config.new_tokens
+        prompts, directory, load_tokenizer(directory, "model"), config.new_tokens
     )
     results = generate_texts(
         prompts,
@@ -142,7 +142,7 @@ def test_actors_write_the_same_as_this_process(directory: Path, private_ray: Non
 def test_prompts_longer_than_the_model_are_refused(directory: Path) -> None:
     with pytest.raises(InputError, match=r"prompt 2 has 70 tokens.*64"):
         texts(directory, ["ciao", " the" * 70])
-    lengths = prompt_lengths(["", " the" * 52], directory, load_tokenizer(directory, "--model"), 12)
+    lengths = prompt_lengths(["", " the" * 52], directory, load_tokenizer(directory, "model"), 12)
     assert np.array_equal(lengths, [1, 52])
 
 
@@ -150,11 +150,11 @@ def test_prompts_longer_than_the_model_are_refused(directory: Path) -> None:
     ("options", "said"),
     [
         ({"top_p": 0.0}, r"\(0, 1\]"),
-        ({"temperature": -0.5}, "0, which means greedy"),
-        ({"strategy": "greedy", "sequences": 2}, "--sequences 2"),
-        ({"temperature": 0.0, "sequences": 2}, "--sequences 2"),
-        ({"strategy": "beam", "beams": 2, "sequences": 3}, "--beams 3"),
-        ({"new_tokens": 0}, "--new-tokens 0"),
+        ({"temperature": -0.5}, "0, which is greedy"),
+        ({"strategy": "greedy", "sequences": 2}, "`sequences` 2"),
+        ({"temperature": 0.0, "sequences": 2}, "`sequences` 2"),
+        ({"strategy": "beam", "beams": 2, "sequences": 3}, "`beams` 3"),
+        ({"new_tokens": 0}, "`new_tokens` 0"),
     ],
 )
 def test_impossible_options_are_refused(options: dict, said: str) -> None:

@@ -12,7 +12,7 @@ from labs.language.hub import load_tokenizer
 
 
 def test_the_inferno_takes_more_tokens_than_english(shared_data: Path) -> None:
-    tokenizer = load_tokenizer(shared_data / "tokenizers" / "gpt2", "--tokenizer")
+    tokenizer = load_tokenizer(shared_data / "tokenizers" / "gpt2", "tokenizer")
     text = read_text(shared_data / "dante" / "inferno.txt")
     inferno = count_tokens("Inferno", text, tokenizer)
     english = count_tokens("English", embedded_english(), tokenizer)
@@ -28,7 +28,7 @@ def test_the_inferno_takes_more_tokens_than_english(shared_data: Path) -> None:
 
 
 def test_counts_by_hand(shared_data: Path) -> None:
-    tokenizer = load_tokenizer(shared_data / "tokenizers" / "gpt2", "--tokenizer")
+    tokenizer = load_tokenizer(shared_data / "tokenizers" / "gpt2", "tokenizer")
     counted = count_tokens("a test", "the the the’ the", tokenizer)
     # "the", " the", " the", "’" in two parts that are no characters, " the"
     assert (counted.characters, counted.tokens) == (16, 6)

@@ -24,7 +24,7 @@ from labs.language.topics.classifier import (
     make_classifier,
     tfidf_probabilities,
 )
-from labs.language.topics.texts import LabelledTexts
+from labs.language.topics.texts import LabeledTexts
 from labs.runtime.checkpoints import save_checkpoint
 from labs.runtime.errors import InputError
 
@@ -63,7 +63,7 @@ def test_only_a_topic_model_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="of kind vision.classifier, language.topics is needed"):
         load_topic_model(tmp_path / "a.pt")
     save_checkpoint(tmp_path / "b.pt", {"kind": "language.topics", "mean": torch.zeros(2)})
-    with pytest.raises(InputError, match="lacks a part"):
+    with pytest.raises(InputError, match="is incomplete"):
         load_topic_model(tmp_path / "b.pt")
 
 
@@ -146,7 +146,7 @@ def test_labels_without_a_reason_are_not_learnt() -> None:
 
 def test_tfidf_learns_words() -> None:
     texts = ["the cup final", "a cup win", "stocks fall", "the stocks rise"] * 5
-    train = LabelledTexts(texts, np.array([0, 0, 1, 1] * 5))
+    train = LabeledTexts(texts, np.array([0, 0, 1, 1] * 5))
     found = tfidf_probabilities(train, ["cup", "stocks today", ""], c=10.0)
     assert found[0, 0] > 0.8 and found[1, 1] > 0.8
     assert np.allclose(found.sum(axis=1), 1)
@@ -166,11 +166,11 @@ def test_the_best_c_is_the_smaller_of_equals() -> None:
 
 
 def test_bad_options_are_refused() -> None:
-    with pytest.raises(InputError, match="--c 0 must be positive"):
+    with pytest.raises(InputError, match="`c` 0 must be positive"):
         TopicTrial(c=0)
-    with pytest.raises(InputError, match="--folds 1"):
+    with pytest.raises(InputError, match="`folds` 1"):
         TopicTrial(folds=1)
-    with pytest.raises(InputError, match="--folds 5: class 'Sports' has 3 training texts; use 3"):
+    with pytest.raises(InputError, match="`folds` 5: class 'Sports' has 3 training texts; use 3"):
         check_folds(np.array([0] * 9 + [1] * 3), CLASSES[:2], 5)
 
 

@@ -96,11 +96,11 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / "c.jsonl", '{"text": 7, "label": 1}\n')
     with pytest.raises(InputError, match="line 1: 'text' is 7 and not a text"):
         read_rows(path, "text", "label")
-    with pytest.raises(InputError, match="no Parquet file"):
+    with pytest.raises(InputError, match="not a readable Parquet file"):
         read_rows(write(tmp_path / "a.parquet", "no"), "text", "label")
-    with pytest.raises(InputError, match=r"a.xlsx is of no known kind: use .csv, .tsv"):
+    with pytest.raises(InputError, match=r"a.xlsx is not a known kind of file: use .csv, .tsv"):
         read_rows(write(tmp_path / "a.xlsx", ""), "text", "label")
-    with pytest.raises(InputError, match="name its columns with --text-column"):
+    with pytest.raises(InputError, match="name its columns with `text_column`"):
         read_rows(tmp_path / "a.jsonl", None, None)
 
 
@@ -148,15 +148,15 @@ def test_a_corpus_that_cannot_be_learnt_is_refused(
 
 
 def test_options_that_cannot_be_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--data nowhere does not exist: use sample, ag_news"):
+    with pytest.raises(InputError, match="`data` nowhere does not exist: use sample, ag_news"):
         load_texts("nowhere")
     with pytest.raises(InputError, match="must hold one file train.csv.*there is: none"):
         load_texts(str(tmp_path))
-    with pytest.raises(InputError, match="--text-column and --label-column belong together"):
+    with pytest.raises(InputError, match="`text_column` and `label_column` belong together"):
         load_texts(text_column="text")
-    with pytest.raises(InputError, match="--train-size 1000 must be between 1 and 272"):
+    with pytest.raises(InputError, match="`train_size` 1000 must be between 1 and 272"):
         load_texts(train_size=1000)
-    with pytest.raises(InputError, match="--train-size 1 leaves a class without"):
+    with pytest.raises(InputError, match="`train_size` 1 leaves a class without"):
         load_texts(train_size=1)
 
 

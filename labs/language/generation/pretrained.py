@@ -12,9 +12,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from labs.language.char_gpt.sampling import SamplingConfig
 from labs.language.hub import find_pretrained, load_causal_model, load_tokenizer
-from labs.language.pipeline import Columns, PoolOptions, map_rows
+from labs.language.pipeline import Batches, Columns, Display, PoolOptions, map_rows
+from labs.language.sampling import SamplingConfig, add_gumbel_noise, filter_scores
 from labs.runtime.devices import Precision, resolve_device, resolve_precision
 from labs.runtime.errors import InputError
 
@@ -27,8 +27,8 @@ class GenerationConfig(SamplingConfig):
     """Name of a causal language model on the hub, or a directory."""
 
     strategy: Literal["sample", "greedy", "beam"] = "sample"
-    """sample draws, as --temperature, --top-k and --top-p say; greedy always takes the likeliest
-    token, as --temperature 0 does; beam searches for the likeliest text."""
+    """sample draws with temperature, top-k and top-p; greedy always takes the most likely token, as
+    temperature 0 does; beam searches for the most likely text."""
 
     new_tokens: int = 60
     """Tokens to add; fewer where the model ends its text."""
@@ -37,41 +37,40 @@ class GenerationConfig(SamplingConfig):
     """Texts for each prompt."""
 
     beams: int = 4
-    """Texts that a beam search follows at once."""
+    """Texts that a beam search keeps at once."""
 
     batch_size: int = 8
     """Prompts that run together; the texts do not depend on it."""
 
     precision: Precision = "auto"
     """auto (bfloat16 where the device is faster for it), float32 or bfloat16. In float32 a text does
-    not depend on the batch it is written in; bfloat16's rounding can tip the choice between two
+    not depend on its batch; bfloat16's rounding can tip the choice between two
     tokens that are nearly as likely."""
 
     seed: int = 0
-    """Of the draws. Each prompt has random numbers of its own, by its place in the list."""
+    """Of the random draws. Each prompt has its own random numbers, by its position in the list."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("new_tokens", "sequences", "beams", "batch_size"):
             if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise InputError(f"--{option} {getattr(self, name)} must be at least 1")
+                raise InputError(f"`{name}` {getattr(self, name)} must be at least 1")
         if self.seed < 0:
-            raise InputError(f"--seed {self.seed} must be 0 or more")
+            raise InputError(f"`seed` {self.seed} must be 0 or more")
         if self.greedy and self.sequences > 1:
             raise InputError(
-                f"--sequences {self.sequences} would be the same text every time: greedy writes one;"
-                " use --strategy sample or beam"
+                f"`sequences` {self.sequences} would be the same text every time: greedy writes one;"
+                " use `strategy` sample or beam"
             )
         if self.strategy == "beam" and self.sequences > self.beams:
             raise InputError(
-                f"--sequences {self.sequences} is more than --beams {self.beams} can find:"
-                f" use --beams {self.sequences}"
+                f"`sequences` {self.sequences} is more than `beams` {self.beams} can find:"
+                f" use `beams` {self.sequences}"
             )
 
     @property
     def greedy(self) -> bool:
-        """Whether each token is the likeliest one."""
+        """Whether each token is the most likely one."""
         return self.strategy == "greedy" or (self.strategy == "sample" and self.temperature == 0)
 
 
@@ -88,15 +87,15 @@ class TextGenerator:
         self.config = config
         self.device = resolve_device(device)
         dtype = resolve_precision(config.precision, self.device)
-        path = find_pretrained(directory, "--model")
-        self.tokenizer = load_tokenizer(path, "--model")
-        self.model = load_causal_model(path, "--model", dtype).to(self.device)
-        self.tokenizer.padding_side = "left"  # the text goes on where the prompt ends
+        path = find_pretrained(directory, "model")
+        self.tokenizer = load_tokenizer(path, "model")
+        self.model = load_causal_model(path, "model", dtype).to(self.device)
+        self.tokenizer.padding_side = "left"  # the text continues where the prompt ends
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token  # masked, so any token would do
 
     def __call__(self, batch: Columns) -> Columns:
-        """Continue ``prompt`` (strings); ``number`` is each one's place among all prompts.
+        """Continue ``prompt`` (strings); ``number`` is each one's position among all prompts.
 
         Returns:
             ``text_0``, ``text_1``, ...: what follows each prompt, one column per sequence.
@@ -122,7 +121,7 @@ class TextGenerator:
         return {f"text_{index}": texts[:, index] for index in range(sequences)}
 
     def _generation_config(self, searching: bool) -> Any:
-        """A whole one: what a model's own file says about sampling must not mix with the options."""
+        """A complete one: the model's own generation_config.json must not mix with the options."""
         from transformers import GenerationConfig as Settings
 
         own = self.model.generation_config
@@ -140,8 +139,9 @@ class TextGenerator:
 def _streams(
     config: GenerationConfig, numbers: np.ndarray, device: torch.device
 ) -> list[torch.Generator]:
-    """Random numbers of their own for every text: they depend on the seed and the prompt's number
-    alone, so the batches, the actors and their order change nothing.
+    """Make a random generator per text, from the seed and the number of its prompt only.
+
+    Batches, actors and their order change nothing.
     """
     seeds = [
         np.random.SeedSequence(config.seed, spawn_key=(int(number), sequence))
@@ -155,32 +155,15 @@ def _streams(
 
 
 def _sampling(config: GenerationConfig, streams: Sequence[torch.Generator]) -> list[Any]:
-    """Logits processors after which the likeliest token is a draw from the distribution."""
-    from transformers.generation import (
-        LogitsProcessor,
-        TemperatureLogitsWarper,
-        TopKLogitsWarper,
-        TopPLogitsWarper,
-    )
+    """A logits processor after which the most likely token is a draw from the distribution."""
+    from transformers.generation import LogitsProcessor
 
-    class GumbelNoise(LogitsProcessor):
-        """Gumbel-max trick (Gumbel 1954): the argmax of noisy scores is a draw from their softmax."""
-
+    class Draw(LogitsProcessor):  # type: ignore[misc]  # transformers' base class is untyped
         def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-            noise = torch.stack(
-                [
-                    torch.empty_like(row, dtype=torch.float32).exponential_(generator=stream)
-                    for row, stream in zip(scores, streams, strict=True)
-                ]
-            )
-            return scores.float() - noise.clamp_min(1e-30).log()
+            """(batch, tokens so far) and (batch, vocabulary) to (batch, vocabulary)."""
+            return add_gumbel_noise(filter_scores(scores, config), streams)
 
-    processors: list[Any] = [TemperatureLogitsWarper(float(config.temperature))]
-    if config.top_k:
-        processors.append(TopKLogitsWarper(config.top_k))
-    if config.top_p < 1:
-        processors.append(TopPLogitsWarper(config.top_p))
-    return [*processors, GumbelNoise()]
+    return [Draw()]
 
 
 def start_token(tokenizer: Any) -> str:
@@ -191,7 +174,9 @@ def start_token(tokenizer: Any) -> str:
     """
     token = tokenizer.bos_token or tokenizer.eos_token
     if token is None:
-        raise InputError("this model cannot begin with nothing: give every prompt at least a word")
+        raise InputError(
+            "this model cannot start from an empty prompt: give every prompt at least one word"
+        )
     return token
 
 
@@ -201,7 +186,7 @@ def prompt_lengths(
     """Tokens of each prompt: (prompts,) int64.
 
     Raises:
-        InputError: a prompt and ``new_tokens`` are more than the model takes.
+        InputError: a prompt and ``new_tokens`` together are longer than the model's context.
     """
     from transformers import AutoConfig
 
@@ -211,7 +196,7 @@ def prompt_lengths(
     for number, length in enumerate(lengths):
         if limit is not None and length + new_tokens > limit:
             raise InputError(
-                f"prompt {number + 1} has {length:,} tokens, and with --new-tokens {new_tokens} that"
+                f"prompt {number + 1} has {length:,} tokens, and with `new_tokens` {new_tokens} that"
                 f" is more than the {limit:,} of the model: shorten it"
             )
     return np.array(lengths, dtype=np.int64)
@@ -246,13 +231,11 @@ def generate_texts(
         TextGenerator,
         {"directory": str(directory), "config": config},
         rows,
-        batch_size=config.batch_size,
-        cost=lengths + config.new_tokens,
-        options=pool,
+        Batches(config.batch_size, lengths + config.new_tokens),
+        pool=pool,
         in_process=in_process,
-        unit="prompts",
-        progress=progress,
+        display=Display("prompts", progress),
     )
     names = [f"text_{index}" for index in range(config.sequences)]
     for result in results:
-        yield from (list(texts) for texts in zip(*(result[name] for name in names)))
+        yield from (list(texts) for texts in zip(*(result[name] for name in names), strict=True))

@@ -1,36 +1,39 @@
-"""What a sweep of character GPTs leaves for people: its verse, how new it is, and its curves."""
+"""Results of a sweep of character GPTs: the best model's text, how much is copied, loss curves."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from labs.language.char_gpt.corpora import Corpus
 from labs.language.char_gpt.memorisation import Memorisation, TrainingWords
-from labs.language.char_gpt.sampling import SamplingConfig, write
-from labs.language.char_gpt.training import KIND, load_char_gpt
+from labs.language.char_gpt.training import KIND, METRIC, load_char_gpt
+from labs.language.char_gpt.writing import write
+from labs.language.sampling import SamplingConfig
 from labs.runtime.checkpoints import load_checkpoint
 
 EXCERPT = 1500
-"""Characters of a text that are shown; the whole is in a file."""
+"""Characters of a text that are shown; the run's file has all."""
 
 
 @dataclass(frozen=True)
-class Verse:
+class WrittenText:
     """A text that a trained model wrote."""
 
     text: str
     """The prompt and what follows it."""
 
     memorisation: Memorisation
-    """What of the text after the prompt stands in the training text."""
+    """How much of the text after the prompt occurs in the training text."""
 
-    yardstick: Memorisation
-    """The same for the validation text, which a person wrote."""
+    of_validation: Memorisation
+    """The same for the validation text, which a human wrote, for comparison."""
 
     def summary(self, corpus: Corpus, loss: float) -> str:
         """Markdown: the model's loss, how much of the text is copied, and the text's beginning."""
@@ -38,27 +41,27 @@ class Verse:
             f"Validation loss {loss:.3f} nats, {loss / math.log(2):.3f} bits per character, on"
             f" {corpus.name}\n\n"
             f"Of what the model wrote, {self.memorisation}\n\n"
-            f"Of the validation text itself, {self.yardstick}\n\n"
+            f"Of the validation text itself, {self.of_validation}\n\n"
             f"```\n{self.text[:EXCERPT]}\n```\n"
         )
 
 
-def write_verse(
+def write_text(
     checkpoint: str,
     corpus: Corpus,
     length: int,
     sampling: SamplingConfig,
     prompt: str = "",
     seed: int = 0,
-) -> Verse:
+) -> WrittenText:
     """``length`` characters from a checkpoint, compared with the text that it was trained on."""
     model, vocabulary = load_char_gpt(load_checkpoint(checkpoint, KIND))
     text = "".join(write(model, vocabulary, length, sampling, prompt, seed))
     words = TrainingWords(corpus.train_text)
-    return Verse(prompt + text, words.compare(text), words.compare(corpus.validation_text))
+    return WrittenText(prompt + text, words.compare(text), words.compare(corpus.validation_text))
 
 
-def recite(
+def stream_text(
     checkpoint: str,
     length: int,
     sampling: SamplingConfig,
@@ -69,8 +72,8 @@ def recite(
     """Show the prompt and what a checkpoint writes after it, character by character.
 
     Raises:
-        InputError: the checkpoint is none of a character GPT, or the prompt has characters that it
-            does not know.
+        InputError: the checkpoint is not of a character GPT, or the prompt has characters that are
+            not in its vocabulary.
     """
     model, vocabulary = load_char_gpt(load_checkpoint(checkpoint, KIND))
     characters = write(model, vocabulary, length, sampling, prompt, seed)
@@ -89,24 +92,25 @@ def loss_curves(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
+    names = dict(zip(table["trial"], table["name"], strict=True))
     for number, (trial, points) in enumerate(history.groupby("trial")):
-        colour = f"C{number % 10}"
-        name = table.loc[table["trial"] == trial, "name"].iloc[0]
-        label = f"{name}, " if len(table) > 1 else ""
-        axes.plot(points["step"], points["val/loss"], color=colour, label=f"{label}validation")
-        axes.plot(
-            points["step"],
-            points["train/loss"],
-            color=colour,
-            linestyle="--",
-            alpha=0.7,
-            label=f"{label}training (with dropout)",
-        )
+        label = f"{names[trial]}, " if len(table) > 1 else ""
+        style: dict[str, Any] = {"color": f"C{number % 10}"}
+        axes.plot(points["step"], points[METRIC], label=f"{label}validation", **style)
+        style |= {"linestyle": "--", "alpha": 0.7}
+        training = f"{label}training (with dropout)"
+        axes.plot(points["step"], points["train/loss"], label=training, **style)
     axes.set(xlabel="iteration", ylabel="loss, nats per character")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    bits = axes.secondary_yaxis(
-        "right", functions=(lambda nats: nats / math.log(2), lambda bits: bits * math.log(2))
-    )
+    bits = axes.secondary_yaxis("right", functions=(_to_bits, _to_nats))
     bits.set_ylabel("bits per character")
     return figure
+
+
+def _to_bits(nats: Any) -> Any:
+    return np.asarray(nats) / math.log(2)
+
+
+def _to_nats(bits: Any) -> Any:
+    return np.asarray(bits) * math.log(2)
