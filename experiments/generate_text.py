@@ -46,7 +46,11 @@ class Config:
 
     def all_prompts(self) -> list[str]:
         """Those of the command line, then those of the file."""
-        lines = read_lines(self.prompt_file) if self.prompt_file else []
+        lines: list[str] = []
+        if self.prompt_file is not None:
+            lines, blank = read_lines(self.prompt_file, "prompt_file")
+            if blank:
+                say(f"{blank} blank lines of {self.prompt_file} are skipped")
         return [*self.prompts, *lines] or list(PROMPTS)
 
 

@@ -94,7 +94,12 @@ class Config:
 
     def new_texts(self) -> list[str]:
         """What to classify once there is a model."""
-        return [*self.predict, *(read_lines(self.predict_file) if self.predict_file else [])]
+        if self.predict_file is None:
+            return list(self.predict)
+        lines, blank = read_lines(self.predict_file, "predict_file")
+        if blank:
+            say(f"{blank} blank lines of {self.predict_file} are skipped")
+        return [*self.predict, *lines]
 
 
 def main(config: Config) -> int:
@@ -127,8 +132,8 @@ def main(config: Config) -> int:
     encoder, note = resolve_encoder(config.encoder)
     say(f"{corpus.name}: {len(corpus.train)} train and {len(corpus.test)} test texts,"
         f" {len(corpus.classes)} classes; encoder {encoder.name}")  # fmt: skip
-    if note:
-        say(note)
+    for sentence in (*corpus.notes, *([note] if note else [])):
+        say(sentence)
     with open_run("news_topics", config, config.runtime) as run, connect(config.runtime):
         embeddings = topic_study.embed_corpus(corpus, encoder, config.embedding, config.runtime)
         shared = {

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast, get_args, get_type_hints
 import tyro
 
 from labs.runtime import signals
+from labs.runtime.console import replace_what_cannot_be_shown
 from labs.runtime.errors import InputError
 from labs.runtime.runs import plain_config, read_description
 
@@ -40,6 +41,7 @@ def launch(
     command = sys.argv
     if arguments is not None:  # the run's config.json holds the command line
         sys.argv = [command[0], *arguments]
+    replace_what_cannot_be_shown()
     try:
         with signals.handled():
             status = main(parse(config_type, presets or {}, sys.argv[1:]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +20,16 @@ from rich.text import Text
 from labs.runtime.reports import Objective
 
 SHOWN_TRIALS = 8
+
+
+def replace_what_cannot_be_shown() -> None:
+    """Let a terminal that lacks a character (``LC_ALL=C``, a Windows code page) show a "?" for it.
+
+    Otherwise ``print`` would end a run with an error, after it has done its work.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def say(text: str) -> None:

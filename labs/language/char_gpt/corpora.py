@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
+from labs.language.text_encoding import decode_text
 from labs.runtime.checkpoints import write_atomically
 from labs.runtime.errors import InputError
 
@@ -102,16 +103,16 @@ def decode(indices: np.ndarray, vocabulary: str) -> str:
 
 
 def read_text(path: Path, field: str = "text") -> str:
-    """A UTF-8 file without byte-order mark, with ``\\n`` at line ends, Gutenberg's frame cut off.
+    """A text file (UTF-8 or UTF-16) without byte-order mark, with ``\\n`` at line ends, Gutenberg's frame cut off.
 
     Raises:
-        InputError: the file is missing, unreadable, binary, or not UTF-8; the message names
+        InputError: the file is missing, unreadable, binary, or in another encoding; the message names
             ``field`` and the position of the first wrong byte.
     """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise InputError(f"`{field}` {path} does not exist: give a UTF-8 text file") from None
+        raise InputError(f"`{field}` {path} does not exist: give a text file") from None
     except OSError as error:
         raise InputError(f"`{field}` {path} cannot be read: {error.strerror}") from None
     return _decode_file(content, f"`{field}` {path}")
@@ -119,18 +120,10 @@ def read_text(path: Path, field: str = "text") -> str:
 
 def _decode_file(content: bytes, name: str) -> str:
     """Bytes of a text file as clean text; ``name`` begins the error messages."""
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{name} is not UTF-8 text: byte 0x{content[error.start]:02x} at position {error.start}"
-            " is wrong; convert it, for instance with iconv -f latin1 -t utf-8"
-        ) from None
-    if (position := content.find(0)) >= 0:
-        raise InputError(
-            f"{name} is a binary file (byte 0x00 at position {position}), not UTF-8 text"
-        )
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    text = decode_text(content, name)
+    if (position := text.find("\0")) >= 0:
+        raise InputError(f"{name} is a binary file (byte 0x00 at position {position}), not text")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = strip_gutenberg(text)
     if not text.strip():
         raise InputError(f"{name} is empty: give a text with words in it")
@@ -213,7 +206,7 @@ def load_text(
     """The file ``text``; without one the Inferno; without a network Python's help topics.
 
     Args:
-        text: any UTF-8 file.
+        text: any text file in UTF-8 or UTF-16.
         data_dir: where a download is kept.
         say: called with one line if the embedded text is used instead.
         fetch: gets the Inferno, or raises OSError.

@@ -64,8 +64,6 @@ def embed_corpus(
     truncated = sum(int(part.truncated.sum()) for part in found.values())
     if truncated:
         say(f"{truncated} texts are longer than {options.max_length} tokens: the rest is not read")
-    if corpus.empty_texts:
-        say(f"{corpus.empty_texts} texts are empty; they are kept")
     return found
 
 

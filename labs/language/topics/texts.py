@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -9,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from labs.language.topics.text_files import SUFFIXES, Row, read_rows
+from labs.language.text_encoding import decode_text
+from labs.language.topics.text_files import SUFFIXES, Row, clean_name, read_rows
 from labs.runtime.errors import InputError
 
 SAMPLE = "sample"
@@ -41,10 +44,8 @@ class TextCorpus:
     train: LabeledTexts
     test: LabeledTexts
 
-    @property
-    def empty_texts(self) -> int:
-        """Texts of nothing but white space; they are kept."""
-        return sum(not text.strip() for part in (self.train, self.test) for text in part.texts)
+    notes: tuple[str, ...] = ()
+    """What a user should know of the input, a sentence each: what was not read, what is odd."""
 
 
 def load_texts(
@@ -76,40 +77,75 @@ def load_texts(
         InputError: the source cannot be downloaded or read, a column is missing, a class occurs only in
             the test set, or there is only one class.
     """
-    if data != SAMPLE and data not in HUB_NAMES and not Path(data).exists():
+    _check_source(data, test_data, text_column, label_column)
+    rows: tuple[list[Row], list[Row]]
+    names: list[str] = []
+    notes: list[str] = []
+    if data in HUB_NAMES:
+        rows, names = _from_hub(HUB_NAMES[data])
+    elif data == SAMPLE:
+        rows = _sample()
+    else:
+        train_file, test_file = _files(Path(data), test_data, notes)
+        train = read_rows(train_file, text_column, label_column)
+        names = _class_names(train_file.parent)
+        if test_file is None:
+            rows = _split(train, test_fraction, seed)
+        else:
+            rows = train, read_rows(test_file, text_column, label_column)
+    classes, labels = _encode(*rows, names, notes)
+    rng = np.random.default_rng(seed)
+    parts = []
+    for part, size, field in ((0, train_size, "train_size"), (1, test_size, "test_size")):
+        chosen = _subset(labels[part], size, field, rng)
+        parts.append(LabeledTexts([rows[part][i].text for i in chosen], labels[part][chosen]))
+    if len(set(parts[0].labels.tolist())) < len(classes):
+        raise InputError(f"`train_size` {train_size} leaves a class without a text: take more")
+    notes += duplicate_notes(parts[0].texts, parts[1].texts)
+    if empty := sum(not text.strip() for part in parts for text in part.texts):
+        notes.append(f"{empty} texts are empty; they are kept")
+    return TextCorpus(_corpus_name(data), classes, parts[0], parts[1], tuple(notes))
+
+
+def _check_source(
+    data: str, test_data: str | None, text_column: str | None, label_column: str | None
+) -> None:
+    """Refuse a source that does not exist, and options that would have no effect on it."""
+    built_in = data == SAMPLE or data in HUB_NAMES
+    if not built_in and not Path(data).exists():
         raise InputError(
             f"`data` {data} does not exist: use sample, {', '.join(HUB_NAMES)}, a directory with"
             f" train.csv and test.csv, or a {', '.join(SUFFIXES)} file"
         )
     if (text_column is None) != (label_column is None):
         raise InputError("`text_column` and `label_column` belong together: give both or neither")
-    train: list[Row]
-    test: list[Row]
-    names: list[str] = []
-    if data in HUB_NAMES:
-        train, test, names = _from_hub(HUB_NAMES[data])
-    elif data == SAMPLE:
-        train, test = _sample()
-    else:
-        train_file, test_file = _files(Path(data), test_data)
-        train = read_rows(train_file, text_column, label_column)
-        names = _class_names(train_file.parent)
-        if test_file is not None:
-            test = read_rows(test_file, text_column, label_column)
-        else:
-            train, test = _split(train, test_fraction, seed)
-    classes, train_labels, test_labels = _encode(train, test, names)
-    rng = np.random.default_rng(seed)
-    parts = []
-    for rows, labels, size, option in (
-        (train, train_labels, train_size, "`train_size`"),
-        (test, test_labels, test_size, "`test_size`"),
-    ):
-        chosen = _subset(labels, size, option, rng)
-        parts.append(LabeledTexts([rows[i].text for i in chosen], labels[chosen]))
-    if len(set(parts[0].labels.tolist())) < len(classes):
-        raise InputError(f"`train_size` {train_size} leaves a class without a text: take more")
-    return TextCorpus(_corpus_name(data), classes, *parts)
+    if built_in and text_column is not None:
+        raise InputError(f"`text_column` and `label_column` are for files, not for `data` {data}")
+    if test_data is not None and not Path(data).is_file():
+        raise InputError(f"`test_data` {test_data} needs a file as `data`, which is {data}")
+
+
+def duplicate_notes(train: Sequence[str], test: Sequence[str]) -> list[str]:
+    """How many texts are there twice, a sentence each; case and white space do not count.
+
+    A test text that is also a training text tests memory. Training texts that occur twice share the
+    folds of a cross-validation, so that it is too optimistic.
+    """
+    known = Counter(key for text in train if (key := " ".join(text.casefold().split())))
+    again = sum(" ".join(text.casefold().split()) in known for text in test)
+    repeated = sum(count - 1 for count in known.values())
+    notes = []
+    if again:
+        notes.append(
+            f"{again} of {len(test)} test texts are also training texts: on those the test measures"
+            " memory, and its accuracy is too high"
+        )
+    if repeated:
+        notes.append(
+            f"{repeated} of {len(train)} training texts repeat another one: the cross-validated"
+            " accuracy is too high"
+        )
+    return notes
 
 
 def _corpus_name(data: str) -> str:
@@ -131,7 +167,7 @@ def _sample() -> tuple[list[Row], list[Row]]:
     return train, test
 
 
-def _from_hub(name: str) -> tuple[list[Row], list[Row], list[str]]:
+def _from_hub(name: str) -> tuple[tuple[list[Row], list[Row]], list[str]]:
     import datasets
     from huggingface_hub.utils import logging as hub_logging
 
@@ -156,11 +192,11 @@ def _from_hub(name: str) -> tuple[list[Row], list[Row], list[str]]:
         ]
         for part in ("train", "test")
     ]
-    return parts[0], parts[1], names
+    return (parts[0], parts[1]), names
 
 
-def _files(path: Path, test_data: str | None) -> tuple[Path, Path | None]:
-    """The training file and the test file, if there is one of its own."""
+def _files(path: Path, test_data: str | None, notes: list[str]) -> tuple[Path, Path | None]:
+    """The training file and the test file, if there is one of its own; notes what is not read."""
     if path.is_file():
         if test_data is not None and not Path(test_data).is_file():
             raise InputError(f"`test_data` {test_data} is not a file")
@@ -176,6 +212,8 @@ def _files(path: Path, test_data: str | None) -> tuple[Path, Path | None]:
                 f" {', '.join(SUFFIXES)}); there is: {names}"
             )
         found.append((exact or candidates)[0])
+        if others := [p.name for p in candidates if p != found[-1]]:
+            notes.append(f"not read: {', '.join(others)} in {path}")
     return found[0], found[1]
 
 
@@ -185,9 +223,13 @@ def _class_names(directory: Path) -> list[str]:
     if not path.is_file():
         return []
     try:
-        return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
+        lines = decode_text(path.read_bytes(), str(path)).splitlines()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    names = [name for line in lines if (name := clean_name(line))]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"{path} has {twice[0]!r} more than once: two classes need two names")
+    return names
 
 
 def _split(rows: list[Row], test_fraction: float, seed: int) -> tuple[list[Row], list[Row]]:
@@ -207,8 +249,8 @@ def _split(rows: list[Row], test_fraction: float, seed: int) -> tuple[list[Row],
 
 
 def _encode(
-    train: Sequence[Row], test: Sequence[Row], names: Sequence[str]
-) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    train: Sequence[Row], test: Sequence[Row], names: Sequence[str], notes: list[str]
+) -> tuple[tuple[str, ...], tuple[np.ndarray, np.ndarray]]:
     """Classes in order (numbers by value), and both parts' labels as indices into them."""
     if not train or not test:
         raise InputError(f"`data` has no {'training' if not train else 'test'} texts")
@@ -217,6 +259,7 @@ def _encode(
     order = sorted(labels, key=lambda label: (int(label) if numeric else 0, label))
     if len(order) < 2:
         raise InputError(f"`data` has only one class, {order[0]!r}: there is nothing to tell apart")
+    _check_spellings([*train, *test])
     index = {label: i for i, label in enumerate(order)}
     for row in test:
         if row.label not in index:
@@ -225,17 +268,39 @@ def _encode(
                 f" has {', '.join(order[:20])}"
             )
     named = numeric and all(1 <= int(label) <= len(names) for label in order)
+    if names and not named:
+        notes.append(
+            f"classes.txt is not used: it names classes 1 to {len(names)}, and the classes are"
+            f" {', '.join(order[:10])}"
+        )
     classes = tuple(names[int(label) - 1] if named else label for label in order)
-    encode = [np.array([index[row.label] for row in part], np.int64) for part in (train, test)]
-    return classes, encode[0], encode[1]
+    encoded = [np.array([index[row.label] for row in part], np.int64) for part in (train, test)]
+    return classes, (encoded[0], encoded[1])
+
+
+def _check_spellings(rows: Sequence[Row]) -> None:
+    """Refuse one number in two spellings, such as 7 and 07: one class or two cannot be told."""
+    spelled: dict[float, Row] = {}
+    for row in rows:
+        if not _NUMBER.fullmatch(row.label):
+            continue
+        first = spelled.setdefault(float(row.label), row)
+        if first.label != row.label:
+            raise InputError(
+                f"the classes {first.label!r} ({first.place}) and {row.label!r} ({row.place}) are"
+                " the same number: spell them the same way"
+            )
+
+
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 
 
 def _subset(
-    labels: np.ndarray, size: int | None, option: str, rng: np.random.Generator
+    labels: np.ndarray, size: int | None, field: str, rng: np.random.Generator
 ) -> np.ndarray:
     if size is not None and not 1 <= size <= len(labels):
         raise InputError(
-            f"{option} {size} must be between 1 and {len(labels)}, the texts there are"
+            f"`{field}` {size} must be between 1 and {len(labels)}, the texts there are"
         )
     if size is None:
         return np.arange(len(labels))

@@ -87,7 +87,7 @@ def test_unknown_characters_are_named() -> None:
         ("perché no".encode("latin-1"), r"byte 0xe9 at position 5"),
         (b"text\x00\x01\x02", r"binary file \(byte 0x00 at position 4\)"),
         (b"\x89PNG\r\n\x1a\n\x00", "byte 0x89 at position 0"),
-        ("città".encode("utf-16"), "byte 0xff at position 0"),
+        (b"\xff\xfe\x00\xd8a", "begins as utf-16"),
     ],
 )
 def test_what_is_no_text_is_refused(tmp_path: Path, content: bytes, said: str) -> None:

@@ -177,7 +177,7 @@ def test_the_sample_is_balanced_and_its_parts_are_apart() -> None:
     assert np.bincount(found.train.labels).tolist() == [68] * 4
     assert np.bincount(found.test.labels).tolist() == [22] * 4
     assert len(set(found.train.texts) | set(found.test.texts)) == 360
-    assert found.empty_texts == 0
+    assert found.notes == ()
 
 
 def test_real_ag_news(shared_data: Path) -> None:
@@ -190,8 +190,10 @@ def test_real_ag_news(shared_data: Path) -> None:
 
 
 def test_lines_to_classify(tmp_path: Path) -> None:
-    assert read_lines(write(tmp_path / "a.txt", "one\n\nNA\n")) == ["one", "", "NA"]
-    with pytest.raises(InputError, match="has no texts"):
-        read_lines(write(tmp_path / "b.txt", ""))
-    with pytest.raises(InputError, match="cannot be read"):
-        read_lines(tmp_path / "c.txt")
+    path = write(tmp_path / "a.txt", "one\r\n\n \t\nNA\n\n")
+    assert read_lines(path, "predict_file") == (["one", "NA"], 3)
+    for content in ("", "\n \n"):
+        with pytest.raises(InputError, match="`predict_file` .* has no texts"):
+            read_lines(write(tmp_path / "b.txt", content), "predict_file")
+    with pytest.raises(InputError, match="`predict_file` .* cannot be read"):
+        read_lines(tmp_path / "c.txt", "predict_file")
