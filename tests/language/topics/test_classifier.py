@@ -152,6 +152,16 @@ def test_tfidf_learns_words() -> None:
     assert np.allclose(found.sum(axis=1), 1)
 
 
+def test_pairs_of_words_tell_what_words_alone_cannot() -> None:
+    """Both classes have the same words; who comes first decides."""
+    animals = ["dog", "cat", "cow", "pig"]
+    pairs = [(a, b) for a in animals for b in animals if a < b] * 4
+    texts = [f"{a} bites {b}" for a, b in pairs] + [f"{b} bites {a}" for a, b in pairs]
+    train = LabeledTexts(texts, np.repeat([0, 1], len(pairs)))
+    found = tfidf_probabilities(train, ["cat bites dog", "dog bites cat"], c=100.0)
+    assert found[0, 0] > 0.7 and found[1, 1] > 0.7
+
+
 def test_the_best_c_is_the_smaller_of_equals() -> None:
     table = pd.DataFrame(
         {
