@@ -24,13 +24,13 @@ import dataclasses
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import tyro
 
 from labs.runtime.cli import launch
 from labs.runtime.console import show_table
 from labs.runtime.devices import Precision
-from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Objective
 from labs.runtime.runs import open_run
@@ -40,12 +40,12 @@ from labs.vision.data.datasets import load_dataset
 from labs.vision.depth import figures
 from labs.vision.depth import study as depth
 from labs.vision.depth.study import FamilyPlan
-from labs.vision.models import FAMILIES
+from labs.vision.models import FAMILIES, Family
 from labs.vision.training import check_batch_size
 
 DIGITS = FamilyPlan("digits", (3, 11, 51), (1e-3, 3e-3), epochs=10, batch_size=64, width=16)
 CIFAR = FamilyPlan("cifar10", (20, 56), (4e-4,), epochs=30, batch_size=256, width=64)
-PLANS = {
+PLANS: dict[str, dict[Family, FamilyPlan]] = {
     "quick": {
         "mlp": dataclasses.replace(DIGITS, depths=(1, 2, 8), width=128),
         "cnn": DIGITS,
@@ -66,7 +66,7 @@ class Config:
     preset: str = "quick"
     """quick (digits, minutes on two cores) or paper (the reference runs on MNIST and CIFAR-10)."""
 
-    families: tuple[str, ...] = FAMILIES
+    families: tuple[Family, ...] = FAMILIES
     """Any of mlp, cnn, rescnn."""
 
     dataset: str | None = None
@@ -116,9 +116,9 @@ class Config:
 
     runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
 
-    def plans(self) -> dict[str, FamilyPlan]:
+    def plans(self) -> dict[Family, FamilyPlan]:
         """The preset's plan of each family, with the options that were given."""
-        given = {
+        options = {
             "dataset": self.dataset,
             "depths": self.depths,
             "learning_rates": self.learning_rates,
@@ -126,10 +126,7 @@ class Config:
             "batch_size": self.batch_size,
             "width": self.width,
         }
-        given = {name: value for name, value in given.items() if value is not None}
-        for family in self.families:
-            if family not in FAMILIES:
-                raise InputError(f"--families {family} is unknown: use {', '.join(FAMILIES)}")
+        given: dict[str, Any] = {k: value for k, value in options.items() if value is not None}
         plans = PLANS[self.preset]
         return {family: dataclasses.replace(plans[family], **given) for family in self.families}
 
@@ -159,7 +156,7 @@ def main(config: Config) -> int:
         check_batch_size(trial.batch_size, data[trial.dataset])
     with open_run("depth_sweep", config, config.runtime) as run:
         result = run_grid(
-            depth.train_on,
+            depth.train,
             trials,
             run=run,
             objective=Objective(depth.METRIC, last_step=max(trial.epochs for trial in trials)),
@@ -169,11 +166,12 @@ def main(config: Config) -> int:
         summary = depth.summarise(result.table, data)
         run.add_table("summary", summary)
         show_table(summary, intervals=("val_accuracy", "test_accuracy"))
-        if not summary.empty:
+        if not result.finished.empty:
             run.add_figure("curves", figures.curves(result.history, result.table))
             run.add_figure("accuracy_against_depth", figures.accuracy_against_depth(result.table))
-        sentences = depth.answers(result.table)
-        best = depth.best_model(result.table)
+        test_images = {name: len(splits.test) for name, splits in data.items()}
+        sentences = depth.answers(result.table, test_images)
+        best = result.best()
         if best is not None:
             sentences.append(
                 f"Best on validation: {best['name']}, test accuracy"

@@ -43,6 +43,11 @@ class Interval:
         low, high = (max(least, min(most, end)) for end in (self.low, self.high))
         return self if math.isnan(self.low) else replace(self, low=low, high=high)
 
+    def scaled(self, factor: float) -> Interval:
+        """The same in another unit, for instance in points of a hundred."""
+        ends = (value * factor for value in (self.estimate, self.low, self.high))
+        return Interval(*ends, self.n)
+
     def format(self, digits: int = 3, scale: float = 1.0) -> str:
         """``0.934 [0.921, 0.947]``; the estimate alone where there is no interval."""
         text = f"{self.estimate * scale:.{digits}f}"
@@ -242,7 +247,7 @@ def proportion_interval(successes: int, trials: int, confidence: float = 0.95) -
         ValueError: no trials, or successes outside 0 to trials.
     """
     if not 0 <= successes <= trials or trials == 0:
-        raise ValueError(f"{successes} successes of {trials} trials is no proportion")
+        raise ValueError(f"{successes} successes of {trials} trials is not a proportion")
     z2 = float(special.ndtri((1 + confidence) / 2)) ** 2
     share = successes / trials
     centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)

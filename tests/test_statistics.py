@@ -169,7 +169,7 @@ def test_proportion_interval_is_wilson_s() -> None:
         ours = proportion_interval(successes, trials)
         theirs = stats.binomtest(successes, trials).proportion_ci(method="wilson")
         assert (ours.low, ours.high) == pytest.approx(tuple(theirs))
-    with pytest.raises(ValueError, match="no proportion"):
+    with pytest.raises(ValueError, match="not a proportion"):
         proportion_interval(3, 2)
 
 

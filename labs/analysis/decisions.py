@@ -151,6 +151,23 @@ def decide(
     return Decision(tuple(compared), mode, alpha, p_values, place, earlier)
 
 
+def planned_p_values(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], items: Sequence[int | None] | None = None
+) -> np.ndarray:
+    """Adjusted p-values of comparisons that were decided on before the results were seen, ``[m]``.
+
+    Welch's test for each under Holm's procedure: to act on those below alpha is wrong about any of
+    them with probability alpha at most. NaN where there is no verdict.
+
+    Args:
+        pairs: the scores of both sides.
+        items: test items behind the scores of each pair, see ``labs.statistics.difference_interval``.
+    """
+    counts = items or [None] * len(pairs)
+    raw = [welch_p_values(pair, count)[0, 1] for pair, count in zip(pairs, counts, strict=True)]
+    return holm(np.array(raw, dtype=float))
+
+
 def _has(config: ConfigRuns, values: Mapping[str, Any]) -> bool:
     return all(value == values.get(name) for name, value in config.fields.items())
 

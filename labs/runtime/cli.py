@@ -70,7 +70,9 @@ def spell_options(message: str, config_type: type) -> str:
 
     def option(match: re.Match[str]) -> str:
         name = match[1]
-        found = next((n for n in (name, f"{name}s") if n in options), None)
+        found = next(
+            (n for n in (name, f"{name}s", re.sub("y$", "ies", name)) if n in options), None
+        )
         return match[0] if found is None else "--" + found.replace("_", "-")
 
     return re.sub(r"`([a-z_][a-z0-9_]*)`", option, message)

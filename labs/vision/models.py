@@ -13,7 +13,7 @@ from labs.runtime.errors import InputError
 
 Family = Literal["mlp", "cnn", "rescnn"]
 
-FAMILIES: tuple[str, ...] = get_args(Family)
+FAMILIES: tuple[Family, ...] = get_args(Family)
 FAMILY_TITLES = {"mlp": "MLP", "cnn": "CNN", "rescnn": "ResCNN"}
 DEFAULT_WIDTHS = {"mlp": 128, "cnn": 64, "rescnn": 64}
 
@@ -125,17 +125,17 @@ def validate_architecture(family: str, depth: int, width: int = 1) -> None:
             message gives the two nearest odd ones).
     """
     if family not in FAMILIES:
-        raise InputError(f"--families {family} is unknown: use {', '.join(FAMILIES)}")
+        raise InputError(f"`family` {family} is unknown: use {', '.join(FAMILIES)}")
     if width < 1:
-        raise InputError(f"--width {width} is no width: use 1 or more, for instance 64")
+        raise InputError(f"`width` {width} is not a valid width: use 1 or more, for instance 64")
     if family == "rescnn" and (depth < 1 or depth % 2 == 0):
         nearest = (depth - 1, depth + 1) if depth > 1 else (1, 3)
         raise InputError(
-            f"--depths {depth} is no depth for rescnn, whose convolutions are a stem and pairs: use"
-            f" an odd number, for instance {nearest[0]} or {nearest[1]}"
+            f"`depth` {depth} is not a valid depth for rescnn, whose convolutions are a stem and"
+            f" pairs: use an odd number, for instance {nearest[0]} or {nearest[1]}"
         )
     if depth < 1:
-        raise InputError(f"--depths {depth} is no depth: use 1 or more, for instance 3")
+        raise InputError(f"`depth` {depth} is not a valid depth: use 1 or more, for instance 3")
 
 
 def build_model(

@@ -72,13 +72,13 @@ class TrainConfig:
         validate_architecture(self.family, self.depth, self.width)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise InputError(
-                f"--learning-rates {self.learning_rate} must be a number above 0, for instance 1e-3"
+                f"`learning_rate` {self.learning_rate} must be a number above 0, for instance 1e-3"
             )
-        for option, value in (("--epochs", self.epochs), ("--batch-size", self.batch_size)):
+        for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
             if value < 1:
-                raise InputError(f"{option} {value} must be 1 or more")
+                raise InputError(f"`{name}` {value} must be 1 or more")
         if self.seed < 0:
-            raise InputError(f"--seeds {self.seed} must be 0 or more")
+            raise InputError(f"`seed` {self.seed} must be 0 or more")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def check_batch_size(batch_size: int, data: Splits) -> None:
     """
     if batch_size > len(data.train):
         raise InputError(
-            f"--batch-size {batch_size} is larger than the training set: use"
+            f"`batch_size` {batch_size} is larger than the training set: use"
             f" {len(data.train)} or less"
         )
 

@@ -134,13 +134,15 @@ def test_failing_trials_make_the_command_fail(
     assert "at learning rate 1e+30" in out
     table = pd.read_csv(tmp_path / "depth_sweep" / "bad" / "results.csv")
     assert list(table["status"]) == ["done", "failed", "done", "failed"]
-    assert len(pd.read_csv(tmp_path / "depth_sweep" / "bad" / "summary.csv")) == 2
+    summary = pd.read_csv(tmp_path / "depth_sweep" / "bad" / "summary.csv")
+    assert list(summary["failed"]) == [0, 1, 0, 1]
+    assert summary["test_accuracy"].isna().tolist() == [False, True, False, True]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--families", "vgg"], "--families vgg is unknown: use mlp, cnn, rescnn"),
+        (["--families", "vgg"], "vgg"),
         (["--dataset", "imagenet"], "imagenet"),
         (["--preset", "huge"], "use quick or paper"),
         (["--depths", "0"], "--depths 0"),

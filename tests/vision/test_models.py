@@ -67,7 +67,7 @@ def test_residual_depth_must_be_odd(depth, nearest):
 @pytest.mark.parametrize("depth", [0, -3])
 @pytest.mark.parametrize("family", ["mlp", "cnn"])
 def test_depth_must_be_positive(family, depth):
-    with pytest.raises(InputError, match="--depths"):
+    with pytest.raises(InputError, match="`depth`"):
         build_model(family, depth, 8, (1, 8, 8), 10)
 
 

@@ -139,13 +139,13 @@ def test_a_loss_that_is_not_finite_names_epoch_batch_and_learning_rate(digits):
 def test_a_batch_larger_than_the_training_set(digits):
     assert len(digits.train) == 270
     check_batch_size(270, digits)
-    with pytest.raises(InputError, match="--batch-size 271 is larger.*use 270 or less"):
+    with pytest.raises(InputError, match="`batch_size` 271 is larger.*use 270 or less"):
         check_batch_size(271, digits)
 
 
 @pytest.mark.parametrize("rate", [0.0, -1e-3, float("nan"), float("inf")])
 def test_learning_rates_that_are_refused(rate):
-    with pytest.raises(InputError, match="--learning-rates"):
+    with pytest.raises(InputError, match="`learning_rate`"):
         TrainConfig(learning_rate=rate)
 
 

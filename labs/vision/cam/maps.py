@@ -51,7 +51,7 @@ class CamNetwork:
     dataset: str | None = None
     """What it was trained on, as ``load_dataset`` takes it; ``None`` where that is none of those."""
 
-    reach: int | None = None
+    receptive_radius: int | None = None
     """How many input pixels away a feature still sees, where the features have the input's
     resolution: large images are then computed in tiles, exactly. ``None``: in one piece."""
 
@@ -64,7 +64,9 @@ class CamNetwork:
         if name not in self.class_names:
             shown = ", ".join(self.class_names[:10])
             more = ", ..." if len(self.class_names) > 10 else ""
-            raise InputError(f"--class-name {name!r} is no class of {self.name}: use {shown}{more}")
+            raise InputError(
+                f"`class_name` {name!r} is not a class of {self.name}: use {shown}{more}"
+            )
         return self.class_names.index(name)
 
 
@@ -110,7 +112,7 @@ def activation_maps(
         are the logits of the classes.
     """
     weight, bias = network.classifier.weight, network.classifier.bias
-    if network.reach is not None and max(images.shape[2:]) > _TILE:
+    if network.receptive_radius is not None and max(images.shape[2:]) > _TILE:
         every = _maps_in_tiles(network, images)
         logits = every.mean((2, 3)) + bias
         classes = logits.argmax(1) if classes is None else classes
@@ -140,15 +142,15 @@ def dataset_images(
     trained_here = network is not None and network.dataset is not None
     if trained_here and network.class_names != data.class_names:
         raise InputError(
-            f"--dataset {data.name} has the classes {', '.join(data.class_names[:10])}, and"
+            f"`dataset` {data.name} has the classes {', '.join(data.class_names[:10])}, and"
             f" {network.name} knows {', '.join(network.class_names[:10])}: use the data set it was"
-            " trained on, or --images"
+            " trained on, or `images`"
         )
     pictures = []
     for index in indices:
         if not 0 <= index < len(data.test):
             raise InputError(
-                f"--index {index} is outside the test images of {data.name}: use 0 to"
+                f"`index` {index} is outside the test images of {data.name}: use 0 to"
                 f" {len(data.test) - 1}"
             )
         pixels = data.test.images[index].transpose(1, 2, 0)
@@ -258,17 +260,17 @@ def _removal_curve(
 def _maps_in_tiles(network: CamNetwork, images: Tensor) -> Tensor:
     """Maps of all classes [N, classes, H, W], without ever holding the features of a whole image.
 
-    Each tile is computed with ``reach`` further pixels on every side that is not the image's edge,
+    Each tile is computed with ``receptive_radius`` further pixels on every side that is not the image's edge,
     which are cut off again: what is left is what the whole image would have given.
     """
-    reach, weight = network.reach or 0, network.classifier.weight
+    radius, weight = network.receptive_radius or 0, network.classifier.weight
     count, _, height, width = images.shape
     maps = images.new_empty(count, len(weight), height, width)
     for top in range(0, height, _TILE):
         for left in range(0, width, _TILE):
-            y, x = max(0, top - reach), max(0, left - reach)
+            y, x = max(0, top - radius), max(0, left - radius)
             bottom, right = min(height, top + _TILE), min(width, left + _TILE)
-            features = network.features(images[:, :, y : bottom + reach, x : right + reach])
+            features = network.features(images[:, :, y : bottom + radius, x : right + radius])
             features = features[:, :, top - y : bottom - y, left - x : right - x]
             maps[:, :, top:bottom, left:right] = torch.einsum("nkhw,ck->nchw", features, weight)
     return maps

@@ -20,7 +20,7 @@ def network_from_checkpoint(path: str | Path) -> CamNetwork:
     """The CNN or ResCNN of a checkpoint.
 
     Raises:
-        InputError: the file is missing, is no checkpoint of a classifier, or is of an MLP.
+        InputError: the file is missing, is not a checkpoint of a classifier, or is of an MLP.
     """
     classifier = load_classifier(path)
     model = classifier.model
@@ -41,7 +41,7 @@ def network_from_checkpoint(path: str | Path) -> CamNetwork:
         mean=classifier.mean,
         std=classifier.std,
         dataset=classifier.dataset,
-        reach=sum(isinstance(module, nn.Conv2d) for module in model.modules()),
+        receptive_radius=sum(isinstance(module, nn.Conv2d) for module in model.modules()),
     )
 
 
@@ -49,7 +49,7 @@ def best_checkpoint(run: str | Path) -> str:
     """The checkpoint of a run's best CNN or ResCNN by validation accuracy.
 
     Raises:
-        InputError: the directory is no run of the sweep, or has no such checkpoint.
+        InputError: the directory is not a run of the sweep, or has no such checkpoint.
     """
     path = Path(run) / "results.csv"
     try:
@@ -58,10 +58,10 @@ def best_checkpoint(run: str | Path) -> str:
         chosen = chosen.dropna(subset="val/accuracy")
     except (OSError, KeyError, ValueError):
         raise InputError(
-            f"--run {run} is no finished run of the depth sweep: it has no results.csv with models"
+            f"`run` {run} is not a finished run of the depth sweep: it has no results.csv with models"
         ) from None
     if chosen.empty:
-        raise InputError(f"--run {run} has no checkpoint of a CNN or ResCNN: use --checkpoint")
+        raise InputError(f"`run` {run} has no checkpoint of a CNN or ResCNN: use `checkpoint`")
     best = chosen.loc[chosen["val/accuracy"].idxmax()]
     if "://" in best["checkpoint"] or Path(best["checkpoint"]).exists():
         return best["checkpoint"]
@@ -84,7 +84,7 @@ def torchvision_network(name: str, weights: str | Path | None = None) -> CamNetw
     known = [known for known in models.list_models(module=models) if "resne" in known]
     if name not in known:
         raise InputError(
-            f"--torchvision {name} is no ResNet of torchvision: use {', '.join(known)}"
+            f"`torchvision` {name} is not a ResNet of torchvision: use {', '.join(known)}"
         )
     published = models.get_model_weights(name).DEFAULT
     state = _state_dict(Path(weights)) if weights is not None else _download(published, name)
@@ -93,7 +93,7 @@ def torchvision_network(name: str, weights: str | Path | None = None) -> CamNetw
         model = models.get_model(name, weights=None, num_classes=num_classes)
         model.load_state_dict(state)
     except (KeyError, TypeError, RuntimeError):
-        raise InputError(f"--weights {weights} are not those of a {name}") from None
+        raise InputError(f"`weights` {weights} are not those of a {name}") from None
     categories = published.meta["categories"]
     if num_classes != len(categories):
         categories = [f"class {index}" for index in range(num_classes)]
@@ -120,11 +120,11 @@ def _state_dict(path: Path) -> dict[str, torch.Tensor]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise InputError(f"--weights {path} does not exist") from None
+        raise InputError(f"`weights` {path} does not exist") from None
     except pickle.UnpicklingError:
-        raise InputError(f"--weights {path} holds more than tensors, and could run code") from None
+        raise InputError(f"`weights` {path} holds more than tensors, and could run code") from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-        raise InputError(f"--weights {path} is no file of weights, or is damaged") from None
+        raise InputError(f"`weights` {path} is not a file of weights, or is damaged") from None
 
 
 def _download(published: object, name: str) -> dict[str, torch.Tensor]:
@@ -132,6 +132,6 @@ def _download(published: object, name: str) -> dict[str, torch.Tensor]:
         return published.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"the weights of {name} could not be downloaded ({error}): get {published.url}"
-            " elsewhere and name the file with --weights"
+            f"cannot download the weights of {name} ({error}): get {published.url}"
+            " elsewhere and name the file as `weights`"
         ) from None

@@ -10,14 +10,14 @@ import numpy as np
 
 from labs.runtime.errors import InputError
 from labs.vision.data import downloads, folders
-from labs.vision.data.folders import Labelled
+from labs.vision.data.folders import RawSplits
 
 _DIGITS_TEST_SEED = 0  # the test images are the same in every run, whatever its seed
 
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images of one split."""
+    """RawSplits images of one split."""
 
     images: np.ndarray
     """uint8 [N, C, H, W], C-contiguous, C is 1 (grey) or 3 (RGB)."""
@@ -92,22 +92,22 @@ def load_dataset(
             contradict the data.
     """
     if not 0 < val_fraction < 1:
-        raise InputError(f"--val-fraction {val_fraction} must lie between 0 and 1: use 0.1")
+        raise InputError(f"`val_fraction` {val_fraction} must lie between 0 and 1: use 0.1")
     if image_size is not None and not 4 <= image_size <= 1024:
-        raise InputError(f"--image-size {image_size} must lie between 4 and 1024: use 32")
+        raise InputError(f"`image_size` {image_size} must lie between 4 and 1024: use 32")
     train, test, class_names, flips = _load(name_or_path, Path(data_dir), image_size)
     pool = np.arange(len(train))
     rng = np.random.default_rng(seed)
     if train_size is not None:
-        pool = _take(train, pool, train_size, "--train-size", rng)
+        pool = _take(train, pool, train_size, "train_size", rng)
     if test_size is not None:
         fixed = np.random.default_rng(_DIGITS_TEST_SEED)
-        test = _subset(test, _take(test, np.arange(len(test)), test_size, "--test-size", fixed))
+        test = _subset(test, _take(test, np.arange(len(test)), test_size, "test_size", fixed))
     chosen, val = _split(train.labels, pool, val_fraction, rng)
     if len(val) == 0 or len(chosen) == 0:
         raise InputError(
             f"{name_or_path} leaves {len(chosen)} training and {len(val)} validation images: use"
-            " more images (--train-size) or another --val-fraction"
+            " more images (a larger `train_size`) or another `val_fraction`"
         )
     train, val = _subset(train, chosen), _subset(train, val)
     mean, std = channel_statistics(train.images)
@@ -131,7 +131,7 @@ def _load(
     name_or_path: str, data_dir: Path, image_size: int | None
 ) -> tuple[Images, Images, tuple[str, ...], bool]:
     """Training pool, test images, class names, and whether flips keep the class."""
-    loaders: dict[str, tuple[Callable[[Path], Labelled], bool]] = {
+    loaders: dict[str, tuple[Callable[[Path], RawSplits], bool]] = {
         "digits": (lambda _: _digits(), False),
         "mnist": (lambda where: downloads.load_mnist(where, "MNIST"), False),
         "fashion-mnist": (lambda where: downloads.load_mnist(where, "FashionMNIST"), True),
@@ -149,19 +149,19 @@ def _load(
         raw, flips = folders.load_folder(Path(name_or_path), image_size), True
     elif "/" in name_or_path or Path(name_or_path).exists():
         raise InputError(
-            f"--dataset {name_or_path}: there is no such folder; an image folder holds"
-            " train/<class>/*.png and test/<class>/*.png (or .jpg)"
+            f"`dataset` {name_or_path}: there is no such folder; an image folder holds"
+            " train/<class>/ and test/<class>/ with image files"
         )
     else:
         raise InputError(
-            f"--dataset {name_or_path} is unknown: use {', '.join(loaders)}, or the path of an"
+            f"`dataset` {name_or_path} is unknown: use {', '.join(loaders)}, or the path of an"
             " image folder"
         )
     train = Images(raw.train_images, raw.train_labels)
     return train, Images(raw.test_images, raw.test_labels), raw.class_names, flips
 
 
-def _digits() -> Labelled:
+def _digits() -> RawSplits:
     from sklearn.datasets import load_digits  # takes a second, and only the driver needs it
 
     bunch = load_digits()
@@ -170,7 +170,7 @@ def _digits() -> Labelled:
     fixed = np.random.default_rng(_DIGITS_TEST_SEED)
     train, test = _split(labels, np.arange(len(labels)), 0.2, fixed)
     names = tuple(str(name) for name in bunch.target_names)
-    return Labelled(images[train], labels[train], images[test], labels[test], names)
+    return RawSplits(images[train], labels[train], images[test], labels[test], names)
 
 
 def _resize(images: np.ndarray, size: int) -> np.ndarray:
@@ -193,11 +193,11 @@ def _subset(split: Images, indices: np.ndarray) -> Images:
 
 
 def _take(
-    split: Images, pool: np.ndarray, size: int, option: str, rng: np.random.Generator
+    split: Images, pool: np.ndarray, size: int, name: str, rng: np.random.Generator
 ) -> np.ndarray:
     """``size`` of the indices in ``pool``, every class in proportion."""
     if not 2 <= size <= len(pool):
-        raise InputError(f"{option} {size} must lie between 2 and the {len(pool)} images there are")
+        raise InputError(f"`{name}` {size} must lie between 2 and the {len(pool)} images there are")
     if size == len(pool):
         return pool
     _, taken = _split(split.labels, pool, size / len(pool), rng, size)

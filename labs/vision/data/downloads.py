@@ -18,10 +18,10 @@ from filelock import FileLock
 
 from labs.runtime.checkpoints import write_atomically
 from labs.runtime.errors import InputError
-from labs.vision.data.folders import Labelled
+from labs.vision.data.folders import RawSplits
 
 
-def load_mnist(data_dir: Path, name: str) -> Labelled:
+def load_mnist(data_dir: Path, name: str) -> RawSplits:
     """MNIST or Fashion-MNIST from ``data_dir/<name>/raw/*.gz``, downloaded where absent.
 
     Args:
@@ -46,7 +46,7 @@ def load_mnist(data_dir: Path, name: str) -> Labelled:
         shape = np.frombuffer(raw, ">i4", count=ndim, offset=4)
         return np.frombuffer(raw, np.uint8, offset=4 + 4 * ndim).reshape(shape)
 
-    return Labelled(
+    return RawSplits(
         parse("train-images-idx3", 3)[:, None],
         parse("train-labels-idx1", 1).astype(np.int64),
         parse("t10k-images-idx3", 3)[:, None],
@@ -55,7 +55,7 @@ def load_mnist(data_dir: Path, name: str) -> Labelled:
     )
 
 
-def load_cifar10(data_dir: Path) -> Labelled:
+def load_cifar10(data_dir: Path) -> RawSplits:
     """CIFAR-10 from ``data_dir/cifar-10-python.tar.gz``, or unpacked beside it as torchvision does.
 
     The batches are pickles: they are read only after their checksum has been verified.
@@ -85,7 +85,7 @@ def load_cifar10(data_dir: Path) -> Labelled:
         return images, np.concatenate([entry["labels"] for entry in entries]).astype(np.int64)
 
     names = pickle.loads(content[meta["filename"]], encoding="latin1")[meta["key"]]
-    return Labelled(
+    return RawSplits(
         *batches(CIFAR10.train_list),
         *batches(CIFAR10.test_list),
         tuple(names),
@@ -113,8 +113,8 @@ def fetch(path: Path, urls: Sequence[str], md5: str) -> bytes:
             raise
         except OSError as error:
             raise InputError(
-                f"--data-dir: {error.filename or path.parent} cannot be written"
-                f" ({error.strerror or error}); name a directory that can, or use --dataset digits,"
+                f"`data_dir`: {error.filename or path.parent} cannot be written"
+                f" ({error.strerror or error}); name a directory that can, or use `dataset` digits,"
                 " which needs none"
             ) from None
     try:
@@ -141,8 +141,8 @@ def _download(path: Path, urls: Sequence[str], md5: str) -> bytes:
         if hashlib.md5(content).hexdigest() == md5:
             return content
     raise InputError(
-        f"{path.name} could not be downloaded: without a network, get {' or '.join(urls)} elsewhere"
-        f" and put it into {path.parent}; --dataset digits needs no download"
+        f"cannot download {path.name}: without a network, get {' or '.join(urls)} elsewhere"
+        f" and put it into {path.parent}; `dataset` digits needs no download"
     )
 
 

@@ -15,7 +15,7 @@ from labs.vision.data.images import center_crop, read_image, resize_shorter_side
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
-class Labelled(NamedTuple):
+class RawSplits(NamedTuple):
     """A data set as its source gives it, before any split into training and validation."""
 
     train_images: np.ndarray  # uint8 [N, C, H, W]
@@ -25,7 +25,7 @@ class Labelled(NamedTuple):
     class_names: tuple[str, ...]
 
 
-def load_folder(root: Path, image_size: int | None) -> Labelled:
+def load_folder(root: Path, image_size: int | None) -> RawSplits:
     """Decode every image below ``root`` as RGB, in threads.
 
     Args:
@@ -50,7 +50,7 @@ def load_folder(root: Path, image_size: int | None) -> Labelled:
         )
     images = _decode([*train_files, *test_files], image_size)
     count = len(train_files)
-    return Labelled(
+    return RawSplits(
         images[:count],
         np.array(train_labels, np.int64),
         images[count:],
@@ -62,7 +62,9 @@ def load_folder(root: Path, image_size: int | None) -> Labelled:
 def _list_part(root: Path, part: str) -> tuple[tuple[str, ...], list[Path], list[int]]:
     folder = root / part
     if not folder.is_dir():
-        raise InputError(f"{root} is no image folder: it needs {part}/<class>/*.png (or .jpg)")
+        raise InputError(
+            f"{root} is not an image folder: it needs {part}/<class>/ with image files"
+        )
     try:
         classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
         files: list[Path] = []
@@ -105,7 +107,7 @@ def _decode(files: list[Path], image_size: int | None) -> np.ndarray:
             raise InputError(
                 f"images differ in size: {files[0]} is {first.shape[2]} x {first.shape[1]} and"
                 f" {files[index]} {image.shape[2]} x {image.shape[1]} pixels; give a common size,"
-                " for instance --image-size 64"
+                " for instance `image_size` 64"
             )
         images[index] = image
 

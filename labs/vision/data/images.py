@@ -26,7 +26,7 @@ def read_image(path: str | Path, draft_size: int | None = None) -> Image.Image:
             least this many pixels (several times faster for photographs).
 
     Raises:
-        InputError: the file is missing, is no image, is truncated, or has more than
+        InputError: the file is missing, is not an image, is truncated, or has more than
             ``MAX_PIXELS`` pixels.
     """
     try:

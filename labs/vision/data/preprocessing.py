@@ -38,8 +38,8 @@ def augment(images: Tensor, generator: torch.Generator, flip: bool) -> Tensor:
     count, channels, height, width = images.shape
 
     def offsets(size: int) -> Tensor:
-        reach = max(1, size // 8)
-        return torch.randint(-reach, reach + 1, (count, 1), generator=generator)
+        most = max(1, size // 8)
+        return torch.randint(-most, most + 1, (count, 1), generator=generator)
 
     rows = (torch.arange(height) + offsets(height)).clamp_(0, height - 1)
     columns = (torch.arange(width) + offsets(width)).clamp_(0, width - 1)

@@ -1,27 +1,38 @@
 """The depth study: does more depth help a plain CNN, and does it help a residual one?
 
 He et al. (2015, arXiv:1512.03385) found that plain networks get worse beyond some depth, on the
-training data too, and that identity skips mend it.
+training data too, and that identity skips fix it.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
+from labs.analysis.configs import ConfigRuns, group_configs
+from labs.analysis.decisions import ALPHA, planned_p_values
+from labs.analysis.summary import score_interval
+from labs.analysis.verdicts import not_compared
 from labs.runtime.errors import InputError
 from labs.runtime.reports import Checkpoint, Report
-from labs.statistics import difference_interval, mean_interval
+from labs.statistics import MIN_SEEDS, difference_interval
 from labs.vision.data.datasets import Splits
-from labs.vision.models import FAMILY_TITLES, build_model, count_parameters
+from labs.vision.models import FAMILY_TITLES, Family, build_model, count_parameters
 from labs.vision.training import TrainConfig, train_classifier
 
 METRIC = "val/accuracy"
 """Epochs, learning rates and models are chosen by this; the test accuracy is only reported."""
+
+_TEST = "test/accuracy"
+_MODEL = ("dataset", "family", "depth", "width", "learning_rate")
+"""What a config is known by; everything else is the same in the whole grid, or per family."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,7 @@ class FamilyPlan:
     width: int
 
 
-def train_on(
+def train(
     config: DepthTrial, resume: Checkpoint | None = None, *, data: Mapping[str, Splits]
 ) -> Iterator[Report]:
     """``train_classifier`` on the data set that the trial names; the step is the epoch."""
@@ -52,7 +63,7 @@ def train_on(
 
 
 def grid(
-    plans: Mapping[str, FamilyPlan], seeds: Sequence[int], **common: object
+    plans: Mapping[Family, FamilyPlan], seeds: Sequence[int], **common: Any
 ) -> list[DepthTrial]:
     """All trials, family by family, shallow to deep.
 
@@ -65,10 +76,10 @@ def grid(
         InputError: no seeds, or a value that no trial can have.
     """
     if not seeds:
-        raise InputError("--seeds 0 leaves nothing to run: use 1 or more")
+        raise InputError("`seeds` 0 leaves nothing to run: use 1 or more")
     return [
         DepthTrial(
-            family=family,  # type: ignore[arg-type]
+            family=family,
             depth=depth,
             width=plan.width,
             learning_rate=rate,
@@ -76,7 +87,7 @@ def grid(
             batch_size=plan.batch_size,
             seed=seed,
             dataset=plan.dataset,
-            **common,  # type: ignore[arg-type]
+            **common,
         )
         for family, plan in plans.items()
         for depth in sorted(plan.depths)
@@ -91,126 +102,175 @@ def cost(trial: DepthTrial, data: Mapping[str, Splits]) -> float:
     A weight of a convolution is used once per pixel, one of a linear layer once.
     """
     splits = data[trial.dataset]
+    parameters = _parameters(
+        trial.family, trial.depth, trial.width, splits.in_shape, splits.num_classes
+    )
+    uses = 1 if trial.family == "mlp" else math.prod(splits.in_shape[1:])
+    return float(parameters * uses * len(splits.train) * trial.epochs)
+
+
+@functools.cache  # thousands of trials share a few architectures, and a deep one takes long to build
+def _parameters(
+    family: str, depth: int, width: int, in_shape: tuple[int, int, int], num_classes: int
+) -> int:
     with torch.device("meta"):
-        model = build_model(
-            trial.family, trial.depth, trial.width, splits.in_shape, splits.num_classes
-        )
-    pixels = math.prod(splits.in_shape[1:])
-    uses = 1 if trial.family == "mlp" else pixels
-    return float(count_parameters(model) * uses * len(splits.train) * trial.epochs)
+        return count_parameters(build_model(family, depth, width, in_shape, num_classes))
+
+
+def group_models(table: pd.DataFrame, metric: str) -> list[ConfigRuns]:
+    """The trials of a results table, model by model and learning rate by learning rate."""
+    return group_configs(table, metric, [field for field in _MODEL if field in table])
 
 
 def summarise(table: pd.DataFrame, data: Mapping[str, Splits]) -> pd.DataFrame:
-    """One row per model and learning rate, over the seeds that finished.
+    """One row per model and learning rate, over its seeds.
 
-    Columns: ``dataset family depth learning_rate seeds parameters``, ``val_accuracy`` and
-    ``test_accuracy`` (means, at each trial's best validation epoch) with ``_low`` and ``_high``
-    (95% interval of the mean, Student's t; NaN for one seed), ``seconds`` (mean per trial).
+    Columns: ``dataset family depth learning_rate seeds stopped failed parameters`` (``seeds`` ran
+    to the end), ``train_accuracy``, ``val_accuracy`` and ``test_accuracy`` (means, at each trial's
+    best validation epoch), the latter two with ``_low`` and ``_high`` (95% interval of the mean,
+    Student's t; NaN where there is none), ``seconds`` (mean per trial).
     """
-    finished = table[table["status"].isin(("done", "stopped")) & table["step"].notna()]
-    keys = ["dataset", "family", "depth", "learning_rate"]
     rows = []
-    for (dataset, family, depth, rate), group in finished.groupby(keys, sort=False):
-        row = {"dataset": dataset, "family": family, "depth": depth, "learning_rate": rate}
-        row["seeds"] = len(group)
-        splits = data[dataset]
-        with torch.device("meta"):
-            model = build_model(
-                family, depth, int(group["width"].iloc[0]), splits.in_shape, splits.num_classes
-            )
-        row["parameters"] = count_parameters(model)
-        for split in ("val", "test"):
-            interval = mean_interval(group[f"{split}/accuracy"]).within(0, 1)
+    by_metric = (group_models(table, f"{split}/accuracy") for split in ("train", "val", "test"))
+    for train_, val, test in zip(*by_metric, strict=True):
+        family, depth, width = (val.fields[name] for name in ("family", "depth", "width"))
+        splits = data[val.fields["dataset"]]
+        row: dict[str, Any] = {k: val.fields[k] for k in ("dataset", "family", "depth")}
+        row["learning_rate"] = val.fields["learning_rate"]
+        row |= {"seeds": len(val.scores), "stopped": val.stopped, "failed": val.failed}
+        row["parameters"] = _parameters(family, depth, width, splits.in_shape, splits.num_classes)
+        row["train_accuracy"] = score_interval(train_).estimate
+        for split, config in (("val", val), ("test", test)):
+            interval = score_interval(config).within(0, 1)
             row[f"{split}_accuracy"] = interval.estimate
             row[f"{split}_accuracy_low"] = interval.low
             row[f"{split}_accuracy_high"] = interval.high
-        row["seconds"] = group["seconds"].mean()
+        row["seconds"] = table.loc[table["trial"].isin(val.trials), "seconds"].mean()
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def best_by_depth(table: pd.DataFrame) -> pd.DataFrame:
-    """The trials of each model at its best learning rate, by mean validation accuracy."""
-    finished = table[table["status"].isin(("done", "stopped")) & table["step"].notna()]
-    kept = []
-    for _, group in finished.groupby(["dataset", "family", "depth"], sort=False):
-        means = group.groupby("learning_rate", sort=False)[METRIC].mean()
-        kept.append(group[group["learning_rate"] == means.idxmax()])
-    return pd.concat(kept) if kept else finished
+def best_by_depth(table: pd.DataFrame) -> list[ConfigRuns]:
+    """Each model at its best learning rate by mean validation accuracy; scores are of the test set.
+
+    Only configs whose seeds all ran to the end are looked at: a model without any is left out.
+    """
+    best: dict[tuple[str, str, int], tuple[float, ConfigRuns]] = {}
+    for val, test in zip(group_models(table, METRIC), group_models(table, _TEST), strict=True):
+        if not (val.complete and test.complete):
+            continue
+        model = (val.fields["dataset"], val.fields["family"], val.fields["depth"])
+        score = float(val.scores.mean())
+        if model not in best or score > best[model][0]:
+            best[model] = (score, test)
+    return [config for _, config in best.values()]
 
 
-def answers(table: pd.DataFrame) -> list[str]:
-    """One sentence each for the plain and the residual CNN, deepest against shallowest; one for both.
+@dataclass(frozen=True)
+class _Question:
+    """Two models that are compared, and the words for it."""
 
-    The last one compares the two at the greatest depth that both were run at. Each depth is taken at its best learning rate by validation accuracy; the difference is of mean
-    test accuracies, in points, with Welch's 95% interval over the seeds.
+    first: ConfigRuns
+    second: ConfigRuns
+    measured: str
+    """The sentence up to the interval."""
+    what: str
+    """What helps, hurts, or cannot be told."""
+
+
+def answers(
+    table: pd.DataFrame, test_images: Mapping[str, int] | None = None, alpha: float = ALPHA
+) -> list[str]:
+    """Whether depth helps each kind of CNN, deepest against shallowest; what the skips are worth.
+
+    The latter at the greatest depth that both kinds were run at. Each model is taken at its best
+    learning rate by validation accuracy. Differences are of mean test accuracies, in points, with
+    Welch's 95% interval over the seeds; the verdicts hold together (``planned_p_values``).
+
+    Args:
+        table: one row per trial: ``trial``, the ``DepthTrial`` fields, ``status`` and the metrics.
+        test_images: how many there are by data set. No verdict is then based on a difference that
+            other test images could have turned round.
+        alpha: the probability of any wrong verdict.
     """
     best = best_by_depth(table)
-    sentences = []
-    for family in ("cnn", "rescnn"):
-        rows = best[best["family"] == family]
-        title = FAMILY_TITLES[family]
-        for dataset, group in rows.groupby("dataset", sort=False):
-            depths = sorted(group["depth"].unique())
-            if len(depths) < 2:
-                sentences.append(
-                    f"{title} on {dataset}: only depth {depths[0]} was run, so these runs cannot"
-                    " tell whether depth helps."
-                )
-                continue
-            accuracies = {
-                depth: 100 * group.loc[group["depth"] == depth, "test/accuracy"].to_numpy()
-                for depth in depths
+    training = {c.trials: c.scores for c in group_models(table, "train/accuracy")}
+    questions: list[_Question] = []
+    sentences: list[str] = []
+    for dataset in dict.fromkeys(config.fields["dataset"] for config in best):
+        by_family = {
+            family: {
+                config.fields["depth"]: config
+                for config in best
+                if config.fields["dataset"] == dataset and config.fields["family"] == family
             }
-            sentences.append(_compare(f"{title} on {dataset}", accuracies))
-    return sentences + _worth_of_skips(best)
+            for family in ("cnn", "rescnn")
+        }
+        for family, models in by_family.items():
+            title = f"{FAMILY_TITLES[family]} on {dataset}"
+            if len(models) == 1:
+                sentences.append(
+                    f"{title}: only depth {min(models)} can be judged, so these runs cannot tell"
+                    " whether depth helps."
+                )
+            elif models:
+                questions.append(_depth_question(title, models, training))
+        common = by_family["cnn"].keys() & by_family["rescnn"].keys()
+        if common:
+            depth = max(common)
+            plain, residual = by_family["cnn"][depth], by_family["rescnn"][depth]
+            gain = 100 * (residual.scores.mean() - plain.scores.mean())
+            measured = (
+                f"At {depth} convolutions on {dataset} the identity skips are worth {gain:+.1f}"
+                " points of test accuracy"
+            )
+            questions.append(_Question(residual, plain, measured, "skips help"))
+    return [
+        *sentences,
+        *_judge(questions, test_images or {}, alpha),
+        *not_compared(group_models(table, METRIC)),
+    ]
 
 
-def _worth_of_skips(best: pd.DataFrame) -> list[str]:
-    sentences = []
-    for dataset, group in best.groupby("dataset", sort=False):
-        plain, residual = (group[group["family"] == family] for family in ("cnn", "rescnn"))
-        common = set(plain["depth"]) & set(residual["depth"])
-        if not common:
-            continue
-        depth = max(common)
-        gain = difference_interval(
-            *(100 * rows.loc[rows["depth"] == depth, "test/accuracy"] for rows in (residual, plain))
-        )
-        interval = (
-            f"95% interval {gain.low:+.1f} to {gain.high:+.1f}, {gain.n} seeds"
-            if gain.n > 1
-            else "one seed, no interval"
-        )
-        sentences.append(
-            f"At {depth} convolutions on {dataset} the identity skips are worth"
-            f" {gain.estimate:+.1f} points of test accuracy ({interval})."
-        )
-    return sentences
-
-
-def best_model(table: pd.DataFrame) -> pd.Series | None:
-    """The trial with the highest validation accuracy; None where no trial finished."""
-    finished = table[table["status"].isin(("done", "stopped")) & table["step"].notna()]
-    return None if finished.empty else finished.loc[finished[METRIC].idxmax()]
-
-
-def _compare(title: str, accuracies: Mapping[int, Sequence[float]]) -> str:
-    shallow, deep = min(accuracies), max(accuracies)
-    change = difference_interval(accuracies[deep], accuracies[shallow])
-    means = {depth: mean_interval(values).estimate for depth, values in accuracies.items()}
-    top = max(means, key=lambda depth: means[depth])
+def _depth_question(
+    title: str, models: Mapping[int, ConfigRuns], training: Mapping[tuple[int, ...], np.ndarray]
+) -> _Question:
+    shallow, deep = models[min(models)], models[max(models)]
+    low, high = (100 * config.scores.mean() for config in (shallow, deep))
     measured = (
-        f"{title}: from {shallow} to {deep} convolutions the test accuracy goes from"
-        f" {means[shallow]:.1f}% to {means[deep]:.1f}%, a change of {change.estimate:+.1f} points"
+        f"{title}: from {min(models)} to {max(models)} convolutions the test accuracy goes from"
+        f" {low:.1f}% to {high:.1f}%"
     )
-    if change.n < 2:
-        return f"{measured} in one seed, so these runs cannot tell (use --seeds 3 or more)."
-    measured += f" (95% interval {change.low:+.1f} to {change.high:+.1f}, {change.n} seeds)"
-    if not change.excludes_zero:
-        verdict = "these runs cannot tell whether more depth helps"
-    elif change.estimate > 0:
-        verdict = "more depth helps"
-    else:
-        verdict = "more depth hurts"
-    return f"{measured}: {verdict}; depth {top} is the best of those run."
+    trained = [training.get(config.trials, np.array([])) for config in (shallow, deep)]
+    if all(scores.size for scores in trained):
+        # A deep network that is worse on the training images, too, does not overfit: it trains worse.
+        before, after = (100 * scores.mean() for scores in trained)
+        measured += f" (training {before:.1f}% to {after:.1f}%)"
+    measured += f", a change of {high - low:+.1f} points"
+    return _Question(deep, shallow, measured, "more depth helps")
+
+
+def _judge(
+    questions: Sequence[_Question], test_images: Mapping[str, int], alpha: float
+) -> list[str]:
+    items = [test_images.get(question.first.fields["dataset"]) for question in questions]
+    pairs = [(question.first.scores, question.second.scores) for question in questions]
+    sentences = []
+    p_values = planned_p_values(pairs, items)
+    for question, (first, second), count, p in zip(questions, pairs, items, p_values, strict=True):
+        change = difference_interval(100 * first, 100 * second)
+        if count is not None:
+            change = difference_interval(first, second, items=count).scaled(100)
+        seeds = f"{change.n} seed{'s' * (change.n != 1)}"
+        interval = f"95% interval {change.low:+.1f} to {change.high:+.1f}, {seeds}"
+        if math.isnan(change.low):
+            interval = f"no interval, {seeds}"
+        verdict = f"these runs cannot tell whether {question.what}"
+        if p < alpha:
+            verdict = (
+                question.what if change.estimate > 0 else question.what.replace("help", "hurt")
+            )
+        elif change.n < MIN_SEEDS:
+            verdict += f" (use {MIN_SEEDS} seeds or more)"
+        sentences.append(f"{question.measured} ({interval}): {verdict}.")
+    return sentences

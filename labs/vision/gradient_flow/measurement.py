@@ -67,14 +67,14 @@ class GradientFlowConfig:
     def __post_init__(self) -> None:
         validate_architecture(self.family, self.depth, self.width)
         if self.family == "mlp":
-            raise InputError("--families mlp has no convolutions to compare: use cnn or rescnn")
+            raise InputError("`family` mlp has no convolutions to compare: use cnn or rescnn")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise InputError(
-                f"--learning-rate {self.learning_rate} must be a number above 0, for instance 1e-3"
+                f"`learning_rate` {self.learning_rate} must be a number above 0, for instance 1e-3"
             )
-        for option, value in (("--batches", self.batches), ("--batch-size", self.batch_size)):
+        for name, value in (("batches", self.batches), ("batch_size", self.batch_size)):
             if value < 1:
-                raise InputError(f"{option} {value} must be 1 or more")
+                raise InputError(f"`{name}` {value} must be 1 or more")
 
 
 def weight_layers(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -160,7 +160,7 @@ def test_tiles_are_exact(network, monkeypatch):
     tiled, tiled_logits = activation_maps(network, images)
     torch.testing.assert_close(tiled, whole, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(tiled_logits, logits, atol=1e-5, rtol=1e-4)
-    careless = dataclasses.replace(network, reach=0)
+    careless = dataclasses.replace(network, receptive_radius=0)
     assert not torch.allclose(activation_maps(careless, images)[0], whole, atol=1e-3)
 
 
@@ -212,12 +212,12 @@ def test_images_of_a_data_set(network, patch_data):
     ((name, image),) = dataset_images(data, [3], trained)
     assert name == "0003-patch"
     assert np.array_equal(np.asarray(image)[..., 1], patch_data.test.images[3, 0])
-    with pytest.raises(InputError, match="--index 60 is outside .* use 0 to 59"):
+    with pytest.raises(InputError, match="`index` 60 is outside .* use 0 to 59"):
         dataset_images(data, [60], trained)
     other = dataclasses.replace(data, class_names=("cat", "dog"))
     with pytest.raises(InputError, match="cat, dog, and ResCNN trained on patches knows dark"):
         dataset_images(other, [0], trained)
-    with pytest.raises(InputError, match="'cat' is no class of .*: use dark, patch"):
+    with pytest.raises(InputError, match="'cat' is not a class of .*: use dark, patch"):
         explain(network, image, "cat")
 
 
@@ -277,7 +277,7 @@ def test_the_best_checkpoint_of_a_run(tmp_path):
     (tmp_path / "results.csv").write_text(header + "a,mlp,0.99,/a/best.pt\n")
     with pytest.raises(InputError, match="no checkpoint of a CNN or ResCNN"):
         best_checkpoint(tmp_path)
-    with pytest.raises(InputError, match="no finished run"):
+    with pytest.raises(InputError, match="not a finished run"):
         best_checkpoint(tmp_path / "nowhere")
 
 
@@ -299,7 +299,7 @@ def test_torchvision_weights_from_a_file(tmp_path):
     np.testing.assert_allclose(found.probabilities, logits.softmax(1)[0], atol=1e-5)
     with pytest.raises(InputError, match="are not those of a resnet34"):
         torchvision_network("resnet34", tmp_path / "resnet18.pth")
-    with pytest.raises(InputError, match="alexnet is no ResNet.*resnet18"):
+    with pytest.raises(InputError, match="`torchvision` alexnet is not a ResNet.*resnet18"):
         torchvision_network("alexnet")
     with pytest.raises(InputError, match="does not exist"):
         torchvision_network("resnet18", tmp_path / "none.pth")
@@ -312,6 +312,6 @@ def test_weights_that_cannot_be_downloaded(monkeypatch, tmp_path):
         lambda *args, **options: (_ for _ in ()).throw(OSError("no route")),
     )
     with pytest.raises(
-        InputError, match=r"https://.*resnet18.*\.pth elsewhere and name.*--weights"
+        InputError, match=r"https://.*resnet18.*\.pth elsewhere and name.*`weights`"
     ):
         torchvision_network("resnet18")

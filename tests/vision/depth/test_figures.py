@@ -22,8 +22,15 @@ def study():
                     accuracy = 0.5 + gain * (depth == 51) + 0.1 * (rate == RATES[1]) + 0.01 * seed
                     trial = len(rows)
                     metrics = {"val/accuracy": accuracy, "test/accuracy": accuracy - 0.05}
+                    metrics["train/accuracy"] = accuracy
                     rows.append(
-                        {"trial": trial, "status": "done", "step": 4, "dataset": "digits"}
+                        {
+                            "trial": trial,
+                            "status": "done",
+                            "step": 4,
+                            "dataset": "digits",
+                            "width": 8,
+                        }
                         | {"family": family, "depth": depth, "learning_rate": rate, "seed": seed}
                         | metrics
                     )

@@ -124,8 +124,8 @@ def test_one_report_per_batch_histograms_at_both_ends_and_resuming(digits):
     [
         ({"family": "mlp"}, "no convolutions"),
         ({"depth": 20}, "19 or 21"),
-        ({"batches": 0}, "--batches 0"),
-        ({"learning_rate": float("nan")}, "--learning-rate nan"),
+        ({"batches": 0}, "`batches` 0"),
+        ({"learning_rate": float("nan")}, "`learning_rate` nan"),
     ],
 )
 def test_configs_that_are_refused(options, message):
