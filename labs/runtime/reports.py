@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
@@ -47,15 +47,11 @@ class Report:
                 raise FloatingPointError(f"metric {tag!r} is {value} at step {self.step}")
 
 
-class Train(Protocol):
-    """A training procedure: a generator of reports that knows nothing of where it runs.
-
-    ``shared`` holds what all trials of a grid have in common, such as the data set.
-    """
-
-    def __call__(
-        self, config: Any, resume: Checkpoint | None = None, **shared: Any
-    ) -> Iterator[Report]: ...
+Train = Callable[..., Iterator[Report]]
+"""A training procedure: a generator of reports that knows nothing of where it runs. Called as
+``train(config, resume=checkpoint or None, **shared)``, where ``shared`` is what all trials of a grid
+have in common, such as the data set. (A protocol with ``**shared`` would fit no function that names
+what it takes.)"""
 
 
 @dataclass(frozen=True)
