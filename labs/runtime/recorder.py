@@ -11,11 +11,11 @@ from typing import Any, Self
 import pandas as pd
 from ray import tune
 
-from labs.runtime.checkpoints import PATIENCE_SECONDS, patiently
 from labs.runtime.console import GridConsole, say
 from labs.runtime.reports import Objective
 from labs.runtime.results import DONE, FAILED, INTERRUPTED, OVER, STOPPED, GridResult
 from labs.runtime.runs import Run
+from labs.runtime.storage import RETRY_SECONDS, retry_io
 from labs.runtime.tracking import TrialLog, read_history, read_state
 
 
@@ -63,7 +63,7 @@ class Recorder(tune.Callback):
         assert self._console is not None
         self._console.__exit__()
         with self._run.naming_the_way_on():
-            patiently(self._catch_up, patience=PATIENCE_SECONDS / 3)
+            retry_io(self._catch_up, timeout=RETRY_SECONDS / 3)
 
     def _catch_up(self) -> None:
         """Write what there was no room for. Raises OSError where there still is none."""
@@ -170,13 +170,10 @@ class Recorder(tune.Callback):
         )
 
     def _checkpoint(self, name: str) -> str | None:
-        directory = f"{self._run.checkpoints}/{name}"
         for file in ("best.pt", "last.pt"):
-            path = f"{directory}/{file}"
-            if "://" in path:
-                return path
-            if Path(path).exists():
-                return path
+            path = self._run.checkpoints / name / file
+            if path.local is None or path.local.exists():
+                return str(path)
         return None
 
 

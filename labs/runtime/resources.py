@@ -14,6 +14,7 @@ import torch
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.session import in_local_mode, is_private
+from labs.runtime.storage import StoragePath
 
 Node = dict[str, float]
 """``{"CPU": 8.0, "GPU": 1.0}``: what one machine has."""
@@ -100,13 +101,13 @@ def _on_head() -> bool:
     )
 
 
-def require_shared_storage(checkpoints: str, run_root: str, future: Sequence[Node]) -> None:
+def require_shared_storage(checkpoints: StoragePath, run_root: str, future: Sequence[Node]) -> None:
     """A trial that moves to another machine must find its checkpoint there.
 
     Raises:
         InputError: several machines, and a directory that only one of them sees.
     """
-    if "://" in checkpoints or in_local_mode():
+    if checkpoints.shared or in_local_mode():
         return
     alive = [node for node in ray.nodes() if node["Alive"]]
     machines = {n["NodeManagerAddress"] for n in alive if n["Resources"].get("CPU")}

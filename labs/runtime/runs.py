@@ -23,10 +23,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from labs.runtime import tracking
-from labs.runtime.checkpoints import read_bytes, write_atomically
 from labs.runtime.console import say
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
+from labs.runtime.storage import StoragePath, reason, write_atomically
 
 CONFIG_FILE = "config.json"
 
@@ -37,7 +37,8 @@ class Run:
     Attributes:
         path: absolute directory of the run.
         options: where and how it runs.
-        checkpoints: directory, or URI on shared storage, of the trials' checkpoints.
+        storage: the run where all machines see it: an object store, or ``path`` itself.
+        checkpoints: what the trials write, inside ``storage``.
     """
 
     def __init__(self, experiment: str, config: Any, options: RuntimeOptions) -> None:
@@ -45,17 +46,17 @@ class Run:
         self.config = config
         self.options = options
         self.resumed = options.resume is not None
-        shared = "://" in options.run_root
+        root = StoragePath(options.run_root)
         if options.resume is not None:
             self.path = Path(options.resume).expanduser().resolve()
         else:
-            root = Path("runs" if shared else options.run_root).expanduser().resolve()
-            self.path = _free_directory(root / experiment, options.run_name)
-        self.checkpoints = (
-            f"{options.run_root.rstrip('/')}/{experiment}/{self.path.name}/checkpoints"
-            if shared
-            else str(self.path / "checkpoints")
-        )
+            parent = (root.local or Path("runs")).expanduser().resolve() / experiment
+            self.path = _free_directory(parent, options.run_name)
+        if root.local is None:
+            self.storage = root / experiment / self.path.name
+        else:
+            self.storage = StoragePath(self.path, shared=root.shared)
+        self.checkpoints = self.storage / "checkpoints"
         self._started = False
 
     def start(self) -> None:
@@ -70,14 +71,12 @@ class Run:
         try:
             if self.path.exists() and not self.resumed:  # before shared storage is written to
                 raise FileExistsError
-            content = read_bytes(self.path / CONFIG_FILE) if self.resumed else None
+            content = StoragePath(self.path / CONFIG_FILE).read() if self.resumed else None
             if content is None:
                 description = json.dumps(_description(self), indent=2, default=str)
                 content = f"{description}\n".encode()
-            if "://" in self.checkpoints:  # first: it may be out of reach
-                write_atomically(
-                    f"{self.checkpoints.removesuffix('checkpoints')}{CONFIG_FILE}", content
-                )
+            if self.storage.local is None:  # first: it may be out of reach
+                (self.storage / CONFIG_FILE).write(content)
             self.path.mkdir(parents=True, exist_ok=self.resumed)
             if not self.resumed:
                 write_atomically(self.path / CONFIG_FILE, content)
@@ -86,10 +85,9 @@ class Run:
                 f"{self.path} has just been taken by another run: start again, with another"
                 " --run-name where you gave one"
             ) from None
-        except (OSError, ValueError) as error:  # pyarrow refuses what is no URI with the latter
-            reason = (getattr(error, "strerror", None) or str(error)).strip().splitlines()[0]
+        except OSError as error:
             raise InputError(
-                f"--run-root {self.options.run_root} cannot be written: {reason}"
+                f"--run-root {self.options.run_root} cannot be written: {reason(error)}"
             ) from None
 
     @contextlib.contextmanager

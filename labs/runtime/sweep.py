@@ -91,7 +91,7 @@ def run_grid(
             run.start()
             grid = GridSpec(
                 train=train,
-                trials=[TrialSpec(c, f"{run.checkpoints}/{n}") for c, n in zip(configs, names)],
+                trials=[TrialSpec(c, run.checkpoints / n) for c, n in zip(configs, names)],
                 objective=objective,
                 checkpoint_interval=options.checkpoint_interval,
                 batch_seconds=0.0 if options.scheduler == "asha" else BATCH_SECONDS,

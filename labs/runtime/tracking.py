@@ -20,8 +20,8 @@ from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 
-from labs.runtime.checkpoints import write_atomically
 from labs.runtime.results import OVER
+from labs.runtime.storage import write_atomically
 
 HISTORY = "reports.jsonl"
 STATE = "state.json"

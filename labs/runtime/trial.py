@@ -13,15 +13,10 @@ from typing import Any
 import torch
 from ray import tune
 
-from labs.runtime.checkpoints import (
-    from_bytes,
-    patiently,
-    read_bytes,
-    to_bytes,
-    write_atomically,
-)
+from labs.runtime.checkpoints import from_bytes, to_bytes
 from labs.runtime.memory import keep_freed_memory
 from labs.runtime.reports import Checkpoint, Objective, Report, Train
+from labs.runtime.storage import StoragePath, retry_io
 
 BATCH_SECONDS = 0.5
 """A step of Tune costs a round trip to the driver, so short epochs travel several at a time."""
@@ -29,10 +24,10 @@ BATCH_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """What one trial runs, and where its checkpoints lie (a local path or a URI)."""
+    """What one trial runs, and where its checkpoints are."""
 
     config: Any
-    checkpoints: str
+    checkpoints: StoragePath
 
 
 @dataclass(frozen=True)
@@ -103,9 +98,9 @@ class Trial(tune.Trainable):
     def _start(self) -> Iterator[Report]:
         """The generator, from the beginning or from this trial's last checkpoint."""
         self._started = self._saved = time.monotonic()
-        path = f"{self._spec.checkpoints}/last.pt"
+        path = self._spec.checkpoints / "last.pt"
         resume: Checkpoint | None = None
-        content = patiently(lambda: read_bytes(path))
+        content = retry_io(path.read)
         if content is not None:
             resume = from_bytes(content, path)
             progress = resume.pop("trial")
@@ -127,7 +122,7 @@ class Trial(tune.Trainable):
                 report = next(self._reports, None)
                 if report is None:
                     done = True
-                    patiently(self._save)
+                    retry_io(self._save)
                 else:
                     self._take(report)
                     if time.monotonic() >= deadline:
@@ -169,12 +164,12 @@ class Trial(tune.Trainable):
         if self._last is None or self._last.checkpoint is None or not self._unsaved:
             return
         if self._best_bytes is not None:
-            write_atomically(f"{self._spec.checkpoints}/best.pt", self._best_bytes)
+            (self._spec.checkpoints / "best.pt").write(self._best_bytes)
             self._best_bytes = None
         pending = [{k: row[k] for k in ("step", "seconds", "metrics")} for row in self._pending]
         progress = {"pending": pending, "best": self._best_value, "seconds": self._elapsed()}
         content = to_bytes({**self._last.checkpoint(), "trial": progress})
-        write_atomically(f"{self._spec.checkpoints}/last.pt", content)
+        (self._spec.checkpoints / "last.pt").write(content)
         self._saved, self._unsaved = time.monotonic(), False
 
     def _elapsed(self) -> float:

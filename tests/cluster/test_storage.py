@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import subprocess
@@ -14,18 +13,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import boto3
 import pytest
 import ray
-from moto.server import ThreadedMotoServer
 from procedures import WalkConfig, walk
+from s3_server import S3Server, s3_server
 
-from labs.runtime.checkpoints import load_checkpoint, patiently
+from labs.runtime.checkpoints import load_checkpoint
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Objective
 from labs.runtime.results import GridResult
 from labs.runtime.runs import open_run
+from labs.runtime.storage import retry_io
 from labs.runtime.sweep import run_grid
 
 TESTS = Path(__file__).parent.parent
@@ -34,42 +33,10 @@ OUTAGE = float(os.environ.get("OUTAGE_SECONDS", "9"))
 """Longer than the trials take, and than pyarrow itself tries; OUTAGE_SECONDS=60 for a minute."""
 
 
-class Storage:
-    """An S3 server that can go away and come back with its content."""
-
-    def __init__(self) -> None:
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        self._server.start()
-        self.port = self._server.get_host_and_port()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-
-    def away(self) -> None:
-        self._server.stop()
-
-    def back(self) -> None:
-        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=self.port, verbose=False)
-        self._server.start()
-
-    def names(self) -> list[str]:
-        bucket = boto3.resource("s3", endpoint_url=self.url).Bucket("results")
-        return sorted(item.key for item in bucket.objects.all())
-
-
 @pytest.fixture(scope="module")
-def storage(without_ray: None) -> Iterator[Storage]:
+def storage(without_ray: None) -> Iterator[S3Server]:
     """An S3 server with a bucket ``results``, and a private Ray whose workers know it."""
-    made = Storage()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "AWS_ENDPOINT_URL_S3": made.url,
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }.items():
-            patch.setenv(name, value)
-        boto3.client("s3", endpoint_url=made.url).create_bucket(Bucket="results")
+    with s3_server() as server:
         ray.init(
             address="local",
             num_cpus=2,
@@ -78,9 +45,8 @@ def storage(without_ray: None) -> Iterator[Storage]:
             log_to_driver=False,
             configure_logging=False,
         )
-        yield made
+        yield server
         ray.shutdown()
-    made.away()
 
 
 @dataclass(frozen=True)
@@ -100,7 +66,7 @@ def positions(config: WalkConfig) -> list[float]:
 
 
 def test_a_sweep_on_s3_and_its_resumption(
-    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    storage: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     once = str(tmp_path / "once")
@@ -129,7 +95,7 @@ def test_a_sweep_on_s3_and_its_resumption(
 
 @pytest.mark.slow
 def test_storage_that_is_away_for_a_while_costs_no_trial(
-    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    storage: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Training goes on meanwhile; the end of a trial waits for the storage."""
     monkeypatch.chdir(tmp_path)
@@ -161,7 +127,7 @@ def test_storage_that_is_away_for_a_while_costs_no_trial(
 
 @pytest.mark.parametrize("root", ["s3://there-is-no-such-bucket/runs", "nonsense://results/runs"])
 def test_storage_that_cannot_be_used_is_refused_before_anything_is_written(
-    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str
+    storage: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=f"--run-root {root} cannot be written: "):
@@ -169,7 +135,7 @@ def test_storage_that_cannot_be_used_is_refused_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_patience_ends(tmp_path: Path) -> None:
+def test_retrying_ends(tmp_path: Path) -> None:
     tries: list[float] = []
 
     def fail() -> None:
@@ -177,7 +143,7 @@ def test_patience_ends(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
-        patiently(fail, patience=0.8, first_pause=0.1)
+        retry_io(fail, timeout=0.8, first_pause=0.1)
     assert len(tries) == 4  # after 0, 0.1, 0.3 and 0.7 seconds
 
     def forbidden() -> None:
@@ -185,8 +151,8 @@ def test_patience_ends(tmp_path: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
     with pytest.raises(PermissionError):
-        patiently(forbidden, patience=60)
-    assert len(tries) == 5  # waiting does not mend that
+        retry_io(forbidden, timeout=60)
+    assert len(tries) == 5  # waiting does not change that
 
 
 @pytest.mark.skipif(

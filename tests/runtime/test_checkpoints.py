@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from labs.runtime import checkpoints
+from labs.runtime import storage
 from labs.runtime.checkpoints import load_checkpoint, save_checkpoint
 from labs.runtime.errors import InputError
 
@@ -35,7 +35,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(
     def full_disk(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints.os, "fsync", full_disk)
+    monkeypatch.setattr(storage.os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(path, {"kind": "test", "n": 2})
     assert load_checkpoint(path)["n"] == 1

@@ -11,6 +11,7 @@ import torch
 from procedures import WalkConfig
 
 from labs.runtime.reports import Checkpoint, Objective, Report
+from labs.runtime.storage import StoragePath
 from labs.runtime.trial import GridSpec, Trial, TrialSpec
 
 CIRCLES: list[weakref.ref] = []
@@ -30,7 +31,9 @@ def circular(config: WalkConfig, resume: Checkpoint | None = None) -> Iterator[R
 
 
 def test_a_trial_leaves_nothing_and_the_imports_are_not_looked_through(tmp_path: Path) -> None:
-    specs = [TrialSpec(WalkConfig(seed=seed), str(tmp_path / str(seed))) for seed in range(2)]
+    specs = [
+        TrialSpec(WalkConfig(seed=seed), StoragePath(tmp_path / str(seed))) for seed in range(2)
+    ]
     grid = GridSpec(circular, specs, Objective(), 60.0, 0.5, torch.get_num_threads())
     frozen = gc.get_freeze_count()
     trial = Trial.__new__(Trial)

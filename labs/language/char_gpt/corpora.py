@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
 import re
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from labs.language.text_encoding import decode_text
-from labs.runtime.checkpoints import write_atomically
+from labs.runtime.download import download_once, read_url
 from labs.runtime.errors import InputError
 
 INFERNO_URL = "https://www.gutenberg.org/cache/epub/997/pg997.txt"
@@ -153,22 +150,13 @@ def fetch_inferno(
         OSError: no network, no such page, or what came is not the poem.
     """
     path = data_dir / "inferno.txt"
-    if not path.exists():
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(data_dir / ".inferno.lock"):
-            if not path.exists():
-                write_atomically(path, _download(url, timeout))
+    download_once(path, lambda: _download(url, timeout))
     return _checked_inferno(path.read_bytes(), str(path))
 
 
 def _download(url: str, timeout: float) -> bytes:
     """The page at ``url``, checked to be the poem."""
-    request = urllib.request.Request(url, headers={"User-Agent": "labs"})
-    try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:
-            content = response.read()
-    except http.client.HTTPException as error:  # cut off, or not HTTP: the same to the caller
-        raise OSError(f"{url}: {error!r}") from error
+    content = read_url(url, timeout)
     _checked_inferno(content, url)
     return content
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from labs.runtime.errors import InputError
+from labs.runtime.storage import StoragePath
 from labs.vision.cam.maps import CamNetwork
 from labs.vision.models import FAMILY_TITLES, ConvClassifier
 from labs.vision.training import load_classifier
@@ -63,7 +64,8 @@ def best_checkpoint(run: str | Path) -> str:
     if chosen.empty:
         raise InputError(f"`run` {run} has no checkpoint of a CNN or ResCNN: use `checkpoint`")
     best = chosen.loc[chosen["val/accuracy"].idxmax()]
-    if "://" in best["checkpoint"] or Path(best["checkpoint"]).exists():
+    checkpoint = StoragePath(best["checkpoint"])
+    if checkpoint.local is None or checkpoint.local.exists():
         return best["checkpoint"]
     # The run has been moved since.
     return str(Path(run) / "checkpoints" / best["name"] / Path(best["checkpoint"]).name)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
-import http.client
 import io
 import pickle
 import tarfile
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
-from labs.runtime.checkpoints import write_atomically
+from labs.runtime.download import download_once, read_url
 from labs.runtime.errors import InputError
 from labs.vision.data.folders import RawSplits
 
@@ -100,17 +96,9 @@ def fetch(path: Path, urls: Sequence[str], md5: str) -> bytes:
     Raises:
         InputError: the file is altered, cannot be downloaded, or cannot be written.
     """
-    if not path.exists() and urls:
-        lock = path.with_name(f".{path.name}.lock")
+    if urls:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(lock):
-                if not path.exists():
-                    write_atomically(path, _download(path, urls, md5))
-        except InputError:
-            lock.unlink(missing_ok=True)
-            _remove_empty(path.parent)
-            raise
+            download_once(path, lambda: _download(path, urls, md5))
         except OSError as error:
             raise InputError(
                 f"`data_dir`: {error.filename or path.parent} cannot be written"
@@ -133,10 +121,8 @@ def _download(path: Path, urls: Sequence[str], md5: str) -> bytes:
     print(f"downloading {path.name} into {path.parent}", flush=True)
     for url in urls:
         try:
-            request = urllib.request.Request(url, headers={"User-Agent": "labs"})
-            with urllib.request.urlopen(request, timeout=30) as response:
-                content = response.read()
-        except (OSError, ValueError, http.client.HTTPException):
+            content = read_url(url)
+        except OSError:
             continue
         if hashlib.md5(content).hexdigest() == md5:
             return content
@@ -144,10 +130,3 @@ def _download(path: Path, urls: Sequence[str], md5: str) -> bytes:
         f"cannot download {path.name}: without a network, get {' or '.join(urls)} elsewhere"
         f" and put it into {path.parent}; `dataset` digits needs no download"
     )
-
-
-def _remove_empty(folder: Path) -> None:
-    """Remove ``folder`` and what is above it as long as nothing is in it."""
-    with contextlib.suppress(OSError):
-        for directory in (folder, *folder.parents):
-            directory.rmdir()

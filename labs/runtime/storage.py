@@ -1,0 +1,239 @@
+"""Where files are kept: a local directory, one that all machines see, or an object store."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+import urllib.parse
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from labs.runtime.errors import InputError
+
+T = TypeVar("T")
+
+_UNQUOTED = "/=,+@:!$&'()*;~"
+"""What may stand in a URI's path as it is, so that names of trials stay readable."""
+
+RETRY_SECONDS = 180.0
+"""How long storage may be out of reach, or a disk full, before a trial is given up."""
+
+
+class StoragePath:
+    """A file or directory, named by a local path or by a URI; ``/`` joins, as for pathlib's paths.
+
+    ``s3://bucket/runs`` (and what else pyarrow opens: ``gs://``, ``abfs://``, ``hdfs://``) is an object
+    store. ``file:///mnt/runs`` is a directory too, of which its name says that all machines see it.
+    Instances are small and travel to other processes.
+
+    Attributes:
+        local: the file or directory on this machine's file systems; None for an object store.
+        shared: whether other machines see it as well, because the name is a URI.
+
+    Args:
+        path: local path or URI.
+        shared: that other machines see a local path too, of which the name does not say so.
+
+    Raises:
+        InputError: ``file://`` is not followed by an absolute path.
+        OSError: from every method, where the storage is out of reach, is full or does not allow it.
+            Its first argument is ``errno.EINVAL`` where the name is not a URI that can be used.
+    """
+
+    def __init__(self, path: str | Path | StoragePath, *, shared: bool = False) -> None:
+        scheme, separator, rest = str(path).partition("://")
+        self.shared = shared or bool(separator)
+        self._uri, self._query = "", ""
+        self.local: Path | None = None
+        if not separator:
+            self.local = Path(str(path))
+        elif scheme.lower() == "file":
+            rest = rest.removeprefix("localhost")
+            if not rest.startswith("/"):
+                raise InputError(f"{path} names another machine: write file:///{rest}")
+            self.local = Path(urllib.parse.unquote(rest))
+        else:
+            rest, question, query = rest.partition("?")  # s3://bucket/runs?endpoint_override=...
+            self._uri, self._query = f"{scheme.lower()}://{rest.rstrip('/')}", question + query
+
+    def __str__(self) -> str:
+        if self.local is not None:
+            return (
+                f"file://{urllib.parse.quote(str(self.local), _UNQUOTED)}"
+                if self.shared
+                else str(self.local)
+            )
+        return self._uri + self._query
+
+    def __repr__(self) -> str:
+        return f"StoragePath({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StoragePath) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def __truediv__(self, name: str) -> StoragePath:
+        """``name`` (which may hold slashes) inside this directory."""
+        made = StoragePath(self)
+        if self.local is not None:
+            made.local = self.local / name
+        else:
+            made._uri = f"{self._uri}/{urllib.parse.quote(name, _UNQUOTED)}"
+        return made
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        if self.local is not None:
+            return self.local.name
+        return urllib.parse.unquote(self._uri.rpartition("/")[2])
+
+    @property
+    def parent(self) -> StoragePath:
+        """The directory that it is in."""
+        made = StoragePath(self)
+        if self.local is not None:
+            made.local = self.local.parent
+        else:
+            made._uri = self._uri.rpartition("/")[0]
+        return made
+
+    def open(self) -> tuple[Any, str]:
+        """Pyarrow's file system of an object store, and the path in it."""
+        from pyarrow import fs
+
+        try:
+            return fs.FileSystem.from_uri(str(self))
+        except (ValueError, TypeError, NotImplementedError) as error:  # pyarrow's ArrowInvalid, ...
+            raise OSError(errno.EINVAL, str(error).strip().splitlines()[0]) from None
+
+    def read(self) -> bytes | None:
+        """The content of a file; None where there is nothing."""
+        try:
+            if self.local is not None:
+                return self.local.read_bytes()
+            filesystem, key = self.open()
+            with filesystem.open_input_stream(key) as stream:
+                return stream.read()
+        except FileNotFoundError:
+            return None
+
+    def write(self, content: bytes) -> None:
+        """Write a file, with its directories: readers see all of it or none."""
+        if self.local is not None:
+            write_atomically(self.local, content)
+            return
+        filesystem, key = self.open()
+        with filesystem.open_output_stream(key) as stream:  # an object appears when it is complete
+            stream.write(content)
+
+    def exists(self) -> bool:
+        """Whether there is such a file or directory."""
+        if self.local is not None:
+            return self.local.exists()
+        filesystem, key = self.open()
+        return bool(filesystem.get_file_info(key).type)  # FileType.NotFound is 0
+
+    def files(self) -> list[str]:
+        """Names of all files in this directory and below, relative to it, sorted."""
+        if self.local is not None:
+            found = (path for path in self.local.rglob("*") if path.is_file())
+            return sorted(path.relative_to(self.local).as_posix() for path in found)
+        from pyarrow import fs
+
+        filesystem, key = self.open()
+        infos = filesystem.get_file_info(fs.FileSelector(key, allow_not_found=True, recursive=True))
+        return sorted(info.path.removeprefix(f"{key}/") for info in infos if info.is_file)
+
+    def delete(self) -> None:
+        """Remove a file; nothing happens where there is none."""
+        try:
+            if self.local is not None:
+                self.local.unlink()
+            else:
+                filesystem, key = self.open()
+                filesystem.delete_file(key)
+        except FileNotFoundError:
+            pass
+
+    def move(self, target: StoragePath) -> None:
+        """Rename a file, over ``target`` where that exists, within the same storage.
+
+        An object store copies and then deletes: dying between leaves both, and moving again is right.
+        """
+        if self.local is not None:
+            assert target.local is not None
+            os.replace(self.local, target.local)
+            return
+        filesystem, key = self.open()
+        filesystem.move(key, target.open()[1])
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a local file under a temporary name and rename it; makes its directories."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(
+                file.fileno()
+            )  # else a crash of the machine may leave the name without content
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def retry_io(
+    action: Callable[[], T], timeout: float = RETRY_SECONDS, first_pause: float = 1.0
+) -> T:
+    """Do what needs storage; where that fails, try again after 1, 2, 4, ... and at most 20 seconds.
+
+    Args:
+        action: raises OSError where it fails; may run several times.
+        timeout: seconds after which the last error is raised.
+        first_pause: seconds before the second try.
+
+    Raises:
+        OSError: it failed until the end, or for a reason that waiting does not change.
+    """
+    deadline, pause = time.monotonic() + timeout, first_pause
+    while True:
+        try:
+            return action()
+        except OSError as error:
+            if is_permanent(error) or time.monotonic() + pause > deadline:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, 20.0)
+
+
+def is_permanent(error: OSError) -> bool:
+    """Whether trying again is useless: no permission, no such bucket, not a directory."""
+    numbers = (
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EINVAL,
+        errno.ENAMETOOLONG,
+    )
+    answers = (
+        "ACCESS_DENIED",
+        "NO_SUCH_BUCKET",
+        "INVALID_ACCESS_KEY_ID",
+        "SIGNATURE_DOES_NOT_MATCH",
+    )
+    return error.errno in numbers or any(answer in str(error) for answer in answers)
+
+
+def reason(error: OSError) -> str:
+    """Why it failed, in one line: pyarrow's errors have no ``strerror``, and several lines."""
+    return (error.strerror or str(error) or type(error).__name__).strip().splitlines()[0]
