@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import io
 import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,6 +21,42 @@ def to_bytes(checkpoint: Checkpoint) -> bytes:
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     return buffer.getvalue()
+
+
+def require_loadable(checkpoint: Any) -> None:
+    """Refuse what could be saved and then not be read back.
+
+    Raises:
+        TypeError: something in the checkpoint is neither a tensor, number, string nor None, nor a list,
+            tuple or dict of these; the message names where it is.
+    """
+    if not isinstance(checkpoint, dict):
+        raise TypeError(f"a checkpoint is a dict, and this one is a {type(checkpoint).__name__}")
+    _require_plain(checkpoint, "")
+
+
+_PLAIN = {torch.Tensor, torch.nn.Parameter, int, float, complex, bool, str, bytes, type(None)}
+
+
+def _require_plain(value: Any, where: str) -> None:
+    kind = type(value)
+    if kind in _PLAIN:
+        return
+    if kind in (dict, collections.OrderedDict):
+        for key, part in value.items():
+            _require_plain(key, f"{where}[{key!r}]")
+            _require_plain(part, f"{where}[{key!r}]")
+    elif kind in (list, tuple):
+        for number, part in enumerate(value):
+            _require_plain(part, f"{where}[{number}]")
+    else:  # what else can be read back, PyTorch decides
+        try:
+            torch.load(io.BytesIO(to_bytes({"value": value})), weights_only=True)
+        except Exception:
+            raise TypeError(
+                f"checkpoint{where} is a {kind.__module__}.{kind.__qualname__}, which could not be read"
+                " back: keep its state_dict(), or tensors, numbers and strings"
+            ) from None
 
 
 def save_checkpoint(path: str | Path | StoragePath, checkpoint: Checkpoint) -> None:

@@ -1,37 +1,46 @@
-"""Hears of every trial of a grid from Tune: logs it, shows it, and makes the table."""
+"""Hears of every trial of a grid: logs it, shows it, and makes the table. Knows neither Ray nor Tune."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
-from pathlib import Path
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import pandas as pd
-from ray import tune
 
 from labs.runtime.console import GridConsole, say
+from labs.runtime.errors import InputError
 from labs.runtime.reports import Objective
 from labs.runtime.results import DONE, FAILED, INTERRUPTED, OVER, STOPPED, GridResult
 from labs.runtime.runs import Run
 from labs.runtime.storage import RETRY_SECONDS, retry_io
-from labs.runtime.tracking import TrialLog, read_history, read_state
+from labs.runtime.tracking import TrialLog, read_history, read_state, selected_report
+from labs.runtime.trial import StepResult
+from labs.runtime.trial_files import Progress, TrialFiles
+
+RUNNING = "running"
+"""In a ``results.csv`` that is written while the run goes on."""
+TABLE_SECONDS = 5.0
+"""At least so long between two writings of ``results.csv``, and 50 times as long as one takes."""
 
 
-class Recorder(tune.Callback):
-    """A Tune callback that feeds the trials' logs and the console, for the time of a ``with``."""
+class Recorder:
+    """Takes what whoever drives the trials tells it, for the time of a ``with``.
+
+    Trials are known by their number. The order of events is: :meth:`started`, :meth:`reported` any
+    number of times, then :meth:`retried` (and all again), :meth:`failed` or :meth:`ended`.
+    """
 
     def __init__(
-        self,
-        names: list[str],
-        configs: Sequence[Any],
-        run: Run,
-        objective: Objective,
+        self, names: Sequence[str], configs: Sequence[Any], run: Run, objective: Objective
     ) -> None:
         self.slots = 1
-        self._names, self._configs, self._run = names, configs, run
         self._objective = objective
+        self._names, self._run = names, run
+        self._configs = [dataclasses.asdict(config) for config in configs]
+        self._varying = varying_fields(self._configs)
         self._directories = [run.path / "tensorboard" / name for name in names]
         self._logs: dict[int, TrialLog] = {}
         self._late: list[TrialLog] = []
@@ -40,32 +49,148 @@ class Recorder(tune.Callback):
         self._failures: dict[int, str] = {}
         self._completed: set[int] = set()
         self._console: GridConsole | None = None
-        states = [read_state(directory).get("status") for directory in self._directories]
-        self.unfinished = [i for i, status in enumerate(states) if status not in OVER]
-
-    def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
-        return (tune.Callback, ())  # Tune pickles its callbacks; open logs stay in the driver
+        self._metric_is_missing_said = False
+        self._rows: dict[int, dict[str, Any]] = {}
+        """Rows of the trials that have ended, for the table that is written in between."""
+        self._next_table = 0.0
+        states = [read_state(directory) for directory in self._directories]
+        self.unfinished = [i for i, state in enumerate(states) if state.get("status") not in OVER]
 
     def __enter__(self) -> Self:
         done = len(self._names) - len(self.unfinished)
         if done:
             say(f"{done} of {len(self._names)} trials are finished already")
-        self._console = GridConsole(self._names, self.slots, self._objective, done)
+        for index in set(range(len(self._names))) - set(self.unfinished):
+            self._rows[index] = self._row(index, read_history(self._directories[index]))
+        self._console = GridConsole(list(self._names), self.slots, self._objective, done)
         self._console.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Whatever has not ended by now was interrupted."""
         for index, log in list(self._logs.items()):
-            log.finish(INTERRUPTED, "interrupted before its end")
+            best = self._catch_up_with(index, log)
+            log.finish(INTERRUPTED, "interrupted before its end", best)
             self._late.append(log)
             del self._logs[index]
         assert self._console is not None
         self._console.__exit__()
         with self._run.naming_the_way_on():
-            retry_io(self._catch_up, timeout=RETRY_SECONDS / 3)
+            retry_io(self._write_late, timeout=RETRY_SECONDS / 3)
 
-    def _catch_up(self) -> None:
+    def started(self, index: int) -> None:
+        """The trial runs, for the first time or again."""
+        self._open(index)
+        self._show().started(index)
+
+    def reported(self, index: int, result: StepResult) -> None:
+        """Log the reports, show the last, remember a failure."""
+        reports = result["reports"]
+        log = self._logs[index]
+        log.add(reports, result["best_step"])
+        self._watch_disk(log)
+        if reports:
+            last = reports[-1]
+            self._show().reported(index, last["step"], last["metrics"])
+            self._say_missing_metric(index, last["metrics"])
+        if result["failure"] is not None:
+            self._failures[index] = result["failure"]["error"]
+            with contextlib.suppress(OSError):  # the table has the error, too
+                path = self._directories[index] / "error.txt"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(result["failure"]["traceback"])
+        # asha stops a trial at its last step, before it can say that it is complete
+        last_step, end = (reports[-1]["step"] if reports else 0), self._objective.last_step
+        if result["completed"] or (end is not None and last_step >= end):
+            self._completed.add(index)
+        self._write_table()
+
+    def retried(self, index: int, reason: str) -> None:
+        """The trial begins again from its last checkpoint.
+
+        Args:
+            reason: what is known of its end, where it has not said so itself.
+        """
+        self._show().retried(index, self._failures.pop(index, None) or reason)
+
+    def failed(self, index: int, reason: str) -> None:
+        """The trial has failed for good. Its process is dead, so its files are put in order here."""
+        self._open(index)  # its process may have failed before the trial began
+        best: int | None = None
+        with contextlib.suppress(OSError, InputError):
+            _, progress = TrialFiles(self._run.checkpoints / self._names[index]).claim()
+            best = self._take_over(self._logs[index], progress)
+        self._finish(index, FAILED, best, self._failures.pop(index, None) or reason)
+
+    def ended(self, index: int) -> None:
+        """The trial has reached its end, or a scheduler has stopped it."""
+        self._open(index)
+        status = DONE if index in self._completed else STOPPED
+        self._finish(index, status, self._logs[index].best_step)
+
+    def result(self) -> GridResult:
+        """The table and the history of all trials, read back from their directories."""
+        rows, history = [], []
+        for index, directory in enumerate(self._directories):
+            reports = read_history(directory)
+            rows.append(self._row(index, reports))
+            for report in reports:
+                times = {"trial": index, "step": report["step"], "seconds": report["seconds"]}
+                history.append(times | report["metrics"])
+        columns = None if history else ["trial", "step", "seconds"]
+        return GridResult(
+            pd.DataFrame(rows), pd.DataFrame(history, columns=columns), self._objective
+        )
+
+    def _show(self) -> GridConsole:
+        assert self._console is not None, "outside of the with block"
+        return self._console
+
+    def _open(self, index: int) -> None:
+        if index not in self._logs:
+            config, varying = self._configs[index], self._varying
+            ordered = {key: config[key] for key in (*varying, *config)}
+            self._logs[index] = TrialLog(self._directories[index], ordered, self._objective)
+
+    def _finish(self, index: int, status: str, best: int | None, error: str = "") -> None:
+        log = self._logs.pop(index)
+        log.finish(status, error, best)
+        if log.write_error:
+            self._late.append(log)
+        self._watch_disk(log)
+        row = selected_report(log.history, self._objective, best)
+        value = self._objective.value(row["metrics"]) if row else None
+        self._show().ended(index, status, value, error)
+        state = {"status": status, "error": error, "best_step": best}
+        self._rows[index] = self._row(index, log.history, state)
+        self._write_table()
+
+    def _catch_up_with(self, index: int, log: TrialLog) -> int | None:
+        """What an interrupted trial has written since it was last heard; the step of its best."""
+        with contextlib.suppress(OSError, InputError):
+            _, progress = TrialFiles(self._run.checkpoints / self._names[index]).read()
+            return self._take_over(log, progress)
+        return None
+
+    @staticmethod
+    def _take_over(log: TrialLog, progress: Progress | None) -> int | None:
+        """Record what a trial's ``last.pt`` carries; the step of its best checkpoint."""
+        if progress is None:
+            return None
+        log.add(progress["unacknowledged"])
+        return None if progress["best"] is None else progress["best"][1]
+
+    def _say_missing_metric(self, index: int, metrics: Mapping[str, float]) -> None:
+        metric = self._objective.metric
+        if metric is None or metric in metrics or self._metric_is_missing_said:
+            return
+        self._metric_is_missing_said = True
+        say(
+            f"{metric} is not among the metrics that {self._names[index]} reports so far:"
+            f" {', '.join(sorted(metrics)) or 'none'}"
+        )
+
+    def _write_late(self) -> None:
         """Write what there was no room for. Raises OSError where there still is none."""
         for log in self._late:
             log.write()
@@ -77,7 +202,7 @@ class Recorder(tune.Callback):
     def _watch_disk(self, log: TrialLog) -> None:
         """Say once that results cannot be written, and once that they are."""
         with contextlib.suppress(OSError):
-            self._catch_up()
+            self._write_late()
         error = log.write_error or next((late.write_error for late in self._late), None)
         if error is not None and not self._disk_fails:
             reason = error.strerror or error
@@ -88,86 +213,33 @@ class Recorder(tune.Callback):
             say(f"results are written to {self._run.path} again")
         self._disk_fails = error is not None
 
-    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """Open the trial's log, unless this is a retry."""
-        index = trial.config["index"]
-        self._open(index)
-        self._console.started(index)
+    def _write_table(self) -> None:
+        """``results.csv`` while the run goes on, with the trials that have begun."""
+        if time.monotonic() < self._next_table:
+            return
+        begun = time.monotonic()
+        running = {
+            index: self._row(index, log.history, {"status": RUNNING, "best_step": log.best_step})
+            for index, log in self._logs.items()
+        }
+        rows = self._rows | running
+        with contextlib.suppress(OSError):
+            self._run.add_table("results", pd.DataFrame([rows[i] for i in sorted(rows)]), False)
+        now = time.monotonic()
+        self._next_table = now + max(TABLE_SECONDS, 50 * (now - begun))
 
-    def _open(self, index: int) -> None:
-        if index not in self._logs:
-            hyperparameters = dataclasses.asdict(self._configs[index])
-            self._logs[index] = TrialLog(self._directories[index], hyperparameters)
-
-    def on_trial_result(
-        self, iteration: int, trials: list, trial: Any, result: dict, **info: Any
-    ) -> None:
-        """Log the reports, show the last, remember a failure."""
-        index = trial.config["index"]
-        reports = result["reports"]
-        self._logs[index].add(reports)
-        self._watch_disk(self._logs[index])
-        if reports:
-            self._console.reported(index, reports[-1]["step"], reports[-1]["metrics"])
-        if "failure" in result:
-            self._failures[index] = result["failure"]["error"]
-            with contextlib.suppress(OSError):  # the table has the error, too
-                path = self._directories[index] / "error.txt"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(result["failure"]["traceback"])
-        # asha stops a trial at its last step, before it can say that it is complete
-        last_step = reports[-1]["step"] if reports else 0
-        end = self._objective.last_step
-        if result["completed"] or (end is not None and last_step >= end):
-            self._completed.add(index)
-
-    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """The trial begins again from its last checkpoint."""
-        index = trial.config["index"]
-        self._console.retried(index, self._failures.pop(index, None) or _reason(trial))
-
-    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """The trial has failed for good."""
-        index = trial.config["index"]
-        self._finish(index, FAILED, self._failures.pop(index, None) or _reason(trial))
-
-    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """The trial has reached its end, or asha has stopped it."""
-        index = trial.config["index"]
-        self._finish(index, DONE if index in self._completed else STOPPED)
-
-    def _finish(self, index: int, status: str, error: str = "") -> None:
-        self._open(index)  # its process may have failed before the trial began
-        log = self._logs.pop(index)
-        log.finish(status, error)
-        if log.write_error:
-            self._late.append(log)
-        self._watch_disk(log)
-        row = selected_report(log.history, self._objective)
-        value = self._objective.value(row["metrics"]) if row else None
-        self._console.ended(index, status, value, error)
-
-    def result(self) -> GridResult:
-        """The table and the history of all trials, read back from their directories."""
-        rows, history = [], []
-        for index, (name, config) in enumerate(zip(self._names, self._configs)):
-            reports = read_history(self._directories[index])
-            state = read_state(self._directories[index])
-            best = selected_report(reports, self._objective)
-            row = {"trial": index, "name": name, **dataclasses.asdict(config)}
-            row |= {"status": state.get("status", INTERRUPTED), "error": state.get("error", "")}
-            row["step"] = best["step"] if best else None
-            row["seconds"] = reports[-1]["seconds"] if reports else None
-            row |= best["metrics"] if best else {}
-            row["checkpoint"] = self._checkpoint(name)
-            rows.append(row)
-            for report in reports:
-                times = {"trial": index, "step": report["step"], "seconds": report["seconds"]}
-                history.append(times | report["metrics"])
-        columns = None if history else ["trial", "step", "seconds"]
-        return GridResult(
-            pd.DataFrame(rows), pd.DataFrame(history, columns=columns), self._objective
-        )
+    def _row(
+        self, index: int, reports: Sequence[dict[str, Any]], state: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        state = read_state(self._directories[index]) if state is None else state
+        row = {"trial": index, "name": self._names[index], **self._configs[index]}
+        row |= {"status": state.get("status", INTERRUPTED), "error": state.get("error", "")}
+        selected = selected_report(reports, self._objective, state.get("best_step"))
+        row["step"] = selected["step"] if selected else None
+        row["seconds"] = reports[-1]["seconds"] if reports else None
+        row |= selected["metrics"] if selected else {}
+        row["checkpoint"] = self._checkpoint(self._names[index])
+        return row
 
     def _checkpoint(self, name: str) -> str | None:
         for file in ("best.pt", "last.pt"):
@@ -177,23 +249,6 @@ class Recorder(tune.Callback):
         return None
 
 
-def selected_report(
-    history: Sequence[dict[str, Any]], objective: Objective
-) -> dict[str, Any] | None:
-    """The first report with the best value of the metric; the last one where nothing selects."""
-    best: dict[str, Any] | None = None
-    best_value: float | None = None
-    for report in history:
-        value = objective.value(report["metrics"])
-        if value is not None and objective.is_better(value, best_value):
-            best, best_value = report, value
-    return best or (history[-1] if history else None)
-
-
-def _reason(trial: Any) -> str:
-    """Why a process ended without a report of a failure, as far as Tune's notes tell."""
-    with contextlib.suppress(OSError):
-        text = Path(trial.error_file).read_text().rpartition("Failure #")[2].strip()
-        if "in its creation task" in text:  # for instance a module that its machine lacks
-            return text.splitlines()[-1].strip()
-    return "its process died (out of memory, or killed)"
+def varying_fields(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The fields that differ within a grid, in the order of the dataclass."""
+    return [key for key in rows[0] if any(row[key] != rows[0][key] for row in rows)]

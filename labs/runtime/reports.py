@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -23,6 +24,8 @@ class Report:
 
     Raises:
         FloatingPointError: a metric is NaN or infinite; the message names the tag and the step.
+        ValueError: the step is not a whole number, or a metric's tag is not of the form
+            ``<split>/<metric>``.
     """
 
     step: int
@@ -42,7 +45,13 @@ class Report:
     """Arrays of any shape by tag, shown as distributions."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.step, (int, np.integer)):
+            raise ValueError(f"step {self.step!r} is not a whole number")
         for tag, value in self.metrics.items():
+            if not re.fullmatch(r"[^/\s]+(/[^/]+)+", tag):
+                raise ValueError(
+                    f"metric {tag!r} is not of the form <split>/<metric>, as in train/loss"
+                )
             if not math.isfinite(value):
                 raise FloatingPointError(f"metric {tag!r} is {value} at step {self.step}")
 

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import ray
 import torch
-from ray import tune
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
-from labs.runtime import compat, signals
 from labs.runtime.console import say
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.recorder import Recorder
+from labs.runtime.recorder import Recorder, varying_fields
 from labs.runtime.reports import Objective, Train
 from labs.runtime.resources import (
     Needs,
@@ -33,7 +29,8 @@ from labs.runtime.resources import (
 from labs.runtime.results import GridResult
 from labs.runtime.runs import Run
 from labs.runtime.session import connect, in_local_mode
-from labs.runtime.trial import BATCH_SECONDS, GridSpec, Trial, TrialSpec
+from labs.runtime.trial import BATCH_SECONDS, GridSpec, TrialSpec
+from labs.runtime.tune_loop import run_with_tune
 
 SHOWN_FAILURES = 20
 
@@ -97,7 +94,8 @@ def run_grid(
                 batch_seconds=0.0 if options.scheduler == "asha" else BATCH_SECONDS,
                 threads=max(1, int(request.cpus)),
             )
-            _run_trials(grid, dict(shared or {}), request, recorder, options)
+            with _own_threads():
+                run_with_tune(grid, shared or {}, recorder, request, options)
     result = recorder.result()
     with run.naming_the_way_on():
         run.add_table("results", result.table)
@@ -153,7 +151,7 @@ def trial_names(configs: Sequence[Any]) -> list[str]:
     if not configs:
         raise InputError("the grid is empty: give every option at least one value")
     rows = [dataclasses.asdict(config) for config in configs]
-    varying = [key for key in rows[0] if any(row[key] != rows[0][key] for row in rows)]
+    varying = varying_fields(rows)
     labels = []
     for config, row in zip(configs, rows, strict=True):
         parts = [
@@ -165,53 +163,6 @@ def trial_names(configs: Sequence[Any]) -> list[str]:
         raise InputError("the grid holds the same trial twice: give no value twice")
     width = max(3, len(str(len(configs) - 1)))
     return [f"{index:0{width}d}-{label}" for index, label in enumerate(labels)]
-
-
-def _run_trials(
-    grid: GridSpec,
-    shared: dict[str, Any],
-    request: Resources,
-    recorder: Recorder,
-    options: RuntimeOptions,
-) -> None:
-    scheduler: TrialScheduler = FIFOScheduler()
-    if options.scheduler == "asha":
-        last_step = grid.objective.last_step or 1
-        scheduler = ASHAScheduler(
-            time_attr="step",
-            metric=grid.objective.metric,
-            mode=grid.objective.mode,
-            max_t=last_step,
-            grace_period=max(1, last_step // 8),
-            reduction_factor=2,
-        )
-    trainable = tune.with_resources(
-        tune.with_parameters(Trial, grid=grid, **shared),
-        tune.PlacementGroupFactory(request.bundles()),
-    )
-    # Tune's own files are of no use after the sweep: trials write their checkpoints themselves.
-    with (
-        tempfile.TemporaryDirectory(prefix="labs-tune-") as scratch,
-        _own_threads(),
-        compat.stoppable_tune() as stop,
-        recorder,
-        signals.stopping(stop),
-    ):
-        tune.Tuner(
-            trainable,
-            param_space={"index": tune.grid_search(recorder.unfinished)},
-            tune_config=tune.TuneConfig(
-                reuse_actors=True, scheduler=scheduler, max_concurrent_trials=options.max_concurrent
-            ),
-            run_config=tune.RunConfig(
-                name="grid",
-                storage_path=scratch,
-                verbose=0,
-                callbacks=[recorder],
-                failure_config=tune.FailureConfig(max_failures=options.max_failures),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            ),
-        ).fit()
 
 
 @contextlib.contextmanager

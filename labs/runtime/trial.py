@@ -1,25 +1,42 @@
-"""One trial of a grid: drives a generator of reports inside a Ray Tune actor."""
+"""One trial of a grid: drives a generator of reports, saves its state and says what it wrote.
+
+It knows neither Ray nor Tune. Whoever calls :meth:`TrialRunner.step` (an actor of Tune's, or the loop
+in this process) hands the result to the recorder before it asks for the next one.
+"""
 
 from __future__ import annotations
 
+import bdb
 import gc
 import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
+import numpy as np
 import torch
-from ray import tune
 
-from labs.runtime.checkpoints import from_bytes, to_bytes
-from labs.runtime.memory import keep_freed_memory
+from labs.runtime.checkpoints import from_bytes, require_loadable
 from labs.runtime.reports import Checkpoint, Objective, Report, Train
 from labs.runtime.storage import StoragePath, retry_io
+from labs.runtime.trial_files import (
+    PROGRESS,
+    Progress,
+    ReportRow,
+    TrialFiles,
+    TrialFilesTaken,
+    best_content,
+    last_content,
+)
 
 BATCH_SECONDS = 0.5
 """A step of Tune costs a round trip to the driver, so short epochs travel several at a time."""
+
+MIRROR_SECONDS = 60.0
+"""On an object store the driver's record is a copy that lags behind. ``last.pt`` there keeps reports
+for so long after they were acknowledged, so that a driver that starts from the copy misses none."""
 
 
 @dataclass(frozen=True)
@@ -42,55 +59,96 @@ class GridSpec:
     threads: int
 
 
-class Trial(tune.Trainable):
-    """Runs trial ``config["index"]`` of a grid; the actor is reused for further trials.
+class StepResult(TypedDict):
+    """What a trial says after each step."""
 
-    The trial writes its own checkpoints, ``last.pt`` and ``best.pt``, and begins by looking for
-    ``last.pt``: a retry, a trial moved to another machine and a run resumed after the driver died
-    are then the same case. ``last.pt`` carries the reports that the driver may not have seen.
+    reports: list[ReportRow]
+    best_step: int | None
+    """Step of the best report that has a checkpoint. It is on disk when the trial is done, and
+    whenever ``last.pt`` has been written since."""
+    done: bool
+    completed: bool
+    """As ``done``, which Tune also sets where its scheduler stops a trial."""
+    failure: Mapping[str, str] | None
+    """``error`` (one line) and ``traceback``."""
+
+
+class TrialRunner:
+    """Runs one trial, from its last checkpoint where there is one.
+
+    The trial writes its own checkpoints, and begins by looking for ``last.pt``: a retry, a trial
+    moved to another machine and a run resumed after the driver died are then the same case.
+    ``last.pt`` carries the reports that the driver has not acknowledged, which it does by asking for
+    the next step.
     """
 
-    def setup(self, config: dict[str, Any], grid: GridSpec, **shared: Any) -> None:
-        """Tune calls it once per process: the grid comes from the object store."""
+    def __init__(self, grid: GridSpec, index: int, shared: Mapping[str, Any]) -> None:
+        torch.set_num_threads(grid.threads)
         self._grid = grid
+        self._spec = grid.trials[index]
         self._shared = shared
-        keep_freed_memory()
-        # Looking through all that the imports made would take longer than a short trial's training.
-        gc.freeze()
-        self._begin(config["index"])
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Go on with another trial in the same process."""
-        self._end()
-        self._begin(new_config["index"])
-        return True
-
-    def cleanup(self) -> None:
-        """Tune calls it when the process ends (in local mode: is needed no longer)."""
-        self._end()
-        gc.unfreeze()
-
-    def _begin(self, index: int) -> None:
-        torch.set_num_threads(self._grid.threads)
-        self._spec = self._grid.trials[index]
+        self._files = TrialFiles(self._spec.checkpoints)
         self._reports: Iterator[Report] | None = None
-        self._failure: Exception | None = None
-        self._pending: list[dict[str, Any]] = []
+        self.failure: BaseException | None = None
+        self._new: list[ReportRow] = []
+        """Reports since the last step ended."""
+        self._sent: list[ReportRow] = []
+        """What the last step returned, not acknowledged yet."""
+        self._acknowledged: list[tuple[float, ReportRow]] = []
+        """Acknowledged within MIRROR_SECONDS, on an object store."""
         self._last: Report | None = None
+        self._last_step: int | None = None
         self._unsaved = False
-        self._best_value: float | None = None
+        self._tags: set[str] = set()
+        self._resumed = self._has_metric = False
+        self._best: tuple[float, int, str | None] | None = None
+        """Value, step and attempt of the best report that has a checkpoint."""
         self._best_bytes: bytes | None = None
+        """The best checkpoint, until it is written."""
         self._seconds_before = 0.0
-        self._metrics: dict[str, float] = {}
+        self._started = self._saved = time.monotonic()
 
-    def _end(self) -> None:
-        """Leave a trial, finished or not, with its newest state on disk."""
-        if self._failure is None:
+    def step(self) -> StepResult:
+        """The reports of the next half second, or of one report where that takes longer.
+
+        An error of the training is in the result; the step after that raises it. An interrupt (and
+        leaving the debugger) is raised at once.
+        """
+        if self.failure is not None:
+            raise self.failure
+        self._acknowledge()
+        deadline = time.monotonic() + self._grid.batch_seconds
+        done = False
+        try:
+            if self._reports is None:
+                self._reports = self._start()
+            while not done and self.failure is None:
+                report = next(self._reports, None)
+                if report is None:
+                    done = True
+                    self._require_reports()
+                    retry_io(self._save)
+                else:
+                    self._take(report)
+                    if time.monotonic() >= deadline:
+                        break
+        except bdb.BdbQuit as error:  # an Exception, but the user's wish to leave
+            self._fail(error)
+            raise
+        except Exception as error:  # told with what came before it; raised in the next step
+            self._fail(error)
+        except BaseException as error:
+            self._fail(error)
+            raise
+        return self._result(done and self.failure is None)
+
+    def close(self) -> None:
+        """Leave the trial, finished or not, with its newest state and its best one on disk."""
+        if self.failure is None:
             self._save_or_go_on()
         if self._reports is not None:
-            self._reports.close()  # type: ignore[attr-defined]
-        self._reports = None
-        self._last = None
+            self._reports.close()  # type: ignore[attr-defined]  # a generator's
+        self._reports = self._last = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -98,58 +156,68 @@ class Trial(tune.Trainable):
     def _start(self) -> Iterator[Report]:
         """The generator, from the beginning or from this trial's last checkpoint."""
         self._started = self._saved = time.monotonic()
-        path = self._spec.checkpoints / "last.pt"
-        resume: Checkpoint | None = None
-        content = retry_io(path.read)
-        if content is not None:
-            resume = from_bytes(content, path)
-            progress = resume.pop("trial")
-            self._pending = list(progress["pending"])
-            self._best_value = progress["best"]
+        resume, progress = retry_io(self._files.claim)
+        if progress is not None:
+            self._new = [_as_arrays(row) for row in progress["unacknowledged"]]
+            self._last_step = progress["step"]
             self._seconds_before = progress["seconds"]
-        return self._grid.train(self._spec.config, resume=resume, **self._shared)
-
-    def step(self) -> dict[str, Any]:
-        """The reports of the next half second, or of one report where that takes longer."""
-        if self._failure is not None:
-            raise self._failure
-        deadline = time.monotonic() + self._grid.batch_seconds
-        done = False
-        try:
-            if self._reports is None:
-                self._reports = self._start()
-            while not done:
-                report = next(self._reports, None)
-                if report is None:
-                    done = True
-                    retry_io(self._save)
-                else:
-                    self._take(report)
-                    if time.monotonic() >= deadline:
-                        break
-        except Exception as error:
-            self._failure = error
-        return self._result(done)
+            self._resumed, self._has_metric = True, progress["has_metric"]
+            self._best = progress["best"]
+        reports = self._grid.train(self._spec.config, resume=resume, **self._shared)
+        if not isinstance(reports, Iterator):
+            raise TypeError(
+                f"{_name(self._grid.train)} returned {type(reports).__name__}: a training procedure is"
+                " a generator, which yields labs.Report(step, metrics)"
+            )
+        return reports
 
     def _take(self, report: Report) -> None:
-        self._last, self._unsaved = report, True
-        self._pending.append(
-            {
-                "step": report.step,
-                "seconds": self._elapsed(),
-                "metrics": {tag: float(value) for tag, value in report.metrics.items()},
-                "texts": dict(report.texts),
-                "histograms": dict(report.histograms),
-            }
-        )
+        if not isinstance(report, Report):
+            raise TypeError(
+                f"{_name(self._grid.train)} yielded {type(report).__name__}: a training procedure"
+                " yields labs.Report(step, metrics)"
+            )
+        if self._last_step is not None and report.step <= self._last_step:
+            raise ValueError(
+                f"step {report.step} was reported after step {self._last_step}: the step only grows"
+            )
+        row: ReportRow = {
+            "step": int(report.step),
+            "seconds": self._elapsed(),
+            "attempt": self._files.token,
+            "metrics": {tag: float(value) for tag, value in report.metrics.items()},
+        }
+        if report.texts:
+            row["texts"] = dict(report.texts)
+        if report.histograms:
+            row["histograms"] = {tag: np.asarray(v) for tag, v in report.histograms.items()}
+        first = self._last is None
+        self._last, self._last_step, self._unsaved = report, row["step"], True
+        self._new.append(row)
+        self._tags.update(row["metrics"])
+        value = self._grid.objective.value(row["metrics"])
+        self._has_metric = self._has_metric or value is not None
         if report.checkpoint is None:
             return
-        value = self._grid.objective.value(report.metrics)
-        if value is not None and self._grid.objective.is_better(value, self._best_value):
-            self._best_value = value
-            self._best_bytes = to_bytes(report.checkpoint())
+        if value is not None and self._grid.objective.is_better(
+            value, self._best and self._best[0]
+        ):
+            self._best = (value, row["step"], row["attempt"])
+            self._best_bytes = best_content(self._state(report, first), row)
+        elif first:
+            self._state(report, check=True)
         if time.monotonic() - self._saved >= self._grid.checkpoint_interval:
             self._save_or_go_on()
+
+    def _state(self, report: Report, check: bool = False) -> Checkpoint:
+        """The report's checkpoint. ``check``: what cannot be read back is said at the first report."""
+        assert report.checkpoint is not None
+        state = report.checkpoint()
+        if check:
+            require_loadable(state)
+            if PROGRESS in state:
+                raise ValueError(f"a checkpoint's key {PROGRESS!r} is the runner's: choose another")
+        return {"kind": _name(self._grid.train), **state}
 
     def _save_or_go_on(self) -> None:
         """While storage is away, training goes on: only its end insists on a checkpoint."""
@@ -158,37 +226,110 @@ class Trial(tune.Trainable):
         except OSError as error:
             self._saved = time.monotonic()
             print(f"checkpoint {self._spec.checkpoints} not written: {error}", file=sys.stderr)
+        except TrialFilesTaken as error:
+            self.failure = error
 
     def _save(self) -> None:
-        """Write the best checkpoint, then the last: ``last.pt`` never runs ahead of ``best.pt``."""
-        if self._last is None or self._last.checkpoint is None or not self._unsaved:
+        """Write the newest state that there is: the last report's, else the best one's."""
+        if not self._unsaved:
             return
-        if self._best_bytes is not None:
-            (self._spec.checkpoints / "best.pt").write(self._best_bytes)
-            self._best_bytes = None
-        pending = [{k: row[k] for k in ("step", "seconds", "metrics")} for row in self._pending]
-        progress = {"pending": pending, "best": self._best_value, "seconds": self._elapsed()}
-        content = to_bytes({**self._last.checkpoint(), "trial": progress})
-        (self._spec.checkpoints / "last.pt").write(content)
-        self._saved, self._unsaved = time.monotonic(), False
+        best = self._best_bytes
+        if self._last is not None and self._last.checkpoint is not None and not self.failure:
+            state, step, seconds = self._state(self._last), self._last_step, self._elapsed()
+            self._unsaved = False
+        elif best is not None:
+            # The last report has no checkpoint, or training has gone on from it and failed.
+            state = from_bytes(best, self._files.best)
+            report = state.pop(PROGRESS)["report"]
+            step, seconds = report["step"], report["seconds"]
+        else:
+            return
+        assert step is not None
+        rows = [*(row for _, row in self._acknowledged), *self._sent, *self._new]
+        progress: Progress = {
+            "step": step,
+            "seconds": seconds,
+            "best": self._best,
+            "has_metric": self._has_metric,
+            "unacknowledged": [_as_tensors(row) for row in rows if row["step"] <= step],
+        }
+        try:
+            self._files.save(last_content(state, progress), best)
+        except BaseException:
+            self._unsaved = True
+            raise
+        self._best_bytes = None
+        self._saved = time.monotonic()
+
+    def _fail(self, error: BaseException) -> None:
+        """Keep the error, and what was best so far."""
+        self.failure = error
+        if not isinstance(error, TrialFilesTaken):
+            try:
+                self._save()
+            except Exception as further:  # the first error is the one that counts
+                print(
+                    f"checkpoint {self._spec.checkpoints} not written: {further}", file=sys.stderr
+                )
+
+    def _require_reports(self) -> None:
+        """What only the end shows: no report at all, or none with the metric."""
+        if self._last is None and not self._resumed:
+            raise ValueError(f"{_name(self._grid.train)} ended without a report")
+        metric = self._grid.objective.metric
+        if metric is not None and not self._has_metric:
+            raise ValueError(
+                f"no report of the trial has the metric {metric!r}, by which the best one is selected;"
+                f" there are {', '.join(sorted(self._tags)) or 'none'}"
+            )
+
+    def _acknowledge(self) -> None:
+        """Whoever asks for another step has recorded the one before."""
+        if self._spec.checkpoints.local is None:
+            now = time.monotonic()
+            recent = [(at, row) for at, row in self._acknowledged if now - at < MIRROR_SECONDS]
+            self._acknowledged = [*recent, *((now, row) for row in self._sent)]
+        self._sent = []
 
     def _elapsed(self) -> float:
         return self._seconds_before + time.monotonic() - self._started
 
-    def _result(self, done: bool) -> dict[str, Any]:
-        reports, self._pending = self._pending, []
-        if reports:
-            self._metrics = dict(reports[-1]["metrics"], step=reports[-1]["step"])
-        result: dict[str, Any] = {**self._metrics, "reports": reports, "done": done}
-        result["completed"] = done  # Tune also sets done where its scheduler stops a trial
-        if self._failure is not None:
-            result["failure"] = describe(self._failure)
-        return result
+    def _result(self, done: bool) -> StepResult:
+        self._sent, self._new = self._new, []
+        return {
+            "reports": self._sent,
+            "best_step": self._best[1] if self._best else None,
+            "done": done,
+            "completed": done,
+            "failure": None if self.failure is None else describe(self.failure),
+        }
 
 
-def describe(error: Exception) -> Mapping[str, str]:
+def describe(error: BaseException) -> Mapping[str, str]:
     """An exception as text: a pickled one may need modules that the driver lacks."""
     return {
         "error": f"{type(error).__name__}: {error}".strip().rstrip(":"),
         "traceback": "".join(traceback.format_exception(error)),
     }
+
+
+def _name(function: Any) -> str:
+    """``module.function``; a partial has only that of what it calls."""
+    function = getattr(function, "func", function)
+    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', function)}"
+
+
+def _as_tensors(row: ReportRow) -> ReportRow:
+    """As a checkpoint may hold it: arrays are read back only as tensors."""
+    histograms = row.get("histograms")
+    if not histograms:
+        return row
+    arrays = {tag: np.asarray(values, dtype=np.float64) for tag, values in histograms.items()}
+    return {**row, "histograms": {tag: torch.from_numpy(a.copy()) for tag, a in arrays.items()}}
+
+
+def _as_arrays(row: ReportRow) -> ReportRow:
+    histograms = row.get("histograms")
+    if not histograms:
+        return row
+    return {**row, "histograms": {tag: tensor.numpy() for tag, tensor in histograms.items()}}

@@ -92,7 +92,9 @@ def test_best_and_last_checkpoints(tmp_path: Path) -> None:
     assert best["step"] == 1 + int(np.argmax(positions))
     assert float(best["position"]) == pytest.approx(max(positions) - OFFSET.sum())
     assert last["step"] == 8
-    assert sorted(p.name for p in path.parent.iterdir()) == ["best.pt", "last.pt"]
+    assert sorted(p.name for p in path.parent.iterdir()) == [
+        *("attempt.json", "best.pt", "last.pt")
+    ]
 
 
 def test_failing_trials_are_named_and_the_others_go_on(

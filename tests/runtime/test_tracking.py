@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from labs.runtime.options import RuntimeOptions
+from labs.runtime.reports import Objective
 from labs.runtime.runs import open_run
 from labs.runtime.tracking import TrialLog, read_history, read_state
 
@@ -59,7 +60,52 @@ def test_tags_steps_values_and_hyperparameters(tmp_path: Path) -> None:
     plugin = read.SummaryMetadata("_hparams_/session_end_info").plugin_data.content
     end = plugin_data_pb2.HParamsPluginData.FromString(plugin).session_end_info
     assert end.status == 1  # success
-    assert read_state(tmp_path) == {"status": "done", "error": ""}
+    assert read_state(tmp_path) == {"status": "done", "error": "", "best_step": None}
+
+
+def hparams(directory: Path) -> tuple[list[str], list[str]]:
+    """Names of the hyperparameters and tags of the metrics, in the page's order."""
+    plugin = events(directory).SummaryMetadata("_hparams_/experiment").plugin_data.content
+    experiment = plugin_data_pb2.HParamsPluginData.FromString(plugin).experiment
+    names = [info.name for info in experiment.hparam_infos]
+    return names, [info.name.tag for info in experiment.metric_infos]
+
+
+def test_the_hparams_page_shows_the_row_of_the_table(tmp_path: Path) -> None:
+    """Selected metric first, and the values of the step that was selected, with that step."""
+    log = TrialLog(tmp_path, {"width": 8, "depth": 3}, Objective("val/loss", "min"))
+    for step, loss in enumerate([0.5, 0.25, 0.75, 0.125, 2.0], 1):
+        metrics = {"train/loss": 10.0 * step, "val/loss": loss}
+        report = {"step": step, "seconds": 0.0, "attempt": "a", "metrics": metrics}
+        log.add([report], best_step={1: 1, 2: 2, 3: 2}.get(step, 2))  # 4 had no checkpoint
+    log.finish("done", best_step=2)
+    assert hparams(tmp_path) == (["width", "depth"], ["best/val/loss", "best/train/loss"])
+    assert scalars(tmp_path, "best/val/loss") == [(1, 0.5), (2, 0.25)]
+    assert scalars(tmp_path, "best/train/loss")[-1] == (2, 20.0)
+    assert scalars(tmp_path, "best/step")[-1] == (2, 2.0)
+
+
+def test_a_metric_that_comes_late_is_on_the_hparams_page(tmp_path: Path) -> None:
+    log = TrialLog(tmp_path, {"width": 8}, Objective("eval/score"))
+    for step, metrics in enumerate([{}, {}, {"eval/score": 1.0}], 1):
+        log.add([{"step": step, "seconds": 0.0, "metrics": {"train/loss": 1.0, **metrics}}])
+    log.finish("done")
+    assert hparams(tmp_path)[1] == ["best/eval/score", "best/train/loss"]
+
+
+def test_a_report_that_is_sent_again_is_skipped_and_another_course_is_not(tmp_path: Path) -> None:
+    log = TrialLog(tmp_path, {})
+    first = [row | {"attempt": "a"} for row in rows(range(1, 6))]
+    log.add(first)
+    log.add(first[2:4])
+    assert [row["step"] for row in log.history] == [1, 2, 3, 4, 5]
+    second = [row | {"attempt": "b"} for row in rows(range(3, 5), slope=3.0)]
+    log.add([*first[1:2], *second])
+    log.finish("done")
+    assert [(r["step"], r["attempt"]) for r in read_history(tmp_path)] == [
+        *((1, "a"), (2, "a"), (3, "b"), (4, "b"))
+    ]
+    assert [step for step, _ in scalars(tmp_path, "train/loss")] == [1, 2, 3, 4]
 
 
 def test_a_step_back_replaces_what_came_after_it(tmp_path: Path) -> None:

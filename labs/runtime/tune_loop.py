@@ -1,0 +1,149 @@
+"""Running a grid's trials side by side, as Ray Tune trials in actors of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+
+from labs.runtime import compat, signals
+from labs.runtime.memory import keep_freed_memory
+from labs.runtime.options import RuntimeOptions
+from labs.runtime.recorder import Recorder
+from labs.runtime.resources import Resources
+from labs.runtime.trial import GridSpec, TrialRunner
+
+
+class Trainable(tune.Trainable):
+    """Runs trial ``config["index"]`` of a grid; the actor is reused for further trials."""
+
+    def setup(self, config: dict[str, Any], grid: GridSpec, **shared: Any) -> None:
+        """Tune calls it once per process: the grid comes from the object store."""
+        self._grid = grid
+        self._shared = shared
+        keep_freed_memory()
+        # Looking through all that the imports made would take longer than a short trial's training.
+        gc.freeze()
+        self._runner = TrialRunner(grid, config["index"], shared)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Go on with another trial in the same process."""
+        self._runner.close()
+        self._runner = TrialRunner(self._grid, new_config["index"], self._shared)
+        return True
+
+    def cleanup(self) -> None:
+        """Tune calls it when the process ends (in local mode: is needed no longer)."""
+        self._runner.close()
+        gc.unfreeze()
+
+    def step(self) -> dict[str, Any]:
+        """What the runner has to say, with the step and metrics that Tune's own schedulers read."""
+        result = self._runner.step()
+        last = result["reports"][-1] if result["reports"] else None
+        metrics = {**last["metrics"], "step": last["step"]} if last else {}
+        return {**metrics, **result}
+
+
+class RecorderCallback(tune.Callback):
+    """Tells a recorder what Tune tells its callbacks."""
+
+    def __init__(self, recorder: Recorder | None = None) -> None:
+        self._recorder = recorder
+
+    def __reduce__(self) -> tuple[type[RecorderCallback], tuple[()]]:
+        return (RecorderCallback, ())  # Tune pickles its callbacks; open logs stay in the driver
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The trial runs, for the first time or again."""
+        if self._recorder is not None:
+            self._recorder.started(trial.config["index"])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A step of the trial has ended. Tune asks for the next one only after this."""
+        if self._recorder is not None:
+            self._recorder.reported(trial.config["index"], result)  # type: ignore[arg-type]  # Tune adds keys
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The trial begins again."""
+        if self._recorder is not None:
+            self._recorder.retried(trial.config["index"], _reason(trial))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The trial has failed for good."""
+        if self._recorder is not None:
+            self._recorder.failed(trial.config["index"], _reason(trial))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The trial has reached its end, or a scheduler has stopped it."""
+        if self._recorder is not None:
+            self._recorder.ended(trial.config["index"])
+
+
+def run_with_tune(
+    grid: GridSpec,
+    shared: Mapping[str, Any],
+    recorder: Recorder,
+    request: Resources,
+    options: RuntimeOptions,
+) -> None:
+    """Run the recorder's unfinished trials, each with ``request``; Ray must be connected."""
+    trainable = tune.with_resources(
+        tune.with_parameters(Trainable, grid=grid, **shared),
+        tune.PlacementGroupFactory(request.bundles()),
+    )
+    # Tune's own files are of no use after the sweep: trials write their checkpoints themselves.
+    with (
+        tempfile.TemporaryDirectory(prefix="labs-tune-") as scratch,
+        compat.stoppable_tune() as stop,
+        recorder,
+        signals.stopping(stop),
+    ):
+        tune.Tuner(
+            trainable,
+            param_space={"index": tune.grid_search(recorder.unfinished)},
+            tune_config=tune.TuneConfig(
+                reuse_actors=True,
+                scheduler=_scheduler(grid, options),
+                max_concurrent_trials=options.max_concurrent,
+            ),
+            run_config=tune.RunConfig(
+                name="grid",
+                storage_path=scratch,
+                verbose=0,
+                callbacks=[RecorderCallback(recorder)],
+                failure_config=tune.FailureConfig(max_failures=options.max_failures),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        ).fit()
+
+
+def _scheduler(grid: GridSpec, options: RuntimeOptions) -> TrialScheduler:
+    if options.scheduler != "asha":
+        return FIFOScheduler()
+    last_step = grid.objective.last_step or 1
+    return ASHAScheduler(
+        time_attr="step",
+        metric=grid.objective.metric,
+        mode=grid.objective.mode,
+        max_t=last_step,
+        grace_period=max(1, last_step // 8),
+        reduction_factor=2,
+    )
+
+
+def _reason(trial: Any) -> str:
+    """Why a process ended without a report of a failure, as far as Tune's notes tell."""
+    with contextlib.suppress(OSError, TypeError):
+        text = Path(trial.error_file).read_text().rpartition("Failure #")[2].strip()
+        if "in its creation task" in text:  # for instance a module that its machine lacks
+            return text.splitlines()[-1].strip()
+    return "its process died (out of memory, or killed)"
