@@ -152,4 +152,9 @@ def main(config: Config) -> int:
 
 
 if __name__ == "__main__":
-    launch(main, Config, presets={"default": Config(), "quick": QUICK})
+    launch(
+        main,
+        Config,
+        presets={"default": Config(), "quick": QUICK},
+        grows=("envs", "agents", "seeds"),
+    )

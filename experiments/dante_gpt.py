@@ -156,4 +156,9 @@ def generate_only(config: Config, checkpoint: str) -> int:
 
 
 if __name__ == "__main__":
-    launch(main, Config, presets={"quick": Config(), "paper": Config(train=PAPER)})
+    launch(
+        main,
+        Config,
+        presets={"quick": Config(), "paper": Config(train=PAPER)},
+        grows=("learning_rates", "seeds"),
+    )

@@ -183,4 +183,9 @@ def main(config: Config) -> int:
 
 
 if __name__ == "__main__":
-    launch(main, Config, presets={name: Config(preset=name) for name in PLANS})
+    launch(
+        main,
+        Config,
+        presets={name: Config(preset=name) for name in PLANS},
+        grows=("families", "depths", "learning_rates", "seeds"),
+    )

@@ -133,4 +133,4 @@ def main(config: Config) -> int:
 
 
 if __name__ == "__main__":
-    launch(main, Config)
+    launch(main, Config, grows=("families", "depths", "seeds"))

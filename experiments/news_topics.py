@@ -164,4 +164,4 @@ def main(config: Config) -> int:
 
 
 if __name__ == "__main__":
-    launch(main, Config)
+    launch(main, Config, grows=("c",))

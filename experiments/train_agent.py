@@ -89,4 +89,4 @@ def main(config: Config) -> int:
 
 
 if __name__ == "__main__":
-    launch(main, Config)
+    launch(main, Config, grows=("learning_rates", "gammas", "seeds"))

@@ -6,15 +6,18 @@ import dataclasses
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import tyro
 
 from labs.runtime import signals
 from labs.runtime.console import replace_what_cannot_be_shown
+from labs.runtime.description import plain_config, read_description, restore
 from labs.runtime.errors import InputError
-from labs.runtime.runs import plain_config, read_description
+from labs.runtime.identity import differences
+from labs.runtime.options import NameOrPath, RuntimeOptions
 
 C = TypeVar("C")
 
@@ -24,6 +27,7 @@ def launch(
     config_type: type[C],
     *,
     presets: Mapping[str, C] | None = None,
+    grows: Collection[str] = (),
     arguments: Sequence[str] | None = None,
 ) -> None:
     """Parse the command line, run ``main`` and exit with its status. Never returns.
@@ -33,6 +37,8 @@ def launch(
         config_type: frozen dataclass whose fields are the options. With presets it has a field
             ``preset: str``; with runs to resume, a field ``runtime: RuntimeOptions``.
         presets: defaults by name; the first is the default one.
+        grows: the options that make the grid. A resumed run may be given more of them, and then runs
+            what is missing.
         arguments: the command line, for tests.
 
     Bad input (:class:`InputError`) prints one sentence on standard error and exits with 2. SIGINT,
@@ -44,7 +50,7 @@ def launch(
     replace_what_cannot_be_shown()
     try:
         with signals.handled():
-            status = main(parse(config_type, presets or {}, sys.argv[1:]))
+            status = main(parse(config_type, presets or {}, sys.argv[1:], grows))
     except InputError as error:
         print(f"error: {spell_options(str(error), config_type)}", file=sys.stderr)
         status = 2
@@ -89,11 +95,16 @@ def _field_names(config_type: type) -> set[str]:
     return names
 
 
-def parse(config_type: type[C], presets: Mapping[str, C], arguments: Sequence[str]) -> C:
-    """The config that ``arguments`` describe.
+def parse(
+    config_type: type[C],
+    presets: Mapping[str, C],
+    arguments: Sequence[str],
+    grows: Collection[str] = (),
+) -> C:
+    """The config that ``arguments`` describe, with absolute paths.
 
-    With ``--resume DIR`` the interrupted run's own options are the defaults, and an option that
-    differs from them is refused: a run has one configuration.
+    With ``--resume DIR`` the run's own options are the defaults. Only those of ``grows`` may differ from
+    them: a run has one configuration.
 
     Raises:
         InputError: an unknown preset, a directory that is no run, or a config that differs from it.
@@ -101,22 +112,50 @@ def parse(config_type: type[C], presets: Mapping[str, C], arguments: Sequence[st
     """
     directory = _value_of("--resume", arguments)
     if directory is None or "--help" in arguments:
-        return _parse(config_type, presets, arguments, None)
+        return absolute_paths(_parse(config_type, presets, arguments, None))
     described = read_description(directory)
-    default = _parse(config_type, presets, described["arguments"], None)
+    runtime = restore(RuntimeOptions, {**described["runtime"], "run_name": None, "resume": None})
     default = dataclasses.replace(
-        default, runtime=dataclasses.replace(default.runtime, run_name=None)
+        restore(config_type, described["config"]),  # type: ignore[type-var]  # C is a dataclass
+        runtime=runtime,
     )
-    config = _parse(config_type, {}, arguments, default)
-    now, then = plain_config(config), described["config"]
-    different = [key for key in now.keys() | then.keys() if now.get(key) != then.get(key)]
+    config = absolute_paths(_parse(config_type, {}, arguments, default))
+    then, now = plain_config(default), plain_config(config)
+    for key in grows:
+        then.pop(key, None), now.pop(key, None)
+    different = differences(then, now)
     if different:
-        key = min(different)
+        field, before, here = different[0]
         raise InputError(
-            f"--{key.replace('_', '-')} is {now.get(key)} here and {then.get(key)} in the run that"
-            f" --resume {directory} continues: leave it out, or start a new run"
+            f"`{field}` is {here} here and {before} in the run that --resume {directory} continues:"
+            " leave it out, or start a new run"
         )
     return config
+
+
+def absolute_paths(config: C) -> C:
+    """The same config with absolute paths, so that it means the same in every directory."""
+    if not dataclasses.is_dataclass(config):
+        return config
+    hints = get_type_hints(type(config), include_extras=True)
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.init:
+            changes[field.name] = _absolute(value, getattr(hints[field.name], "__metadata__", ()))
+    same = all(changes[name] is getattr(config, name) for name in changes)
+    return config if same else dataclasses.replace(config, **changes)  # type: ignore[return-value]
+
+
+def _absolute(value: Any, marks: Sequence[Any]) -> Any:
+    if isinstance(value, Path):
+        return Path(os.path.abspath(value.expanduser()))
+    if isinstance(value, tuple) and any(isinstance(part, Path) for part in value):
+        return tuple(_absolute(part, ()) for part in value)
+    if isinstance(value, str):
+        known = next((mark for mark in marks if isinstance(mark, NameOrPath)), None)
+        return value if known is None else known.absolute(value)
+    return absolute_paths(value) if dataclasses.is_dataclass(value) else value
 
 
 def _parse(

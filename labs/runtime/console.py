@@ -55,6 +55,8 @@ class GridConsole:
     slots: int
     objective: Objective
     already_done: int = 0
+    live: bool = True
+    """Whether a terminal gets one view that is drawn anew, rather than a line per trial."""
     running: dict[int, tuple[float, str]] = field(default_factory=dict)
     """Start time and last metric of each running trial."""
     finished: int = 0
@@ -69,7 +71,7 @@ class GridConsole:
 
     def __enter__(self) -> Self:
         console = Console()
-        if console.is_terminal:
+        if console.is_terminal and self.live:
             self._live = Live(get_renderable=self._view, console=console, refresh_per_second=4)
             self._live.start()
         return self

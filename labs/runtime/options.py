@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from typing import Literal
 
 from labs.runtime.errors import InputError
+
+
+@dataclass(frozen=True)
+class NameOrPath:
+    """Marks a ``str`` option that is one of some names, or else the path of a file or directory.
+
+        dataset: Annotated[str, NameOrPath(("digits", "mnist"))] = "digits"
+
+    ``launch`` makes such a path absolute, so that a resumed run finds the same file.
+    """
+
+    names: tuple[str, ...] = ()
+
+    def absolute(self, value: str) -> str:
+        """``value``, absolute where it is no name and such a file exists."""
+        path = os.path.expanduser(value)
+        is_path = value not in self.names and "://" not in value and os.path.exists(path)
+        return os.path.abspath(path) if is_path else value
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from labs.runtime.console import GridConsole, say
 from labs.runtime.errors import InputError
+from labs.runtime.identity import varying_fields
 from labs.runtime.reports import Objective
 from labs.runtime.results import DONE, FAILED, INTERRUPTED, OVER, STOPPED, GridResult
 from labs.runtime.runs import Run
@@ -37,6 +38,7 @@ class Recorder:
         self, names: Sequence[str], configs: Sequence[Any], run: Run, objective: Objective
     ) -> None:
         self.slots = 1
+        self.live = True
         self._objective = objective
         self._names, self._run = names, run
         self._configs = [dataclasses.asdict(config) for config in configs]
@@ -62,7 +64,9 @@ class Recorder:
             say(f"{done} of {len(self._names)} trials are finished already")
         for index in set(range(len(self._names))) - set(self.unfinished):
             self._rows[index] = self._row(index, read_history(self._directories[index]))
-        self._console = GridConsole(list(self._names), self.slots, self._objective, done)
+        self._console = GridConsole(
+            list(self._names), self.slots, self._objective, done, live=self.live
+        )
         self._console.__enter__()
         return self
 
@@ -247,8 +251,3 @@ class Recorder:
             if path.local is None or path.local.exists():
                 return str(path)
         return None
-
-
-def varying_fields(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The fields that differ within a grid, in the order of the dataclass."""
-    return [key for key in rows[0] if any(row[key] != rows[0][key] for row in rows)]

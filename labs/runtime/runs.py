@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
-import importlib.metadata
 import io
 import json
-import platform
-import shlex
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,11 +18,19 @@ from PIL import Image
 
 from labs.runtime import tracking
 from labs.runtime.console import say
+from labs.runtime.description import (
+    CONFIG_FILE,
+    code_changes,
+    describe_run,
+    extended,
+    read_description,
+    recorded_trials,
+    resume_command,
+)
 from labs.runtime.errors import InputError
+from labs.runtime.identity import TrialRecord, fingerprint, match_trials
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.storage import StoragePath, reason, write_atomically
-
-CONFIG_FILE = "config.json"
 
 
 class Run:
@@ -39,6 +41,7 @@ class Run:
         options: where and how it runs.
         storage: the run where all machines see it: an object store, or ``path`` itself.
         checkpoints: what the trials write, inside ``storage``.
+        trials: the trials of its grid, in the order of their numbers.
     """
 
     def __init__(self, experiment: str, config: Any, options: RuntimeOptions) -> None:
@@ -57,7 +60,35 @@ class Run:
         else:
             self.storage = StoragePath(self.path, shared=root.shared)
         self.checkpoints = self.storage / "checkpoints"
+        self._described = None if options.resume is None else read_description(options.resume)
+        self.trials: list[TrialRecord] = []
+        self._data: dict[str, str] = {}
+        if self._described is not None:
+            self.trials = recorded_trials(self._described)
+            self._data = self._described["data"]
         self._started = False
+
+    def set_trials(self, configs: Sequence[Any], shared: Mapping[str, Any]) -> list[Any]:
+        """Make these configs the run's trials; the configs in the order of the trials' numbers.
+
+        A resumed run keeps the trials that it has, each known by its whole config, and grows by those
+        that are new.
+
+        Raises:
+            InputError: bad configs, a trial of the run that is not among them, or other data.
+        """
+        trials, ordered = match_trials(self.trials, configs)
+        data = {name: fingerprint(value) for name, value in shared.items()}
+        changed = [n for n in self._data if n in data and self._data[n] != data[n]]
+        if changed:
+            raise InputError(
+                f"the data {' and '.join(changed)} are not those that the run began with:"
+                " go on where they are the same, or start a new run"
+            )
+        if self._started and (trials, data) != (self.trials, self._data):
+            raise InputError(f"{self.path} holds another grid already: open a run for each")
+        self.trials, self._data = trials, data
+        return ordered
 
     def start(self) -> None:
         """Create the directory and its ``config.json``, which shared storage gets as well.
@@ -71,15 +102,17 @@ class Run:
         try:
             if self.path.exists() and not self.resumed:  # before shared storage is written to
                 raise FileExistsError
-            content = StoragePath(self.path / CONFIG_FILE).read() if self.resumed else None
-            if content is None:
-                description = json.dumps(_description(self), indent=2, default=str)
-                content = f"{description}\n".encode()
+            if self._described is None:
+                described = describe_run(
+                    self.experiment, self.config, self.options, self.trials, self._data
+                )
+            else:
+                described = extended(self._described, self.config, self.trials)
+            content = f"{json.dumps(described, indent=2)}\n".encode()
             if self.storage.local is None:  # first: it may be out of reach
                 (self.storage / CONFIG_FILE).write(content)
             self.path.mkdir(parents=True, exist_ok=self.resumed)
-            if not self.resumed:
-                write_atomically(self.path / CONFIG_FILE, content)
+            write_atomically(self.path / CONFIG_FILE, content)  # before a new trial starts
         except FileExistsError:
             raise InputError(
                 f"{self.path} has just been taken by another run: start again, with another"
@@ -98,7 +131,7 @@ class Run:
         except OSError as error:
             raise InputError(
                 f"{self.path} cannot be written: {error.strerror or error}; make room there, and go"
-                f" on with --resume {self.path}"
+                f" on with: {resume_command(self.path)}"
             ) from None
 
     @cached_property
@@ -174,68 +207,15 @@ def open_run(experiment: str, config: Any, options: RuntimeOptions) -> Iterator[
                 f"--resume {options.resume} is a run of {described.get('experiment')},"
                 f" not of {experiment}"
             )
+        changed = code_changes(described["git"])
+        if changed is not None:
+            say(f"note: {changed}")
     run = Run(experiment, config, options)
     try:
         yield run
     finally:
         if "writer" in vars(run):
             run.writer.close()
-
-
-def read_description(directory: str | Path) -> dict[str, Any]:
-    """The ``config.json`` of a run.
-
-    Raises:
-        InputError: the directory holds no run.
-    """
-    path = Path(directory).expanduser() / CONFIG_FILE
-    try:
-        described = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
-        described = None
-    if not isinstance(described, dict) or "config" not in described:
-        raise InputError(
-            f"{directory} is not the directory of a run: it has no readable {CONFIG_FILE}"
-        )
-    return described
-
-
-def plain_config(config: Any) -> dict[str, Any]:
-    """An experiment's config as JSON values, without the runtime options."""
-    values = {k: v for k, v in dataclasses.asdict(config).items() if k != "runtime"}
-    return json.loads(json.dumps(values, default=str))
-
-
-def _description(run: Run) -> dict[str, Any]:
-    versions = {"python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in ("torch", "ray")}
-    return {
-        "experiment": run.experiment,
-        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": shlex.join(sys.argv),
-        "arguments": sys.argv[1:],
-        "config": plain_config(run.config),
-        "runtime": dataclasses.asdict(run.options),
-        "git": _git_commit(),
-        "versions": versions,
-    }
-
-
-def _git_commit() -> str | None:
-    """The commit of the code, with ``-dirty`` where files differ from it."""
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    try:
-        found = subprocess.run(
-            command,
-            check=False,
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() or None
 
 
 def _free_directory(parent: Path, name: str | None) -> Path:

@@ -6,10 +6,8 @@ import contextlib
 import logging
 import os
 import socket
-import sys
 import warnings
 from collections.abc import Iterator
-from typing import Any, TextIO
 
 import ray
 
@@ -24,8 +22,8 @@ _in_process = False
 def connect(options: RuntimeOptions) -> Iterator[None]:
     """Be connected to Ray inside the ``with`` block.
 
-    ``--local-mode`` runs tasks and actors in this process; ``--address`` or ``RAY_ADDRESS`` joins a
-    running cluster; otherwise a private Ray starts on this machine, listens on 127.0.0.1 only and
+    Under ``--local-mode`` there is no Ray: the block runs in this process, which :func:`in_local_mode`
+    tells whoever would start actors. ``--address`` or ``RAY_ADDRESS`` joins a running cluster; otherwise a private Ray starts on this machine, listens on 127.0.0.1 only and
     ends with the block. Where this process is connected already (a notebook, a test), that
     connection is used and left alone.
 
@@ -33,37 +31,49 @@ def connect(options: RuntimeOptions) -> Iterator[None]:
         InputError: the cluster cannot be reached.
     """
     global _in_process
-    if ray.is_initialized() or _in_process:
-        yield
-        return
-    if options.local_mode and not compat.HAS_LOCAL_MODE:
+    if options.local_mode and not in_local_mode():
         _in_process = True
         try:
             yield
         finally:
             _in_process = False
         return
+    if ray.is_initialized() or _in_process:
+        yield
+        return
     if not options.verbose:
         for name in ("ray", "ray.tune", "ray.data"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-    markers = _without_markers() if options.local_mode else contextlib.nullcontext()
     quiet = {"log_to_driver": options.verbose, "configure_logging": options.verbose}
-    with markers:
-        with warnings.catch_warnings():
-            warnings.simplefilter("default" if options.verbose else "ignore")
-            with compat.own_signal_handlers():
-                _init(options, quiet)
-        try:
-            yield
-        finally:
-            ray.shutdown()
+    with warnings.catch_warnings():
+        warnings.simplefilter("default" if options.verbose else "ignore")
+        with compat.own_signal_handlers():
+            _init(options, quiet)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def ray_for_a_library() -> Iterator[None]:
+    """For a library that cannot do without Ray (RLlib): where local mode has none, a private one."""
+    if ray.is_initialized():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with compat.own_signal_handlers():
+            _init(RuntimeOptions(num_cpus=1), {"log_to_driver": False, "configure_logging": False})
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _init(options: RuntimeOptions, quiet: dict[str, bool]) -> None:
     if is_private(options):
-        # address="local" also in local mode: without it Ray silently joins a running cluster.
-        if options.local_mode:
-            quiet["local_mode"] = True
+        # Without address="local" Ray silently joins a running cluster.
         ray.init(address="local", num_cpus=options.num_cpus, include_dashboard=False, **quiet)
         return
     address = options.address or os.environ["RAY_ADDRESS"]
@@ -106,37 +116,3 @@ def is_private(options: RuntimeOptions) -> bool:
 def in_local_mode() -> bool:
     """Whether tasks and actors run in this process (Ray Data cannot run there)."""
     return _in_process or compat.in_ray_local_mode()
-
-
-class _WithoutMarkers:
-    """A text stream that drops the lines which Ray writes for its log files."""
-
-    MARKERS = (":job_id:", ":task_name:", ":actor_name:")
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._dropped = False
-
-    def write(self, text: str) -> int:
-        """Pass on what is no marker; the number of characters taken."""
-        if text.startswith(self.MARKERS):
-            self._dropped = not text.endswith("\n")
-            return len(text)
-        if self._dropped and text == "\n":
-            self._dropped = False
-            return 1
-        return self._stream.write(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-@contextlib.contextmanager
-def _without_markers() -> Iterator[None]:
-    """In local mode this process is also Ray's worker, which marks tasks and actors in its output."""
-    streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (_WithoutMarkers(stream) for stream in streams)  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = streams

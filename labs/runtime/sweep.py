@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -11,10 +10,13 @@ from typing import Any
 import ray
 import torch
 
+from labs.runtime import compat
 from labs.runtime.console import say
+from labs.runtime.description import resume_command
 from labs.runtime.errors import InputError
+from labs.runtime.local import run_here
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.recorder import Recorder, varying_fields
+from labs.runtime.recorder import Recorder
 from labs.runtime.reports import Objective, Train
 from labs.runtime.resources import (
     Needs,
@@ -64,8 +66,9 @@ def run_grid(
         InputError: no configs, two equal ones, a trial that fits on no machine, several machines
             without shared storage, or a directory that cannot be written.
     """
-    names = trial_names(configs)
     options = run.options
+    configs = run.set_trials(configs, shared or {})
+    names = [trial.name for trial in run.trials]
     objective, needs = objective or Objective(), needs or Needs()
     if options.scheduler == "asha" and None in (objective.metric, objective.last_step):
         raise InputError("--scheduler asha needs an experiment with a metric and a last step")
@@ -77,7 +80,12 @@ def run_grid(
     say(f"{_count(len(configs), 'trial')} into {run.path}")
     if recorder.unfinished:
         with connect(options):
-            _require_this_process()
+            here = options.local_mode and not compat.in_ray_local_mode()
+            recorder.live = not here  # a view that is drawn anew would hide the debugger
+            if not here:
+                _require_this_process()
+            elif options.scheduler == "asha":
+                say("local mode runs one trial after another: asha stops none")
             nodes = available_nodes(options)
             future = future_nodes(len(nodes))
             request = request_on([*nodes, *future])
@@ -95,7 +103,10 @@ def run_grid(
                 threads=max(1, int(request.cpus)),
             )
             with _own_threads():
-                run_with_tune(grid, shared or {}, recorder, request, options)
+                if here:
+                    run_here(grid, shared or {}, recorder, options.max_failures)
+                else:
+                    run_with_tune(grid, shared or {}, recorder, request, options)
     result = recorder.result()
     with run.naming_the_way_on():
         run.add_table("results", result.table)
@@ -140,31 +151,6 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def trial_names(configs: Sequence[Any]) -> list[str]:
-    """``007-cnn-depth=20-seed=1``: the number and the fields that vary within the grid.
-
-    Where a config has a ``label`` of its own, that is used in place of the fields.
-
-    Raises:
-        InputError: no configs, or two equal ones.
-    """
-    if not configs:
-        raise InputError("the grid is empty: give every option at least one value")
-    rows = [dataclasses.asdict(config) for config in configs]
-    varying = varying_fields(rows)
-    labels = []
-    for config, row in zip(configs, rows, strict=True):
-        parts = [
-            str(row[key]) if isinstance(row[key], str) else f"{key}={row[key]}" for key in varying
-        ]
-        label = getattr(config, "label", None) or "-".join(parts) or "trial"
-        labels.append("".join(c if c.isalnum() or c in "-_.=+" else "_" for c in label)[:100])
-    if len(configs) > 1 and len({str(row) for row in rows}) < len(rows):
-        raise InputError("the grid holds the same trial twice: give no value twice")
-    width = max(3, len(str(len(configs) - 1)))
-    return [f"{index:0{width}d}-{label}" for index, label in enumerate(labels)]
-
-
 @contextlib.contextmanager
 def _own_threads() -> Iterator[None]:
     """In local mode a trial sets this process's torch threads: give them back."""
@@ -186,4 +172,4 @@ def _say_failures(result: GridResult, run: Run) -> None:
         say(f"  and {len(failed) - SHOWN_FAILURES} more, in {run.path / 'results.csv'}")
     if interrupted:
         say(f"interrupted with {interrupted} of {len(result.table)} trials not finished")
-    say(f"run the rest with --resume {run.path}")
+    say(f"run the rest with: {resume_command(run.path)}")

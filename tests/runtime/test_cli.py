@@ -5,19 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Any
 
 import pytest
 import tyro
 
 from labs.runtime.cli import launch, parse, spell_options
+from labs.runtime.description import describe_run
 from labs.runtime.errors import InputError
-from labs.runtime.options import RuntimeOptions
-from labs.runtime.runs import plain_config
+from labs.runtime.options import NameOrPath, RuntimeOptions
 
 
 @dataclass(frozen=True)
@@ -138,18 +140,117 @@ def test_help_shows_the_preset_s_defaults(capsys: pytest.CaptureFixture[str]) ->
     assert "--max-failures" in text
 
 
+@dataclass(frozen=True)
+class Part:
+    width: int = 8
+    """Width."""
+    shape: tuple[int, float] = (1, 0.5)
+    """Shape."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    files: tuple[Path, ...] = ()
+    """Files."""
+    data: Path = Path("data")
+    """Data."""
+    source: Annotated[str, NameOrPath(("digits",))] = "digits"
+    """Name or directory."""
+    size: int | None = None
+    """Size."""
+    rates: tuple[float, ...] = (0.1,)
+    """Rates."""
+    part: tyro.conf.OmitArgPrefixes[Part] = field(default_factory=Part)
+    runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
+
+
+def recorded(directory: Path, config: Any) -> list[str]:
+    """A run of this config in the directory; the options that resume it."""
+    described = describe_run("x", config, config.runtime, [], {})
+    (directory / "config.json").write_text(json.dumps(described))
+    return ["--resume", str(directory)]
+
+
 def test_resume_takes_the_run_s_options_and_refuses_others(tmp_path: Path) -> None:
-    stored = dataclasses.replace(PRESETS["paper"], preset="paper", depths=(9,))
-    described = {
-        "experiment": "x",
-        "arguments": ["--preset", "paper", "--depths", "9", "--run-name", "first"],
-        "config": plain_config(stored),
-    }
-    (tmp_path / "config.json").write_text(json.dumps(described))
-    resume = ["--resume", str(tmp_path)]
+    stored = dataclasses.replace(
+        PRESETS["paper"],
+        preset="paper",
+        depths=(9,),
+        runtime=RuntimeOptions(run_name="first", max_failures=4),
+    )
+    resume = recorded(tmp_path, stored)
     config = parse(Config, PRESETS, resume)
     assert dataclasses.replace(config, runtime=stored.runtime) == stored
-    assert config.runtime.resume == str(tmp_path)
+    assert config.runtime == RuntimeOptions(resume=str(tmp_path), max_failures=4)
     assert parse(Config, PRESETS, [*resume, "--max-failures", "2"]).runtime.max_failures == 2
-    with pytest.raises(InputError, match=r"--rate is 0\.5 here and 0\.0004 in the run"):
+    with pytest.raises(InputError, match=r"`rate` is 0\.5 here and 0\.0004 in the run"):
         parse(Config, PRESETS, [*resume, "--rate", "0.5"])
+    # The preset has been edited since: the run keeps what it began with.
+    edited = {"paper": Config(depths=(1,), rate=0.9)}
+    assert parse(Config, edited, resume).rate == 4e-4
+
+
+def test_only_what_makes_the_grid_may_grow(tmp_path: Path) -> None:
+    resume = recorded(tmp_path, PRESETS["quick"])
+    more = [*resume, "--depths", "3", "11", "19"]
+    assert parse(Config, PRESETS, more, grows=("depths",)).depths == (3, 11, 19)
+    with pytest.raises(
+        InputError, match=r"`depths` is \[3, 11, 19\] here and \[3, 11\] in the run"
+    ):
+        parse(Config, PRESETS, more)
+    with pytest.raises(InputError, match=r"`rate` is 0\.5 here"):
+        parse(Config, PRESETS, [*more, "--rate", "0.5"], grows=("depths",))
+
+
+def test_paths_mean_the_same_in_every_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Field case S19; and every type of option comes back as it was."""
+    for place in ("first", "second"):
+        (tmp_path / place / "photos").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "first")
+    arguments = ["--files", "a", "/b", "--source", "photos", "--width", "9", "--rates", "0.5", "1"]
+    config = parse(Whole, {}, arguments)
+    first = tmp_path / "first"
+    assert config.files == (first / "a", Path("/b"))
+    assert (config.data, config.source) == (first / "data", str(first / "photos"))
+    assert parse(Whole, {}, []).source == "digits"
+    assert parse(Whole, {}, ["--source", "cifar10"]).source == "cifar10"
+    assert parse(Whole, {}, ["--source", "s3://b/photos"]).source == "s3://b/photos"
+    resume = recorded(tmp_path, config)
+    monkeypatch.chdir(tmp_path / "second")
+    again = parse(Whole, {}, resume)
+    assert dataclasses.replace(again, runtime=config.runtime) == config
+    with pytest.raises(InputError, match="`source` is .*second/photos.* here and .*first/photos"):
+        parse(Whole, {}, [*resume, "--source", "photos"])
+    with pytest.raises(InputError, match="`width` is 3 here and 9 in the run"):
+        parse(Whole, {}, [*resume, "--width", "3"])
+
+
+@pytest.mark.parametrize("found", [1, 3])
+def test_a_run_of_another_format_is_refused_in_one_sentence(tmp_path: Path, found: int) -> None:
+    resume = recorded(tmp_path, PRESETS["quick"])
+    described = json.loads((tmp_path / "config.json").read_text())
+    if found == 1:
+        del described["format"]
+    else:
+        described["format"] = found
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    with pytest.raises(InputError, match=rf"is a run of format {found}, which this version"):
+        parse(Config, PRESETS, resume)
+
+
+def test_the_command_that_goes_on_is_quoted(tmp_path: Path) -> None:
+    script = tmp_path / "my script.py"
+    script.write_text(
+        "from pathlib import Path\nfrom labs.runtime.description import resume_command\n"
+        "print(resume_command(Path('/runs/a (b) #1')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", script, "--rate", "1"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    words = shlex.split(done.stdout)
+    assert words == [*(sys.executable, "-W", "ignore", str(script), "--resume", "/runs/a (b) #1")]

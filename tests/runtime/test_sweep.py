@@ -18,7 +18,7 @@ from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Objective, Report
 from labs.runtime.results import GridResult
 from labs.runtime.runs import open_run
-from labs.runtime.sweep import run_grid, trial_names
+from labs.runtime.sweep import run_grid
 
 pytestmark = pytest.mark.usefixtures("private_ray")
 
@@ -216,21 +216,14 @@ def test_run_directory_describes_the_run(tmp_path: Path) -> None:
     described = json.loads((run / "config.json").read_text())
     assert described["config"] == {"trials": 1}
     assert described["versions"]["torch"] == torch.__version__
-    assert len(described["git"].split("-")[0]) == 40
+    assert len(described["git"]["labs"].split("-")[0]) == 40
+    assert [trial["name"] for trial in described["trials"]] == ["000-trial"]
+    assert described["trials"][0]["config"]["seed"] == 4
     table = (run / "results.csv").read_text().splitlines()
     assert len(table) == 2
     assert table[0].split(",") == list(result.table.columns)
     with pytest.raises(InputError, match="mine exists already"):
         sweep(tmp_path, [WalkConfig(seed=4)], run_name="mine")
-
-
-def test_names_tell_what_varies() -> None:
-    configs = [WalkConfig(seed=s, pause=p) for s in (0, 1) for p in (0.0, 0.5)]
-    assert trial_names(configs)[1] == "001-seed=0-pause=0.5"
-    with pytest.raises(InputError, match="same trial twice"):
-        trial_names([WalkConfig(), WalkConfig()])
-    with pytest.raises(InputError, match="empty"):
-        trial_names([])
 
 
 def test_a_report_refuses_what_is_not_finite() -> None:

@@ -25,6 +25,7 @@ from labs.rl.evaluation import evaluation_metrics
 from labs.runtime import compat
 from labs.runtime.errors import InputError
 from labs.runtime.reports import Checkpoint, Report
+from labs.runtime.session import ray_for_a_library
 
 
 def train_rllib(config: AgentConfig, resume: Checkpoint | None = None) -> Iterator[Report]:
@@ -44,11 +45,12 @@ def train_rllib(config: AgentConfig, resume: Checkpoint | None = None) -> Iterat
     if resume is not None and resume["step"] >= config.total_steps:
         return
     seeds = np.random.SeedSequence(config.seed).generate_state(3).tolist()
-    algorithm = _build(config, seeds[0])
-    try:
-        yield from _train(config, algorithm, seeds[2])
-    finally:
-        algorithm.stop()
+    with ray_for_a_library():
+        algorithm = _build(config, seeds[0])
+        try:
+            yield from _train(config, algorithm, seeds[2])
+        finally:
+            algorithm.stop()
 
 
 def _train(config: AgentConfig, algorithm: Any, eval_seed: int) -> Iterator[Report]:

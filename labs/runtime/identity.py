@@ -1,0 +1,233 @@
+"""Who a trial is: its resolved config. And what data are: their content. Knows no Ray."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import torch
+
+from labs.runtime.errors import InputError
+
+RESERVED = ("trial", "name", "status", "error", "step", "seconds", "checkpoint")
+"""Columns of the results table, which no field of a config may be called."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialRecord:
+    """What ``config.json`` holds of a trial. Number and name are fixed when it is created."""
+
+    number: int
+    name: str
+    identity: str
+    config: dict[str, Any]
+
+
+def plain(value: Any, field: str = "config") -> Any:
+    """A value as JSON holds it: tuples as lists, paths absolute, enums by value, NumPy as Python's.
+
+    Args:
+        field: what an error calls it.
+
+    Raises:
+        InputError: something that has no such form, for instance a function or a model.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [f.name for f in dataclasses.fields(value)]
+        return {name: plain(getattr(value, name), name) for name in names}
+    if isinstance(value, Mapping):
+        return {str(key): plain(part, field) for key, part in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist(), field)
+    if isinstance(value, (list, tuple)):
+        return [plain(part, field) for part in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((plain(part, field) for part in value), key=repr)
+    return _plain_scalar(value, field)
+
+
+def _plain_scalar(value: Any, field: str) -> Any:
+    if isinstance(value, enum.Enum):
+        return plain(value.value, field)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, (int, float)):
+        return int(value) if isinstance(value, int) else float(value)
+    if isinstance(value, PurePath):
+        return os.path.abspath(value)
+    if isinstance(value, (torch.dtype, torch.device)):
+        return str(value)
+    raise InputError(
+        f"`{field}` is a {type(value).__name__}, which a config cannot hold: use numbers, strings,"
+        " tuples and dataclasses of these"
+    )
+
+
+def identity(config: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits of SHA-256 over a plain config, its fields sorted; 1 and 1.0 are equal."""
+    text = json.dumps(_canonical(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _canonical(part) for key, part in value.items()}
+    return [_canonical(part) for part in value] if isinstance(value, list) else value
+
+
+def require_configs(configs: Sequence[Any]) -> None:
+    """Refuse configs that cannot make a grid.
+
+    Raises:
+        InputError: none at all, not frozen dataclasses of one type, or a field with the name of a
+            column.
+    """
+    if not configs:
+        raise InputError("the grid is empty: give every option at least one value")
+    for kind in {type(config): None for config in configs}:
+        if not dataclasses.is_dataclass(kind):
+            raise InputError(f"a config is a frozen dataclass, and this one is a {kind.__name__}")
+        if not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]  # not in typeshed
+            raise InputError(
+                f"{kind.__name__} can be changed after it was made: write @dataclass(frozen=True)"
+            )
+        for field in dataclasses.fields(kind):
+            if field.name in RESERVED:
+                raise InputError(
+                    f"`{field.name}` is a column of every results table: call the field otherwise"
+                )
+
+
+def match_trials(
+    recorded: Sequence[TrialRecord], configs: Sequence[Any]
+) -> tuple[list[TrialRecord], list[Any]]:
+    """The trials of a grid, in the order of their numbers, and the config of each.
+
+    A config that is recorded keeps number and name. The others get the next numbers, and names made of
+    the fields that vary in the grid of now.
+
+    Raises:
+        InputError: the grid is empty or holds a trial twice, or a recorded trial is not in it.
+    """
+    require_configs(configs)
+    plains = [plain(config) for config in configs]
+    identities = [identity(config) for config in plains]
+    if len(set(identities)) < len(identities):
+        raise InputError("the grid holds the same trial twice: give no value twice")
+    known = {record.identity: record for record in recorded}
+    for record in recorded:
+        if record.identity not in identities:
+            new = [p for p, i in zip(plains, identities, strict=True) if i not in known]
+            raise InputError(_missing(record, new))
+    labels = _labels(configs, plains)
+    width = max(3, len(str(len(configs) - 1)))
+    records = list(recorded)
+    for config, key, label in zip(plains, identities, labels, strict=True):
+        if key not in known:
+            number = len(records)
+            records.append(TrialRecord(number, f"{number:0{width}d}-{label}", key, config))
+    by_identity = dict(zip(identities, configs, strict=True))
+    return records, [by_identity[record.identity] for record in records]
+
+
+def varying_fields(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The fields that differ within a grid, in the order of the dataclass."""
+    return [key for key in rows[0] if any(row.get(key) != rows[0][key] for row in rows)]
+
+
+def _labels(configs: Sequence[Any], plains: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What varies within the grid, ``cnn-depth=20-seed=1``; or a config's own ``label``."""
+    varying = varying_fields(plains)
+    labels = []
+    for config, row in zip(configs, plains, strict=True):
+        parts = [
+            str(row[key]) if isinstance(row[key], str) else f"{key}={row[key]}" for key in varying
+        ]
+        label = getattr(config, "label", None) or "-".join(parts) or "trial"
+        labels.append("".join(c if c.isalnum() or c in "-_.=+" else "_" for c in label)[:100])
+    return labels
+
+
+def _missing(record: TrialRecord, candidates: Sequence[Mapping[str, Any]]) -> str:
+    """Why a recorded trial has no partner: in what it differs from the nearest one of the grid."""
+    advice = "a run keeps its trials: leave that as it was, or start a new run"
+    nearest = min(
+        (differences(record.config, candidate) for candidate in candidates), key=len, default=None
+    )
+    if nearest is None:
+        return f"trial {record.name} of the run is not in this grid: {advice}"
+    field, then, now = nearest[0]
+    more = f" (and {len(nearest) - 1} more fields differ)" if len(nearest) > 1 else ""
+    return f"`{field}` is {now} here and {then} in trial {record.name} of the run{more}; {advice}"
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The fields in which two plain configs differ, each with both values as text."""
+    found: list[tuple[str, str, str]] = []
+    for key in [*now, *(key for key in then if key not in now)]:
+        old, new = then.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += differences(old, new)
+        elif key not in then or key not in now or _canonical(old) != _canonical(new):
+            texts = (repr(side[key]) if key in side else "missing" for side in (then, now))
+            found.append((key, *texts))
+    return found
+
+
+def fingerprint(value: Any) -> str:
+    """16 hexadecimal digits that tell data apart by their content, whatever file they came from."""
+    digest = hashlib.blake2b(digest_size=8)
+    _feed(digest, value)
+    return digest.hexdigest()
+
+
+def _feed(digest: hashlib.blake2b, value: Any) -> None:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, (set, frozenset)):
+        value = sorted(value, key=repr)
+    if isinstance(value, Mapping):
+        digest.update(f"mapping{len(value)}".encode())
+        for key in sorted(value, key=repr):
+            _feed(digest, key)
+            _feed(digest, value[key])
+    elif isinstance(value, (list, tuple)) or (
+        isinstance(value, np.ndarray) and value.dtype.hasobject
+    ):
+        digest.update(f"sequence{len(value)}".encode())
+        for part in value:
+            _feed(digest, part)
+    else:
+        _feed_leaf(digest, value)
+
+
+def _feed_leaf(digest: hashlib.blake2b, value: Any) -> None:
+    if isinstance(value, torch.Tensor):
+        digest.update(f"tensor{value.dtype}{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    elif isinstance(value, np.ndarray):
+        digest.update(f"array{value.dtype}{value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+    elif isinstance(value, (str, bytes)):
+        content = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
+        digest.update(f"{type(value).__name__}{len(content)}".encode() + content)
+    elif value is None or isinstance(value, (int, float, np.generic, enum.Enum, PurePath)):
+        digest.update(f"{type(value).__name__}:{value}".encode())
+    else:
+        digest.update(type(value).__qualname__.encode())
+        try:
+            digest.update(pickle.dumps(value))
+        except Exception:  # known by its type alone
+            return
