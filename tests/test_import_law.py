@@ -33,7 +33,7 @@ def uses(path: Path, package: str) -> bool:
 
 def test_the_files_are_there() -> None:
     assert {p.relative_to(ROOT).parts[0] for p in FILES} == {"labs", "experiments"}
-    assert uses(ROOT / "labs/runtime/trial.py", "ray")
+    assert uses(ROOT / "labs/runtime/tune_loop.py", "ray")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
