@@ -1,11 +1,78 @@
-"""Deep-learning experiments that run unchanged in a debugger, on a laptop and on a GPU cluster."""
+"""Deep-learning experiments that run unchanged in a debugger, on a laptop and on a GPU cluster.
 
+The names below are all that an experiment of one's own needs. They are imported when they are first
+used, since every Ray worker imports this package, and torch and Ray take seconds.
+"""
+
+from __future__ import annotations
+
+import importlib
 import importlib.metadata
 import sys
 import types
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labs.experiment import main, sweep
+    from labs.runtime.cli import launch
+    from labs.runtime.errors import InputError
+    from labs.runtime.grid import Range, grid
+    from labs.runtime.options import RuntimeOptions
+    from labs.runtime.reports import Checkpoint, Objective, Report
+    from labs.runtime.resources import Needs
+    from labs.runtime.results import GridResult
+    from labs.runtime.runs import open_run
+    from labs.runtime.sweep import run_grid
+
+__all__ = [
+    "Checkpoint",
+    "GridResult",
+    "InputError",
+    "Needs",
+    "Objective",
+    "Range",
+    "Report",
+    "RuntimeOptions",
+    "grid",
+    "launch",
+    "main",
+    "open_run",
+    "run_grid",
+    "sweep",
+]
+
+_MODULES = {
+    "main": "labs.experiment",
+    "sweep": "labs.experiment",
+    "launch": "labs.runtime.cli",
+    "InputError": "labs.runtime.errors",
+    "Range": "labs.runtime.grid",
+    "grid": "labs.runtime.grid",
+    "RuntimeOptions": "labs.runtime.options",
+    "Checkpoint": "labs.runtime.reports",
+    "Objective": "labs.runtime.reports",
+    "Report": "labs.runtime.reports",
+    "Needs": "labs.runtime.resources",
+    "GridResult": "labs.runtime.results",
+    "open_run": "labs.runtime.runs",
+    "run_grid": "labs.runtime.sweep",
+}
 
 
-def _mend_torchvision_beside_cpu_torch() -> None:
+def __getattr__(name: str) -> Any:
+    """A public name, imported now (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _fix_torchvision_beside_cpu_torch() -> None:
     """Let torchvision import beside a CPU-only build of torch.
 
     torchvision's wheel links its C++ operators against CUDA. Beside a ``+cpu`` build of torch they
@@ -24,4 +91,4 @@ def _mend_torchvision_beside_cpu_torch() -> None:
         sys.modules.setdefault(name, types.ModuleType(name))
 
 
-_mend_torchvision_beside_cpu_torch()
+_fix_torchvision_beside_cpu_torch()

@@ -11,22 +11,20 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from labs.analysis.configs import group_configs, ranked
-from labs.analysis.curves import learning_curves
+from labs.analysis.answers import leave_answers
+from labs.analysis.configs import SEED
 from labs.runtime.cli import launch
 from labs.runtime.errors import InputError
 from labs.runtime.field_options import check_config_type, expand, options_type
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Checkpoint, Objective, Report, Train
 from labs.runtime.results import GridResult
-from labs.runtime.runs import Run, open_run
+from labs.runtime.runs import open_run
 from labs.runtime.sweep import run_grid
-
-MAX_PANELS = 4
-"""The selected metric and the next ones are drawn, up to so many."""
 
 Data = Callable[[], Mapping[str, Any]]
 """Called once, in the driver; each trial gets what it returns as keyword arguments."""
@@ -63,6 +61,13 @@ class Experiment:
     data: Data | None
     name: str
 
+    @cached_property
+    def default(self) -> dict[str, Any] | None:
+        """The default config's fields, if all fields have defaults; several procedures have none."""
+        if isinstance(self.train, Procedures):
+            return None
+        return {name: value for name, value in _fields(self.config_type()).items() if name != SEED}
+
     def run(self, configs: Sequence[Any], config: Any, options: RuntimeOptions) -> GridResult:
         """Run the configs; leave tables, figures and sentences in the run's directory.
 
@@ -81,7 +86,7 @@ class Experiment:
                 objective=self.objective,
                 shared=shared,
             )
-            leave_answers(result, run)
+            leave_answers(result, run, default=self.default)
             run.say_curves()
         return result
 
@@ -207,17 +212,6 @@ def _with_procedure(config_type: type, names: Sequence[str]) -> type:
     return dataclasses.make_dataclass(
         config_type.__name__, [field], bases=(config_type,), frozen=True
     )
-
-
-def leave_answers(result: GridResult, run: Run) -> None:
-    """Curves of any grid, in the run's directory and in TensorBoard: a line per config."""
-    metric = result.objective.metric
-    if metric is None or result.history.empty:
-        return
-    configs = ranked(group_configs(result.table, metric), result.objective.mode)
-    others = [tag for tag in result.history.columns if "/" in tag and tag != metric]
-    panels = {tag: tag for tag in [metric, *others][:MAX_PANELS]}
-    run.add_figure("curves", learning_curves(result.history, configs, panels))
 
 
 def _fields(config: Any) -> dict[str, Any]:

@@ -31,13 +31,13 @@ def test_torchvision_and_transformers_import_in_a_new_process() -> None:
 @pytest.mark.skipif(
     not importlib.metadata.version("torch").endswith("+cpu"), reason="this torch has CUDA"
 )
-def test_without_the_mend_torchvision_would_fail() -> None:
-    """When this fails, torchvision has mended itself and ``labs/__init__.py`` can forget it."""
+def test_without_the_fix_torchvision_would_fail() -> None:
+    """When this fails, torchvision has been fixed and ``labs/__init__.py`` can forget it."""
     done = python("import torchvision")
     assert "torchvision::nms does not exist" in done.stderr
 
 
-def test_the_mend_touches_nothing_else_and_does_not_import_torch() -> None:
+def test_the_fix_touches_nothing_else_and_does_not_import_torch() -> None:
     done = python(
         "import importlib.metadata as m, sys\n"
         "m.version = lambda name: '2.13.0+cu130'\n"

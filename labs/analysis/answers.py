@@ -1,0 +1,84 @@
+"""What any run leaves for a reader: a table per config, figures, and what the seeds tell."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from labs.analysis.configs import ConfigRuns, group_configs, ranked
+from labs.analysis.curves import learning_curves
+from labs.analysis.decisions import Decision, Look, look
+from labs.analysis.figures import field_panels
+from labs.analysis.summary import summarise, varying_fields
+from labs.analysis.verdicts import sentences
+from labs.runtime.console import show_table
+from labs.runtime.results import GridResult
+from labs.runtime.runs import Run
+from labs.runtime.storage import write_atomically
+
+LOOKS_FILE = "looks.json"
+"""All looks that were taken at a run's results: together they spend 5%."""
+
+MAX_PANELS = 4
+"""The selected metric and the next ones are drawn, up to so many."""
+
+MAX_ROWS = 40
+"""Configs that the terminal shows; summary.csv has all."""
+
+
+def leave_answers(
+    result: GridResult,
+    run: Run,
+    *,
+    default: Mapping[str, Any] | None = None,
+    planned: int | None = None,
+) -> Decision | None:
+    """Leave ``summary.csv``, figures and sentences in the run's directory and in TensorBoard.
+
+    Args:
+        result: of the grid.
+        run: where it goes.
+        default: values of the fields of the default config, with which the others are compared.
+        planned: the most seeds per config, where seeds are added until the question is decided.
+
+    Returns:
+        What the seeds tell; None where nothing is selected by a metric.
+    """
+    metric, mode = result.objective.metric, result.objective.mode
+    if metric is None:
+        return None
+    configs = group_configs(result.table, metric)
+    decision, looks = look(read_looks(run.path), configs, mode, planned=planned, default=default)
+    content = json.dumps([dataclasses.asdict(past) for past in looks], indent=2)
+    run.start()
+    write_atomically(run.path / LOOKS_FILE, f"{content}\n".encode())
+    summary = summarise(result.table, metric, mode)
+    run.add_table("summary", summary)
+    shown = summary.drop(columns=varying_fields(configs)).rename(columns={"mean": metric})
+    shown = shown.rename(columns={"low": f"{metric}_low", "high": f"{metric}_high"})
+    show_table(shown.head(MAX_ROWS), intervals=(metric,))
+    _leave_figures(result, run, ranked(configs, mode), metric)
+    run.answer("answers", sentences(configs, decision, metric))
+    return decision
+
+
+def read_looks(directory: Path) -> list[Look]:
+    """The looks that a run has recorded, oldest first."""
+    path = directory / LOOKS_FILE
+    return [Look.from_json(one) for one in json.loads(path.read_text())] if path.exists() else []
+
+
+def _leave_figures(
+    result: GridResult, run: Run, configs: Sequence[ConfigRuns], metric: str
+) -> None:
+    if result.history.empty:
+        return
+    others = [tag for tag in result.history.columns if "/" in tag and tag != metric]
+    panels = {tag: tag for tag in [metric, *others][:MAX_PANELS]}
+    run.add_figure("curves", learning_curves(result.history, configs, panels))
+    by_field = field_panels(configs, metric)
+    if by_field is not None:
+        run.add_figure("fields", by_field)
