@@ -115,7 +115,7 @@ def main(config: Config) -> int:
             train_char_gpt,
             trials,
             run=run,
-            objective=Objective(METRIC, mode="min", last_step=config.train.iterations),
+            objective=Objective(METRIC, mode="min", last_step="iterations"),
             needs=Needs(cpus=nodes[0]["CPU"] if nodes and len(trials) == 1 else 1.0),
             shared={"corpus": corpus},
         )

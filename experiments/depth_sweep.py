@@ -159,7 +159,9 @@ def main(config: Config) -> int:
             depth.train,
             trials,
             run=run,
-            objective=Objective(depth.METRIC, last_step=max(trial.epochs for trial in trials)),
+            objective=Objective(
+                depth.METRIC, last_step="epochs", within=("dataset", "family", "depth")
+            ),
             shared={"data": data},
             cost=partial(depth.cost, data=data),
         )

@@ -73,7 +73,7 @@ def main(config: Config) -> int:
             train_agent,
             trials,
             run=run,
-            objective=Objective(METRIC, last_step=trials[0].total_steps),
+            objective=Objective(METRIC, last_step="total_steps"),
             needs=Needs(workers=trials[0].num_workers, gpu=trials[0].device != "cpu"),
         )
         if not result.history.empty:

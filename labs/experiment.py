@@ -97,7 +97,7 @@ def main(
     *,
     metric: str,
     mode: Literal["max", "min"] = "max",
-    last_step: int | None = None,
+    last_step: int | str | None = None,
     data: Data | None = None,
     arguments: Sequence[str] | None = None,
 ) -> None:
@@ -113,7 +113,8 @@ def main(
             seeds mean something.
         metric: tag that decides each trial's best report and checkpoint, and which config is best.
         mode: ``max`` or ``min``: which value of the metric is better.
-        last_step: the last step that a trial reports; ``--scheduler asha`` needs it.
+        last_step: the last step that a trial reports, or the config's field that holds it;
+            ``--scheduler asha`` needs it.
         data: called once, in the driver; returns the keyword arguments that all trials share.
         arguments: the command line, for tests.
 
@@ -140,7 +141,7 @@ def sweep(
     *,
     metric: str,
     mode: Literal["max", "min"] = "max",
-    last_step: int | None = None,
+    last_step: int | str | None = None,
     data: Data | None = None,
     options: RuntimeOptions | None = None,
 ) -> GridResult:

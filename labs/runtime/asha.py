@@ -13,12 +13,17 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from ray.tune.schedulers import FIFOScheduler
+
+from labs.runtime.errors import InputError
+from labs.runtime.identity import identity, plain
+from labs.runtime.reports import Objective
+from labs.runtime.results import DONE, STOPPED
 
 REDUCTION = 2
 """Each rung keeps this fraction's inverse of a group's configs: the better half."""
@@ -35,6 +40,27 @@ class Entrant:
     group: Hashable
     """Configs are compared within a group only."""
     last_step: int
+
+
+def entrants(configs: Sequence[Any], objective: Objective) -> list[Entrant]:
+    """The trials of a grid, in its order.
+
+    Raises:
+        InputError: the objective does not tell a trial's last step.
+    """
+    found = []
+    for config in configs:
+        fields = plain(config)
+        fields.pop("seed", None)
+        last_step = objective.last_step_of(config)
+        if objective.metric is None or last_step is None:
+            raise InputError(
+                "`scheduler` asha needs an experiment with a metric and a last step: say"
+                " last_step=..., the number or the field that holds it"
+            )
+        group = identity({name: fields.get(name) for name in objective.within})
+        found.append(Entrant(identity(fields), group, last_step))
+    return found
 
 
 class Halving:
@@ -91,9 +117,20 @@ class Halving:
             if rivals and own < np.quantile(rivals, 1 - 1 / REDUCTION):
                 self._stopped.add((group, config))
 
-    def stop(self, trial: int) -> None:
-        """A record says that the trial was stopped, and with it its config."""
-        self._stopped.add(self._key(self._entrants[trial]))
+    def replay(
+        self,
+        trial: int,
+        status: str | None,
+        reports: Sequence[Mapping[str, Any]],
+        metric: str | None,
+    ) -> None:
+        """Take over what an earlier session recorded of a trial: its rungs, and what became of it."""
+        for report in reports:
+            self.report(trial, report["step"], report["metrics"].get(metric), decide=False)
+        if status == STOPPED:
+            self._stopped.add(self._key(self._entrants[trial]))
+        elif status == DONE:
+            self._complete.add(self._key(self._entrants[trial]))
 
     def is_stopped(self, trial: int) -> bool:
         """Whether the trial's config is stopped."""
@@ -107,16 +144,17 @@ class Halving:
 class AshaScheduler(FIFOScheduler):
     """Lets Tune ask :class:`Halving`. A report without the metric decides nothing."""
 
-    def __init__(self, halving: Halving, metric: str) -> None:
+    def __init__(self, halving: Halving, objective: Objective) -> None:
         super().__init__()
         self._halving = halving
-        self._tag = metric
+        self._objective = objective
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Feed the reports of one result to the rule."""
         index = trial.config["index"]
         for report in result.get("reports", ()):
-            self._halving.report(index, report["step"], report["metrics"].get(self._tag))
+            value = self._objective.value(report["metrics"])
+            self._halving.report(index, report["step"], value)
         return self.STOP if self._halving.is_stopped(index) else self.CONTINUE
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:

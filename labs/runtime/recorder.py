@@ -103,9 +103,7 @@ class Recorder:
                 path = self._directories[index] / "error.txt"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(result["failure"]["traceback"])
-        # asha stops a trial at its last step, before it can say that it is complete
-        last_step, end = (reports[-1]["step"] if reports else 0), self._objective.last_step
-        if result["completed"] or (end is not None and last_step >= end):
+        if result["completed"]:
             self._completed.add(index)
         self._write_table()
 
@@ -131,6 +129,11 @@ class Recorder:
         self._open(index)
         status = DONE if index in self._completed else STOPPED
         self._finish(index, status, self._logs[index].best_step)
+
+    def record(self, index: int) -> tuple[str | None, list[dict[str, Any]]]:
+        """A trial's status (None where it has not ended) and its reports, as they are on disk."""
+        directory = self._directories[index]
+        return read_state(directory).get("status"), read_history(directory)
 
     def result(self) -> GridResult:
         """The table and the history of all trials, read back from their directories."""

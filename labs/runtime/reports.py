@@ -78,13 +78,23 @@ class Objective:
     mode: Literal["max", "min"] = "max"
     """Which value of the metric is better."""
 
-    last_step: int | None = None
-    """The last step that a trial reports, where it is known: asha needs it, and so does an estimate
-    of the time left."""
+    last_step: int | str | None = None
+    """The last step that a trial reports, where it is known, or the config's field that holds it.
+    asha needs it, and so does an estimate of the time left."""
+
+    within: tuple[str, ...] = ()
+    """Fields of the config within which configs can be compared, such as the data set: asha stops
+    none because another one of another group is better."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("max", "min"):
             raise InputError(f"`mode` {self.mode!r} is not valid: use max or min")
+
+    def last_step_of(self, config: Any) -> int | None:
+        """The last step of a config's trial; None where it is not known."""
+        if isinstance(self.last_step, str):
+            return int(getattr(config, self.last_step))
+        return self.last_step
 
     def value(self, metrics: Mapping[str, float]) -> float | None:
         """The metric's value among ``metrics``; None where it is missing or nothing is selected."""

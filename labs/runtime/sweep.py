@@ -11,6 +11,7 @@ import ray
 import torch
 
 from labs.runtime import compat
+from labs.runtime.asha import entrants
 from labs.runtime.console import say
 from labs.runtime.description import resume_command
 from labs.runtime.errors import InputError
@@ -70,8 +71,8 @@ def run_grid(
     configs = run.set_trials(configs, shared or {})
     names = [trial.name for trial in run.trials]
     objective, needs = objective or Objective(), needs or Needs()
-    if options.scheduler == "asha" and None in (objective.metric, objective.last_step):
-        raise InputError("--scheduler asha needs an experiment with a metric and a last step")
+    if options.scheduler == "asha":
+        entrants(configs, objective)  # refuse before Ray starts
     private_nodes = available_nodes(options)
     request_on = partial(trial_resources, options, needs=needs)
     if private_nodes:  # refuse before Ray starts

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from labs.runtime import compat, signals
+from labs.runtime.asha import AshaScheduler, Halving, entrants
 from labs.runtime.memory import keep_freed_memory
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.recorder import Recorder
@@ -112,7 +113,7 @@ def run_with_tune(
             param_space={"index": tune.grid_search(recorder.unfinished)},
             tune_config=tune.TuneConfig(
                 reuse_actors=True,
-                scheduler=_scheduler(grid, options),
+                scheduler=_scheduler(grid, recorder, options),
                 max_concurrent_trials=options.max_concurrent,
             ),
             run_config=tune.RunConfig(
@@ -126,18 +127,15 @@ def run_with_tune(
         ).fit()
 
 
-def _scheduler(grid: GridSpec, options: RuntimeOptions) -> TrialScheduler:
+def _scheduler(grid: GridSpec, recorder: Recorder, options: RuntimeOptions) -> TrialScheduler:
     if options.scheduler != "asha":
         return FIFOScheduler()
-    last_step = grid.objective.last_step or 1
-    return ASHAScheduler(
-        time_attr="step",
-        metric=grid.objective.metric,
-        mode=grid.objective.mode,
-        max_t=last_step,
-        grace_period=max(1, last_step // 8),
-        reduction_factor=2,
+    halving = Halving(
+        entrants([trial.config for trial in grid.trials], grid.objective), grid.objective.mode
     )
+    for index in range(len(grid.trials)):
+        halving.replay(index, *recorder.record(index), metric=grid.objective.metric)
+    return AshaScheduler(halving, grid.objective)
 
 
 def _reason(trial: Any) -> str:

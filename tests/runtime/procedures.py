@@ -90,3 +90,25 @@ def timed(config: TimedConfig, resume: Checkpoint | None = None) -> Iterator[Rep
     for step in range(1, 11):
         time.sleep(max(0.0, begun + config.seconds * step / 10 - time.time()))
         yield Report(step, {"clock/begun": begun, "clock/now": time.time()})
+
+
+@dataclass(frozen=True)
+class RiseConfig:
+    slope: float = 1.0
+    family: str = "a"
+    seed: int = 0
+    steps: int = 8
+    first: str = ""
+    """What is odd at step 1: ``fail``, or ``late`` for a report without the metric."""
+
+
+def rise(config: RiseConfig, resume: Checkpoint | None = None) -> Iterator[Report]:
+    """A score that grows with the step, by the config's slope."""
+    for step in range(1, config.steps + 1):
+        if step == 1 and config.first == "fail":
+            raise RuntimeError("planted at the first step")
+        score = config.slope * step + 0.001 * config.seed
+        if step == 1 and config.first == "late":
+            yield Report(step, {"other/thing": 1.0})
+        else:
+            yield Report(step, {"val/score": score})

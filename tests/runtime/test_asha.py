@@ -119,10 +119,11 @@ def test_a_record_that_is_replayed_gives_the_same_decisions() -> None:
         first.report(trial, 2, values[trial])
     assert first.is_stopped(1) and not first.is_stopped(2)
     second = Halving(entrants(3, 1), "max")
-    for trial in (1, 2):
-        second.report(trial, 2, values[trial], decide=False)
-    assert not second.is_stopped(1)  # replaying alone decides nothing
-    second.stop(1)
+    for trial, status in ((1, "stopped"), (2, None)):
+        record = [{"step": 1, "metrics": {}}, {"step": 2, "metrics": {"a/b": values[trial]}}]
+        second.replay(trial, None, record, "a/b")
+        assert not second.is_stopped(trial)  # replaying decides nothing
+        second.replay(trial, status, record, "a/b")
     second.report(0, 2, values[0])
     assert second.is_stopped(0) and second.is_stopped(1) and not second.is_stopped(2)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from procedures import WalkConfig, walk
+from procedures import RiseConfig, WalkConfig, rise, walk
 
 from labs.runtime.checkpoints import load_checkpoint
 from labs.runtime.errors import InputError
@@ -186,14 +186,64 @@ def test_a_trial_whose_end_the_driver_never_saw_gives_its_metrics_again(tmp_path
     assert list(second.table["status"]) == ["done"]
 
 
-def test_asha_stops_the_worse_half(tmp_path: Path) -> None:
-    configs = [WalkConfig(seed=s, steps=8, pause=0.02) for s in range(6)]
-    result = sweep(tmp_path, configs, scheduler="asha")
-    statuses = set(result.table["status"])
-    assert statuses == {"done", "stopped"}
+def rising(tmp_path: Path, configs: list[RiseConfig], **options: object) -> GridResult:
+    runtime = RuntimeOptions(run_root=str(tmp_path), **options)
+    with open_run("rise", Config(), runtime) as run:
+        objective = Objective("val/score", last_step="steps", within=("family",))
+        return run_grid(rise, configs, run=run, objective=objective)
+
+
+def last_steps(result: GridResult) -> dict[int, int]:
+    return result.history.groupby("trial")["step"].max().to_dict()
+
+
+def test_asha_stops_the_worse_configs_of_each_family_with_all_their_seeds(tmp_path: Path) -> None:
+    grid = [("a", 3.0), ("a", 1.0), ("a", 2.0), ("b", 0.5), ("b", 0.1)]
+    configs = [RiseConfig(slope, family, seed) for family, slope in grid for seed in range(2)]
+    result = rising(tmp_path, configs, scheduler="asha")
+    statuses = result.table.groupby(["family", "slope"])["status"].unique().map(list).to_dict()
+    assert statuses == {
+        ("a", 3.0): ["done"],  # the best of its family
+        ("a", 1.0): ["stopped"],
+        ("a", 2.0): ["stopped"],
+        ("b", 0.5): ["done"],  # worse than all of the other family
+        ("b", 0.1): ["stopped"],
+    }
     assert result.exit_status == 0
-    stopped = result.table[result.table["status"] == "stopped"].index
-    assert all(result.history[result.history["trial"] == i]["step"].max() < 8 for i in stopped)
+    reached = last_steps(result)
+    for row in result.table.itertuples():
+        if row.status == "done":
+            assert reached[row.trial] == 8
+        else:
+            assert reached.get(row.trial, 0) < 8
+    assert list(result.finished["slope"]) == [3.0, 3.0, 0.5, 0.5]
+
+
+def test_asha_of_a_resumed_run_knows_the_rungs_of_the_first_session(tmp_path: Path) -> None:
+    first = rising(tmp_path, [RiseConfig(2.0)], scheduler="asha")
+    (run,) = (tmp_path / "rise").iterdir()
+    grown = [RiseConfig(1.0), RiseConfig(2.0), RiseConfig(3.0)]
+    second = rising(tmp_path, grown, scheduler="asha", resume=str(run))
+    assert list(first.table["status"]) == ["done"]
+    by_slope = second.table.set_index("slope")["status"].to_dict()
+    assert by_slope == {2.0: "done", 1.0: "stopped", 3.0: "done"}
+
+
+def test_asha_survives_a_first_report_that_fails_or_lacks_the_metric(tmp_path: Path) -> None:
+    configs = [RiseConfig(3.0, first="late"), RiseConfig(9.0, first="fail"), RiseConfig(1.0)]
+    result = rising(tmp_path, configs, scheduler="asha")
+    assert list(result.table["status"]) == ["done", "failed", "stopped"]
+    assert "planted" in result.table["error"][1]
+
+
+def test_asha_without_a_last_step_is_refused(tmp_path: Path) -> None:
+    runtime = RuntimeOptions(run_root=str(tmp_path), scheduler="asha")
+    with (
+        open_run("rise", Config(), runtime) as run,
+        pytest.raises(InputError, match="last_step="),
+    ):
+        run_grid(rise, [RiseConfig()], run=run, objective=Objective("val/score"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_max_concurrent(tmp_path: Path) -> None:
