@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import sys
+from pathlib import Path
+
+import torch
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 
@@ -27,3 +31,27 @@ def keep_freed_memory() -> bool:
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 * 2**20))
     accepted = [mallopt(*setting) for setting in settings]
     return all(accepted)
+
+
+def release_memory() -> None:
+    """Give back what a trial has left behind, so that a process can run the next one as if new.
+
+    Garbage, the GPU's cache, the compiler's cache (Dynamo stops compiling a function after eight
+    versions of it, without a word), and free memory that glibc keeps: see ``keep_freed_memory``.
+    """
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if "torch._dynamo" in sys.modules:  # to import it takes longer than many a trial
+        sys.modules["torch._dynamo"].reset()
+    if keep_freed_memory():
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def resident_bytes() -> int | None:
+    """The memory that this process holds now; None where the system does not say (not Linux)."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+    return pages * 4096

@@ -7,7 +7,6 @@ in this process) hands the result to the recorder before it asks for the next on
 from __future__ import annotations
 
 import bdb
-import gc
 import sys
 import time
 import traceback
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 
 from labs.runtime.checkpoints import from_bytes, require_loadable
+from labs.runtime.memory import release_memory
 from labs.runtime.reports import Checkpoint, Objective, Report, Train
 from labs.runtime.storage import StoragePath, retry_io
 from labs.runtime.trial_files import (
@@ -149,9 +149,7 @@ class TrialRunner:
         if self._reports is not None:
             self._reports.close()  # type: ignore[attr-defined]  # a generator's
         self._reports = self._last = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release_memory()
 
     def _start(self) -> Iterator[Report]:
         """The generator, from the beginning or from this trial's last checkpoint."""
