@@ -14,9 +14,10 @@ on-demand rates of the date that is printed. Spot instances cost less.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from labs.cluster.file import default_file
 from labs.cluster.plan import (
     PRICES_OF,
     longest_first,
@@ -64,37 +65,37 @@ class Config:
     node_start: float = 420.0
     """Seconds from asking for a machine to its first trial: starting it and installing on it."""
 
-    file: Path = Path("cluster.yaml")
-    """The cluster's file."""
+    file: Path = field(default_factory=default_file)
+    """The cluster's file. The default is cluster.yaml here, else the project's own."""
 
     def __post_init__(self) -> None:
         if (self.run is None) == (self.seconds_per_epoch is None):
-            raise InputError("give either --run DIRECTORY or --seconds-per-epoch SECONDS")
-        for option, value in (
-            ("--trials", self.trials),
-            ("--repeat", self.repeat),
-            ("--epochs", 1 if self.epochs is None else self.epochs),
-            *(("--nodes", count) for count in self.nodes),
+            raise InputError("give either `run` or `seconds_per_epoch`")
+        for name, value in (
+            ("trials", self.trials),
+            ("repeat", self.repeat),
+            ("epochs", 1 if self.epochs is None else self.epochs),
+            *(("nodes", count) for count in self.nodes),
         ):
             if value < 1:
-                raise InputError(f"{option} {value} is too small: use 1 or more")
-        for option, positive in (
-            (
-                "--seconds-per-epoch",
-                1.0 if self.seconds_per_epoch is None else self.seconds_per_epoch,
-            ),
-            ("--speedup", self.speedup),
-            ("--cpus-per-trial", self.cpus_per_trial),
+                raise InputError(f"`{name}` {value} is too small: use 1 or more")
+        seconds = 1.0 if self.seconds_per_epoch is None else self.seconds_per_epoch
+        for name, number, least in (
+            ("seconds_per_epoch", seconds, 0.0),
+            ("speedup", self.speedup, 0.0),
+            ("cpus_per_trial", self.cpus_per_trial, 0.0),
+            ("gpus_per_trial", self.gpus_per_trial, -1e-9),  # 0 is a trial without a GPU
+            ("node_start", self.node_start, -1e-9),
         ):
-            if not positive > 0:
-                raise InputError(f"{option} {positive}: use a positive number")
+            if not least < number < float("inf"):
+                raise InputError(f"`{name}` {number} is not possible: use a positive number")
 
     def durations(self) -> list[float]:
         """Seconds of each trial, in grid order."""
         if self.run is not None:
             once = measured_durations(self.run, self.epochs)
         else:
-            once = [self.seconds_per_epoch * (self.epochs or 1)] * self.trials
+            once = [(self.seconds_per_epoch or 0.0) * (self.epochs or 1)] * self.trials
         return [seconds / self.speedup for seconds in once for _ in range(self.repeat)]
 
 
@@ -112,7 +113,8 @@ def main(config: Config) -> int:
     show_table(table)
     say(
         f"hours: the longest trials first, {duration(config.node_start)} for the machines to start"
-        f" included. dollars: {PRICES_OF}, with the head; spot instances cost less"
+        f" included. dollars: {PRICES_OF}, with the head; spot instances cost less. Machines of"
+        f" {config.file}"
     )
     return 0
 

@@ -1,45 +1,86 @@
-"""What ``cluster.yaml`` needs in an AWS account beside instances: made, looked at, and removed.
+"""What ``cluster.yaml`` needs in an AWS account beside instances: make it, look at it, remove it.
 
-    python -m labs.cluster.aws create --bucket NAME --ssh-from 203.0.113.7/32
+    python -m labs.cluster.aws create --bucket NAME --ssh-from 203.0.113.7
     python -m labs.cluster.aws status
     python -m labs.cluster.aws delete
 
-``ray up`` alone would let the whole world try to log in, and give the cluster every right on EC2 and
-S3. The names of everything come from the cluster's file, so that there is one place to change them.
+With ``ray up`` alone the whole world could try to log in, and the cluster could do anything on EC2 and
+S3. All names come from the cluster's file, so that there is one place to change them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
-import json
+import re
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+import traceback
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
-import tyro
-import yaml
+from tyro.conf import OmitSubcommandPrefixes
 
+from labs.cluster.account import Account
+from labs.cluster.errors import aws_errors
+from labs.cluster.file import default_file, read_names
+from labs.runtime.cli import launch
 from labs.runtime.console import say
 from labs.runtime.errors import InputError
 
-CLUSTER_TAG = "ray-cluster-name"
-"""Ray tags every instance with it."""
+INTERNAL_ERROR = 70
+"""Exit status after a fault of this program (EX_SOFTWARE): 1 has a meaning of its own."""
+
+WIDEST = 16
+"""A network of this many fixed bits is as wide as a large university; a wider one lets strangers in."""
+
+_NOT_PUBLIC = [
+    ipaddress.IPv4Network(text)
+    for text in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "224.0.0.0/3",
+    )
+]
+"""Addresses that never reach AWS from outside (RFC 6890); documentation's are left for the tests."""
 
 
-@dataclass(frozen=True)
-class Names:
-    """What a cluster's file names."""
+def parse_network(text: str) -> str:
+    """The network that may log in, in the CIDR form that AWS takes.
 
-    region: str
-    cluster: str
-    group: str
-    key_pair: str
-    head_profile: str
-    worker_profile: str
-    instance_types: tuple[str, ...]
+    Args:
+        text: an IPv4 address, which stands for itself alone, or a network such as 203.0.113.0/24.
+
+    Raises:
+        InputError: it is not one, is too wide, or has no public address in it.
+    """
+    example = "use one such as 203.0.113.7 (your own: curl -4 https://checkip.amazonaws.com)"
+    try:
+        network = ipaddress.ip_network(text.strip(), strict=False)
+    except ValueError:
+        raise InputError(f"`ssh_from` {text} is not a network: {example}") from None
+    if not isinstance(network, ipaddress.IPv4Network):
+        raise InputError(
+            f"`ssh_from` {text} is an IPv6 address, and the cluster's machines have IPv4 addresses"
+            f" only: {example}"
+        )
+    if network.prefixlen < WIDEST:
+        raise InputError(f"`ssh_from` {text} lets strangers in: {example}")
+    address = ipaddress.IPv4Address(text.strip().partition("/")[0])
+    if address != network.network_address:
+        raise InputError(
+            f"`ssh_from` {text} names both an address and a network: use {address}/32 for the"
+            f" address alone, or {network} for all {network.num_addresses} of the network"
+        )
+    if any(network.overlaps(other) for other in _NOT_PUBLIC):
+        raise InputError(
+            f"`ssh_from` {text} is not a public address, so AWS would never see it: {example}"
+        )
+    return str(network)
 
 
 @dataclass(frozen=True)
@@ -47,32 +88,28 @@ class Create:
     """Make the security group, the instance profiles and the bucket, or bring them up to date."""
 
     bucket: str
-    """S3 bucket of the results; made if there is none of this name."""
+    """S3 bucket of the results; made if it does not exist."""
 
     ssh_from: str
-    """Addresses that may log in, for instance your own: 203.0.113.7/32."""
+    """Address or network that may log in, for instance your own address: 203.0.113.7."""
 
-    file: Path = Path("cluster.yaml")
+    file: Path = field(default_factory=default_file)
     """The cluster's file."""
 
     def __post_init__(self) -> None:
-        try:
-            network = ipaddress.ip_network(self.ssh_from)
-        except ValueError:
+        parse_network(self.ssh_from)
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", self.bucket):
             raise InputError(
-                f"--ssh-from {self.ssh_from} is no network: use one such as 203.0.113.7/32"
-            ) from None
-        if network.version != 4 or network.prefixlen < 8:
-            raise InputError(
-                f"--ssh-from {self.ssh_from} lets strangers in: use one such as 203.0.113.7/32"
+                f"`bucket` {self.bucket} is not a valid name of a bucket: use 3 to 63 lower-case"
+                " letters, digits and hyphens, such as my-results"
             )
 
 
 @dataclass(frozen=True)
 class Status:
-    """List what costs money. Exit status 1 where anything does beside the bucket."""
+    """List what costs money. Exit status 1 where anything does beside the bucket, 2 after an error."""
 
-    file: Path = Path("cluster.yaml")
+    file: Path = field(default_factory=default_file)
     """The cluster's file."""
 
 
@@ -80,269 +117,76 @@ class Status:
 class Delete:
     """Remove what ``create`` and ``ray up`` made; the bucket, with the results, stays."""
 
-    file: Path = Path("cluster.yaml")
+    file: Path = field(default_factory=default_file)
     """The cluster's file."""
 
 
-def read_names(file: Path) -> Names:
-    """What the cluster's file calls everything.
+@dataclass(frozen=True)
+class Command:
+    """The command line."""
+
+    command: OmitSubcommandPrefixes[Create | Status | Delete]
+
+
+def create(options: Create) -> int:
+    """Make everything; safe to run again, for instance after a change of address or of the file.
 
     Raises:
-        InputError: it cannot be read, or does not name something.
+        InputError: it is not possible; the account is then as it was.
     """
-    try:
-        content = yaml.safe_load(file.read_text())
-        provider, types = content["provider"], content["available_node_types"]
-        configs = {name: kind["node_config"] for name, kind in types.items()}
-        head = configs[content["head_node_type"]]
-        workers = {c["IamInstanceProfile"]["Name"] for c in configs.values() if c is not head}
-        (worker,) = workers
-        return Names(
-            region=provider["region"],
-            cluster=content["cluster_name"],
-            group=provider["security_group"]["GroupName"],
-            key_pair=provider["key_pair"]["key_name"],
-            head_profile=head["IamInstanceProfile"]["Name"],
-            worker_profile=worker,
-            instance_types=tuple(sorted({c["InstanceType"] for c in configs.values()})),
-        )
-    except OSError as error:
-        raise InputError(f"--file {file} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"--file {file} does not say all that is needed: compare it with the project's"
-            f" cluster.yaml ({error})"
-        ) from None
-
-
-def create(options: Create) -> None:
-    """Make everything; safe to run again, for instance after a change of address or of the file."""
-    import boto3
-
-    names = read_names(options.file)
-    session = boto3.Session(region_name=names.region)
-    _create_bucket(session.client("s3"), options.bucket, names.region)
-    iam = session.client("iam")
-    _allow_spot(iam)
-    worker_role = _create_profile(iam, names.worker_profile, _bucket_policy(options.bucket))
-    head_policy = _bucket_policy(options.bucket) + _head_policy(names, worker_role)
-    _create_profile(iam, names.head_profile, head_policy)
-    for group in _create_groups(session.resource("ec2"), names):
-        _admit(group, options.ssh_from)
+    names, network = read_names(options.file), parse_network(options.ssh_from)
+    with aws_errors():
+        Account(names).create(options.bucket, network)
     say(
         f"ready in {names.region}: bucket {options.bucket}, security group {names.group} (SSH from"
-        f" {options.ssh_from}), instance profiles {names.head_profile} and {names.worker_profile}"
+        f" {network}), instance profiles {names.head_profile} and {names.worker_profile}"
     )
-
-
-def running(session: Any, names: Names) -> Iterator[str]:
-    """One line for everything of the cluster that costs money now."""
-    ec2 = session.resource("ec2")
-    of_cluster = [{"Name": f"tag:{CLUSTER_TAG}", "Values": [names.cluster]}]
-    for instance in ec2.instances.filter(Filters=of_cluster):
-        state = instance.state["Name"]
-        if state != "terminated":
-            yield f"instance {instance.id} {instance.instance_type} {state}"
-    for volume in ec2.volumes.filter(Filters=[{"Name": "status", "Values": ["available"]}]):
-        yield f"volume {volume.id} {volume.size} GiB, attached to nothing"
+    return 0
 
 
 def status(options: Status) -> int:
     """Print what costs money; 1 where anything does."""
-    import boto3
-
     names = read_names(options.file)
-    lines = list(running(boto3.Session(region_name=names.region), names))
+    with aws_errors():
+        lines = Account(names).costs()
     for line in lines:
         say(line)
     if not lines:
-        say(f"no instance of cluster {names.cluster} and no loose volume in {names.region}")
+        say(f"no instance and no loose volume of cluster {names.cluster} in {names.region}")
     return 1 if lines else 0
 
 
-def delete(options: Delete) -> None:
-    """Remove the group, the profiles with their roles, and the key pair.
+def delete(options: Delete) -> int:
+    """Remove the groups, the profiles with their roles, the key pairs, and disks left behind.
 
     Raises:
-        InputError: instances are still there.
+        InputError: something is still in use.
     """
-    import boto3
-
     names = read_names(options.file)
-    session = boto3.Session(region_name=names.region)
-    left = [line for line in running(session, names) if line.startswith("instance")]
-    if left:
-        raise InputError(f"{left[0]}: run ray down {options.file} first")
-    ec2, iam = session.resource("ec2"), session.client("iam")
-    for group in _groups(ec2, names):
-        group.delete()
-    ec2.meta.client.delete_key_pair(KeyName=names.key_pair)
-    for profile in (names.head_profile, names.worker_profile):
-        _delete_profile(iam, profile)
-    say(f"cluster {names.cluster} has left nothing in {names.region} but the bucket")
+    with aws_errors():
+        Account(names).delete()
+    say(f"nothing of cluster {names.cluster} is left in {names.region} but the bucket")
+    return 0
 
 
-def _bucket_policy(bucket: str) -> list[dict[str, Any]]:
-    return [
-        {
-            "Effect": "Allow",
-            "Action": ["s3:ListBucket", "s3:GetBucketLocation"],
-            "Resource": f"arn:aws:s3:::{bucket}",
-        },
-        {
-            "Effect": "Allow",
-            "Action": [
-                "s3:GetObject",
-                "s3:PutObject",
-                "s3:DeleteObject",
-                "s3:AbortMultipartUpload",
-            ],
-            "Resource": f"arn:aws:s3:::{bucket}/*",
-        },
-    ]
-
-
-def _head_policy(names: Names, worker_role: str) -> list[dict[str, Any]]:
-    """Start instances of the file's types, and end or tag this cluster's own."""
-    here = {"aws:RequestedRegion": names.region}
-    own = {f"ec2:ResourceTag/{CLUSTER_TAG}": names.cluster}
-    return [
-        {"Effect": "Allow", "Action": "ec2:Describe*", "Resource": "*"},
-        {
-            "Effect": "Allow",
-            "Action": "ec2:RunInstances",
-            "NotResource": "arn:aws:ec2:*:*:instance/*",
-            "Condition": {"StringEquals": here},
-        },
-        {
-            "Effect": "Allow",
-            "Action": "ec2:RunInstances",
-            "Resource": "arn:aws:ec2:*:*:instance/*",
-            "Condition": {"StringEquals": {**here, "ec2:InstanceType": names.instance_types}},
-        },
-        {
-            "Effect": "Allow",
-            "Action": "ec2:CreateTags",
-            "Resource": "*",
-            "Condition": {"StringEquals": {"ec2:CreateAction": "RunInstances"}},
-        },
-        {
-            "Effect": "Allow",
-            "Action": ["ec2:TerminateInstances", "ec2:CreateTags", "ec2:DeleteTags"],
-            "Resource": "arn:aws:ec2:*:*:instance/*",
-            "Condition": {"StringEquals": own},
-        },
-        {
-            "Effect": "Allow",
-            "Action": "iam:PassRole",
-            "Resource": worker_role,
-            "Condition": {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}},
-        },
-        {
-            "Effect": "Allow",
-            "Action": "ssm:GetParameters",  # RunInstances looks the image up with them
-            "Resource": "arn:aws:ssm:*:*:parameter/aws/service/*",
-        },
-    ]
-
-
-def _create_bucket(s3: Any, bucket: str, region: str) -> None:
-    where = {} if region == "us-east-1" else {"LocationConstraint": region}
-    settings = {"CreateBucketConfiguration": where} if where else {}
+def run(options: Command) -> int:
+    """Run one command; the exit status."""
+    command = options.command
     try:
-        s3.create_bucket(Bucket=bucket, **settings)
-    except s3.exceptions.BucketAlreadyOwnedByYou:
-        pass
-    except s3.exceptions.BucketAlreadyExists:
-        raise InputError(f"--bucket {bucket} belongs to somebody else: choose another") from None
-    closed = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
-    s3.put_public_access_block(
-        Bucket=bucket, PublicAccessBlockConfiguration=dict.fromkeys(closed, True)
-    )
+        if isinstance(command, Create):
+            return create(command)
+        return status(command) if isinstance(command, Status) else delete(command)
+    except (InputError, BrokenPipeError):
+        raise
+    except Exception:  # a traceback's status 1 would say that something costs money
+        traceback.print_exc()
+        return INTERNAL_ERROR
 
 
-def _allow_spot(iam: Any) -> None:
-    """The role under which EC2 starts spot instances: an account's first user has to make it."""
-    there = iam.exceptions.InvalidInputException, iam.exceptions.EntityAlreadyExistsException
-    with contextlib.suppress(*there):
-        iam.create_service_linked_role(AWSServiceName="spot.amazonaws.com")
-
-
-def _create_profile(iam: Any, name: str, policy: list[dict[str, Any]]) -> str:
-    """An instance profile with a role of the same name; returns the role's ARN."""
-    trusted = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}}
-    trust = {"Version": "2012-10-17", "Statement": [{**trusted, "Action": "sts:AssumeRole"}]}
-    for step, arguments in (
-        (iam.create_role, {"RoleName": name, "AssumeRolePolicyDocument": json.dumps(trust)}),
-        (iam.create_instance_profile, {"InstanceProfileName": name}),
-    ):
-        with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):
-            step(**arguments)
-    with contextlib.suppress(iam.exceptions.LimitExceededException):  # a profile has one role: ours
-        iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
-    document = json.dumps({"Version": "2012-10-17", "Statement": policy})
-    iam.put_role_policy(RoleName=name, PolicyName="cluster", PolicyDocument=document)
-    return iam.get_role(RoleName=name)["Role"]["Arn"]
-
-
-def _delete_profile(iam: Any, name: str) -> None:
-    for step, arguments in (
-        (iam.remove_role_from_instance_profile, {"InstanceProfileName": name, "RoleName": name}),
-        (iam.delete_instance_profile, {"InstanceProfileName": name}),
-        (iam.delete_role_policy, {"RoleName": name, "PolicyName": "cluster"}),
-        (iam.delete_role, {"RoleName": name}),
-    ):
-        with contextlib.suppress(iam.exceptions.NoSuchEntityException):
-            step(**arguments)
-
-
-def _groups(ec2: Any, names: Names) -> list[Any]:
-    return list(
-        ec2.security_groups.filter(Filters=[{"Name": "group-name", "Values": [names.group]}])
-    )
-
-
-def _create_groups(ec2: Any, names: Names) -> list[Any]:
-    """One group in each network (VPC) with public subnets: Ray chooses among them."""
-    networks = {subnet.vpc_id for subnet in ec2.subnets.all() if subnet.map_public_ip_on_launch}
-    if not networks:
-        raise InputError(
-            f"no public subnet in {names.region}: make the default network with"
-            " aws ec2 create-default-vpc"
-        )
-    for network in networks - {group.vpc_id for group in _groups(ec2, names)}:
-        ec2.create_security_group(
-            GroupName=names.group, Description=f"Ray cluster {names.cluster}", VpcId=network
-        )
-    return _groups(ec2, names)
-
-
-def _admit(group: Any, ssh_from: str) -> None:
-    """The group's only rules: everything among its members, and SSH from one network."""
-    if group.ip_permissions:
-        group.revoke_ingress(IpPermissions=group.ip_permissions)
-    group.authorize_ingress(
-        IpPermissions=[
-            {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group.id}]},
-            {
-                "IpProtocol": "tcp",
-                "FromPort": 22,
-                "ToPort": 22,
-                "IpRanges": [{"CidrIp": ssh_from}],
-            },
-        ]
-    )
-    group.load()
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    try:
-        chosen = tyro.cli(Create | Status | Delete, args=arguments, description=__doc__)
-        return {Create: create, Status: status, Delete: delete}[type(chosen)](chosen) or 0
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """The command line. Exits with its status."""
+    launch(run, Command, arguments=arguments)
+    raise AssertionError("launch exits")
 
 
 if __name__ == "__main__":

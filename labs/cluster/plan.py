@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
+from labs.cluster.file import load
 from labs.runtime.errors import InputError
 from labs.runtime.resources import Node, Resources, concurrent_trials
 
@@ -62,12 +62,12 @@ class ClusterFile:
 
 @dataclass(frozen=True)
 class Schedule:
-    """What became of a list of trials."""
+    """When a list of trials has run."""
 
     makespan: float
     """Seconds from the first start to the last end."""
     node_ends: list[float]
-    """When each node was done with its last trial; 0 for a node that had none."""
+    """Seconds until each node has ended its last trial; 0 for a node that had none."""
 
 
 def read_cluster_file(path: Path) -> ClusterFile:
@@ -76,8 +76,8 @@ def read_cluster_file(path: Path) -> ClusterFile:
     Raises:
         InputError: it cannot be read, or has an instance type of unknown size and price.
     """
+    content = load(path)
     try:
-        content = yaml.safe_load(path.read_text())
         types = {
             k: v["node_config"]["InstanceType"] for k, v in content["available_node_types"].items()
         }
@@ -87,14 +87,12 @@ def read_cluster_file(path: Path) -> ClusterFile:
             name: min(limit, kind.get("max_workers", limit))
             for name, kind in content["available_node_types"].items()
         }
-    except OSError as error:
-        raise InputError(f"--file {path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"--file {path} is not a cluster's file on AWS: {error}") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"`file` {path} is not a cluster's file for AWS: {error}") from None
     unknown = sorted(set(types.values()) - set(INSTANCES))
     if unknown:
         raise InputError(
-            f"--file {path} has {unknown[0]}, whose size and price are not known: use one of"
+            f"`file` {path} has {unknown[0]}, whose size and price are not known: use one of"
             f" {', '.join(INSTANCES)}, or add it to INSTANCES in labs/cluster/plan.py"
         )
     workers = {name: INSTANCES[kind] for name, kind in types.items() if name != head}
@@ -194,7 +192,7 @@ def measured_durations(run: Path, steps: int | None = None) -> list[float]:
         steps: where given, the time that so many steps take at each trial's measured pace.
 
     Raises:
-        InputError: the directory holds no trial that has reported.
+        InputError: no trial in the directory has reported.
     """
     from labs.runtime.tracking import read_history
 
@@ -205,9 +203,7 @@ def measured_durations(run: Path, steps: int | None = None) -> list[float]:
             last = history[-1]
             durations.append(last["seconds"] * (steps / last["step"] if steps else 1.0))
     if not durations:
-        raise InputError(
-            f"--run {run} holds no trial that has reported: name the directory of a run"
-        )
+        raise InputError(f"`run` {run} has no trial that has reported: name the directory of a run")
     return durations
 
 

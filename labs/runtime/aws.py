@@ -1,6 +1,13 @@
-"""The old place of ``python -m labs.cluster.aws``, kept for those who know it."""
+"""The old place of ``labs.cluster.aws``, which is used the same way."""
 
-import runpy
+import importlib
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    # By name: the runtime imports nothing of labs.cluster.
+    return getattr(importlib.import_module("labs.cluster.aws"), name)
+
 
 if __name__ == "__main__":
-    runpy.run_module("labs.cluster.aws", run_name="__main__")
+    __getattr__("main")()

@@ -46,10 +46,16 @@ def simulated_account(home: Path) -> Iterator[boto3.Session]:
             function.cache_clear()
 
 
+def command(*arguments: str) -> int:
+    """The exit status of ``python -m labs.cluster.aws`` with these arguments."""
+    with pytest.raises(SystemExit) as ended:
+        aws.main([*arguments, "--file", str(FILE)])
+    return ended.value.code
+
+
 def prepare_account() -> None:
-    """What the README has the user do before the first ``ray up``."""
-    arguments = ["create", "--bucket", "results", "--ssh-from", OFFICE, "--file", str(FILE)]
-    assert aws.main(arguments) == 0
+    """What the docs have the user do before the first ``ray up``."""
+    assert command("create", "--bucket", "results", "--ssh-from", OFFICE) == 0
 
 
 def bootstrap(fill_resources: bool) -> dict[str, Any]:

@@ -1,0 +1,424 @@
+"""What a cluster needs in an AWS account beside instances: checked, made, listed and removed.
+
+Whatever changes the account is checked before it begins. A step that fails puts the earlier ones back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from labs.cluster.errors import explain
+from labs.cluster.file import Names
+from labs.cluster.permissions import (
+    CLUSTER_TAG,
+    Statement,
+    bucket_statements,
+    head_statements,
+)
+from labs.runtime.errors import InputError
+
+POLICY = "cluster"
+"""Name of the one policy that each of the two roles has."""
+
+LIFECYCLE_RULE = {
+    "ID": "labs-incomplete-uploads",
+    "Status": "Enabled",
+    "Filter": {"Prefix": ""},
+    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
+}
+"""Parts of an upload that broke off cost money, and no listing shows them."""
+
+BUCKET_CLOSED = dict.fromkeys(
+    ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
+)
+
+
+class Changes:
+    """Changes of an account that are put back, the last one first, when the block fails."""
+
+    def __init__(self) -> None:
+        self._undo: list[tuple[str, Callable[[], object]]] = []
+
+    def done(self, what: str, undo: Callable[[], object]) -> None:
+        """Remember how a change is put back."""
+        self._undo.append((what, undo))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            return
+        left = []
+        for what, undo in reversed(self._undo):
+            try:
+                undo()
+            except Exception:  # the others are put back in any case
+                left.append(what)
+        if left:
+            raise InputError(
+                f"{explain(error)}; these changes could not be put back: {', '.join(left)}"
+            ) from None
+
+
+class Account:
+    """The AWS account and region of a cluster.
+
+    Args:
+        names: what the cluster's file calls everything.
+    """
+
+    def __init__(self, names: Names) -> None:
+        import boto3
+
+        session = boto3.Session(region_name=names.region)
+        self.names = names
+        self.ec2 = session.resource("ec2")
+        self.iam = session.client("iam")
+        self.s3 = session.client("s3")
+
+    # What is there
+
+    def costs(self) -> list[str]:
+        """One line for every instance and every loose disk of the cluster."""
+        lines = []
+        for instance in self.ec2.instances.filter(Filters=self._tagged()):
+            state = instance.state["Name"]
+            if state != "terminated":
+                lines.append(f"instance {instance.id} {instance.instance_type} {state}")
+        for volume in self._loose_volumes():
+            lines.append(f"volume {volume.id} {volume.size} GiB, attached to nothing")
+        return lines
+
+    def remains(self) -> list[str]:
+        """One line for everything of the cluster that is there, the bucket apart."""
+        profiles = (self.names.head_profile, self.names.worker_profile)
+        return [
+            *self.costs(),
+            *(f"security group {group.id}" for group in self._groups()),
+            *(f"key pair {name}" for name in self._key_pairs()),
+            *(f"instance profile {name}" for name in profiles if self._profile(name)),
+            *(f"role {name}" for name in profiles if self._role(name)),
+        ]
+
+    def _tagged(self) -> list[dict[str, Any]]:
+        return [{"Name": f"tag:{CLUSTER_TAG}", "Values": [self.names.cluster]}]
+
+    def _loose_volumes(self) -> list[Any]:
+        """Disks of this cluster that no instance has: not those of others in the region."""
+        loose = {"Name": "status", "Values": ["available"]}
+        return list(self.ec2.volumes.filter(Filters=[*self._tagged(), loose]))
+
+    def _groups(self) -> list[Any]:
+        named = {"Name": "group-name", "Values": [self.names.group]}
+        return list(self.ec2.security_groups.filter(Filters=[named]))
+
+    def _key_pairs(self) -> list[str]:
+        """Ray's key pairs: it makes ``NAME_key-1`` and so on where it has lost the key of ``NAME``."""
+        pattern = re.compile(rf"{re.escape(self.names.key_pair)}(_key-\d+)?")
+        found = self.ec2.meta.client.describe_key_pairs()["KeyPairs"]
+        return [pair["KeyName"] for pair in found if pattern.fullmatch(pair["KeyName"])]
+
+    def _profile(self, name: str) -> Any:
+        with contextlib.suppress(self.iam.exceptions.NoSuchEntityException):
+            return self.iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
+        return None
+
+    def _role(self, name: str) -> Any:
+        with contextlib.suppress(self.iam.exceptions.NoSuchEntityException):
+            return self.iam.get_role(RoleName=name)["Role"]
+        return None
+
+    def _networks(self) -> set[str]:
+        """Networks (VPCs) with public subnets: Ray chooses among them."""
+        return {s.vpc_id for s in self.ec2.subnets.all() if s.map_public_ip_on_launch}
+
+    # Making it
+
+    def create(self, bucket: str, ssh_from: str) -> None:
+        """Make the bucket, the security groups and the instance profiles, or bring them up to date.
+
+        Args:
+            bucket: name of the results' bucket.
+            ssh_from: network in CIDR form that may log in.
+
+        Raises:
+            InputError: something stands in the way; then nothing has changed.
+        """
+        exists = self._check_before_create(bucket)
+        with Changes() as changes:
+            self._create_bucket(changes, bucket, exists)
+            worker_role = self._create_profile(
+                changes, self.names.worker_profile, bucket_statements(bucket)
+            )
+            head = bucket_statements(bucket) + head_statements(self.names, worker_role)
+            self._create_profile(changes, self.names.head_profile, head)
+            for group in self._create_groups(changes):
+                _set_entrances(changes, group, ssh_from)
+            self._allow_spot()  # last, since it is for the whole account and not put back
+
+    def _check_before_create(self, bucket: str) -> bool:
+        """Whether the bucket exists; InputError where ``create`` would fail on its way."""
+        if not self._networks():
+            raise InputError(
+                f"there is no public subnet in {self.names.region}: make the default network with"
+                " `aws ec2 create-default-vpc`"
+            )
+        for name in (self.names.head_profile, self.names.worker_profile):
+            profile = self._profile(name)
+            foreign = [r["RoleName"] for r in (profile or {}).get("Roles", [])]
+            if foreign not in ([], [name]):
+                raise InputError(
+                    f"the instance profile {name} has the role {foreign[0]}, which is not this"
+                    " cluster's: choose another name in the cluster's file"
+                )
+        return self._owns_bucket(bucket)
+
+    def _owns_bucket(self, bucket: str) -> bool:
+        from botocore.exceptions import ClientError
+
+        try:
+            self.s3.head_bucket(Bucket=bucket)
+        except ClientError as error:  # the answer to HEAD has no body, hence no better code
+            code = error.response["Error"]["Code"]
+            if code in ("404", "NoSuchBucket"):
+                return False
+            if code in ("403", "301"):
+                raise InputError(
+                    f"`bucket` {bucket} belongs to somebody else: choose another name"
+                ) from None
+            raise
+        return True
+
+    def _create_bucket(self, changes: Changes, bucket: str, exists: bool) -> None:
+        region = self.names.region
+        if not exists:
+            where = {"CreateBucketConfiguration": {"LocationConstraint": region}}
+            try:
+                self.s3.create_bucket(Bucket=bucket, **({} if region == "us-east-1" else where))
+            except self.s3.exceptions.BucketAlreadyExists:
+                raise InputError(
+                    f"`bucket` {bucket} belongs to somebody else: choose another name"
+                ) from None
+            changes.done(f"bucket {bucket}", lambda: self.s3.delete_bucket(Bucket=bucket))
+        before = self._bucket_setting(self.s3.get_public_access_block, bucket)
+        self.s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=BUCKET_CLOSED)
+        changes.done(
+            f"public access to bucket {bucket}",
+            lambda: (
+                self.s3.put_public_access_block(Bucket=bucket, **before)
+                if before
+                else self.s3.delete_public_access_block(Bucket=bucket)
+            ),
+        )
+        self._expire_incomplete_uploads(changes, bucket)
+
+    def _expire_incomplete_uploads(self, changes: Changes, bucket: str) -> None:
+        """Add our rule to the bucket's lifecycle; the user's own rules stay."""
+        before = self._bucket_setting(self.s3.get_bucket_lifecycle_configuration, bucket)
+        rules = before.get("Rules", [])
+        if any(rule.get("ID") == LIFECYCLE_RULE["ID"] for rule in rules):
+            return
+        rest = {key: value for key, value in before.items() if key != "Rules"}
+
+        def put(rules: list[Any]) -> None:
+            self.s3.put_bucket_lifecycle_configuration(
+                Bucket=bucket, LifecycleConfiguration={"Rules": rules}, **rest
+            )
+
+        put([*rules, LIFECYCLE_RULE])
+        changes.done(
+            f"lifecycle of bucket {bucket}",
+            lambda: put(rules) if rules else self.s3.delete_bucket_lifecycle(Bucket=bucket),
+        )
+
+    def _bucket_setting(self, get: Callable[..., Any], bucket: str) -> dict[str, Any]:
+        """A bucket's setting in the form that its ``put`` takes; empty where there is none."""
+        from botocore.exceptions import ClientError
+
+        try:
+            answer = get(Bucket=bucket)
+        except ClientError as error:
+            if error.response["Error"]["Code"].startswith("NoSuch"):
+                return {}
+            raise
+        return {key: value for key, value in answer.items() if key != "ResponseMetadata"}
+
+    def _create_profile(self, changes: Changes, name: str, statements: list[Statement]) -> str:
+        """An instance profile with a role of the same name; returns the role's ARN."""
+        trusted = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}}
+        trust = {"Version": "2012-10-17", "Statement": [{**trusted, "Action": "sts:AssumeRole"}]}
+        role = self._role(name)
+        if role is None:
+            role = self.iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))[
+                "Role"
+            ]
+            changes.done(f"role {name}", lambda: self.iam.delete_role(RoleName=name))
+        self._put_policy(changes, name, statements)
+        profile = self._profile(name)
+        if profile is None:
+            profile = self.iam.create_instance_profile(InstanceProfileName=name)["InstanceProfile"]
+            changes.done(
+                f"instance profile {name}",
+                lambda: self.iam.delete_instance_profile(InstanceProfileName=name),
+            )
+        if not profile["Roles"]:
+            both = {"InstanceProfileName": name, "RoleName": name}
+            self.iam.add_role_to_instance_profile(**both)
+            changes.done(
+                f"role of instance profile {name}",
+                lambda: self.iam.remove_role_from_instance_profile(**both),
+            )
+        return str(role["Arn"])
+
+    def _put_policy(self, changes: Changes, role: str, statements: list[Statement]) -> None:
+        policy = {"RoleName": role, "PolicyName": POLICY}
+        before = None
+        with contextlib.suppress(self.iam.exceptions.NoSuchEntityException):
+            before = self.iam.get_role_policy(**policy)["PolicyDocument"]
+        document = {"Version": "2012-10-17", "Statement": statements}
+        self.iam.put_role_policy(**policy, PolicyDocument=json.dumps(document))
+        changes.done(
+            f"policy of role {role}",
+            lambda: (
+                self.iam.put_role_policy(**policy, PolicyDocument=json.dumps(before))
+                if before
+                else self.iam.delete_role_policy(**policy)
+            ),
+        )
+
+    def _create_groups(self, changes: Changes) -> list[Any]:
+        """One group in each network with public subnets."""
+        for network in self._networks() - {group.vpc_id for group in self._groups()}:
+            group = self.ec2.create_security_group(
+                GroupName=self.names.group,
+                Description=f"Ray cluster {self.names.cluster}",
+                VpcId=network,
+            )
+            changes.done(f"security group {group.id}", group.delete)
+        return self._groups()
+
+    def _allow_spot(self) -> None:
+        """The role under which EC2 starts spot instances: an account's first user has to make it."""
+        exceptions = self.iam.exceptions
+        there = exceptions.InvalidInputException, exceptions.EntityAlreadyExistsException
+        with contextlib.suppress(*there):
+            self.iam.create_service_linked_role(AWSServiceName="spot.amazonaws.com")
+
+    # Removing it
+
+    def delete(self) -> None:
+        """Remove everything but the bucket. Safe to repeat.
+
+        Raises:
+            InputError: something is in use; then nothing has changed.
+        """
+        self._check_before_delete()
+        for volume in self._loose_volumes():
+            volume.delete()
+        for group in self._groups():
+            group.delete()
+        for name in self._key_pairs():
+            self.ec2.meta.client.delete_key_pair(KeyName=name)
+            # Ray would take a file without a pair for a lost one, and make NAME_key-1 beside it.
+            (Path.home() / ".ssh" / f"{name}.pem").unlink(missing_ok=True)
+        for name in (self.names.head_profile, self.names.worker_profile):
+            self._delete_profile(name)
+        left = self.remains()
+        if left:
+            raise InputError(f"still in {self.names.region}: {', '.join(left)}; delete again")
+
+    def _check_before_delete(self) -> None:
+        instances = [line for line in self.costs() if line.startswith("instance")]
+        if instances:
+            raise InputError(f"{instances[0]}: run `ray down` with the cluster's file first")
+        for group in self._groups():
+            used = {"Name": "group-id", "Values": [group.id]}
+            for interface in self.ec2.network_interfaces.filter(Filters=[used]):
+                owner = (interface.attachment or {}).get("InstanceId")
+                if owner and self.ec2.Instance(owner).state["Name"] == "terminated":
+                    continue
+                raise InputError(
+                    f"network interface {interface.id} uses security group {group.id}: delete what"
+                    " it belongs to first"
+                )
+        for name in (self.names.head_profile, self.names.worker_profile):
+            with contextlib.suppress(self.iam.exceptions.NoSuchEntityException):
+                attached = self.iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
+                inline = self.iam.list_role_policies(RoleName=name)["PolicyNames"]
+                foreign = [p["PolicyName"] for p in attached] + [p for p in inline if p != POLICY]
+                if foreign:
+                    raise InputError(
+                        f"role {name} has the policy {foreign[0]}, which is not this cluster's:"
+                        " remove it first"
+                    )
+
+    def _delete_profile(self, name: str) -> None:
+        iam = self.iam
+        for step, arguments in (
+            (
+                iam.remove_role_from_instance_profile,
+                {"InstanceProfileName": name, "RoleName": name},
+            ),
+            (iam.delete_instance_profile, {"InstanceProfileName": name}),
+            (iam.delete_role_policy, {"RoleName": name, "PolicyName": POLICY}),
+            (iam.delete_role, {"RoleName": name}),
+        ):
+            with contextlib.suppress(iam.exceptions.NoSuchEntityException):
+                step(**arguments)
+
+
+Rule = tuple[Any, ...]
+_SOURCES = {
+    "IpRanges": "CidrIp",
+    "Ipv6Ranges": "CidrIpv6",
+    "PrefixListIds": "PrefixListId",
+    "UserIdGroupPairs": "GroupId",
+}
+
+
+def _rules(permissions: list[Any]) -> dict[Rule, dict[str, Any]]:
+    """Permissions of a security group taken apart: one of a single source each, by what it admits."""
+    return {
+        (p["IpProtocol"], p.get("FromPort"), p.get("ToPort"), kind, source[key]): {
+            **{k: p[k] for k in ("IpProtocol", "FromPort", "ToPort") if k in p},
+            kind: [source],
+        }
+        for p in permissions
+        for kind, key in _SOURCES.items()
+        for source in p.get(kind, [])
+    }
+
+
+def _set_entrances(changes: Changes, group: Any, ssh_from: str) -> None:
+    """The group's only rules: everything among its members, and SSH from one network.
+
+    What is missing is added before what is too much goes, so that nobody is locked out meanwhile.
+    """
+    ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": ssh_from}]}
+    members = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group.id}]}
+    wanted, there = _rules([ssh, members]), _rules(group.ip_permissions)
+    missing = [rule for key, rule in wanted.items() if key not in there]
+    excess = [rule for key, rule in there.items() if key not in wanted]
+    if missing:
+        group.authorize_ingress(IpPermissions=missing)
+        changes.done(
+            f"new rules of {group.id}", lambda: group.revoke_ingress(IpPermissions=missing)
+        )
+    if excess:
+        group.revoke_ingress(IpPermissions=excess)
+        changes.done(
+            f"old rules of {group.id}", lambda: group.authorize_ingress(IpPermissions=excess)
+        )
+    group.load()
