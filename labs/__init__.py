@@ -12,6 +12,8 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
+from labs.environment import prepare
+
 if TYPE_CHECKING:
     from labs.experiment import main, sweep
     from labs.runtime.cli import launch
@@ -92,3 +94,4 @@ def _fix_torchvision_beside_cpu_torch() -> None:
 
 
 _fix_torchvision_beside_cpu_torch()
+prepare()

@@ -12,6 +12,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -79,3 +80,55 @@ def build_algorithm(config: Any) -> Any:
 
         with mock.patch.object(trainable, "DEFAULT_STORAGE_PATH", scratch):
             return config.build_algo()
+
+
+def rays_on_this_machine() -> tuple[list[str], list[str]]:
+    """Addresses of the clusters that this machine belongs to, and of private Rays that run on it.
+
+    ``ray start`` writes the cluster's address to a file in its temporary directory, which ``ray.init``
+    does not. For ``address="auto"`` Ray itself (2.54.1 to 2.60.0) takes private ones as well.
+    """
+    import psutil  # Ray brings one along, and has made it importable
+
+    found: dict[str, str | None] = {}
+    for process in psutil.process_iter(["name", "cmdline"]):
+        if process.info["name"] != "raylet":
+            continue
+        parts = [part.partition("=") for part in process.info["cmdline"] or []]
+        flags = {name: value for name, _, value in parts}
+        if "--gcs-address" in flags:
+            found[flags["--gcs-address"]] = flags.get("--temp_dir")
+    default = ray._common.utils.get_ray_temp_dir()
+    started = {_started_cluster(path) for path in {default, *found.values()} if path}
+    # First the one that Ray's own commands would take here, whoever can see its processes.
+    first = _started_cluster(default)
+    clusters = [first] if first else []
+    clusters += [address for address in found if address in started and address != first]
+    return clusters, [address for address in found if address not in started]
+
+
+def _started_cluster(directory: str) -> str | None:
+    try:
+        return (Path(directory) / "ray_current_cluster").read_text().strip() or None
+    except OSError:
+        return None
+
+
+def free_nodes() -> list[dict[str, float]]:
+    """What is free on each machine of the cluster at this moment."""
+    free = ray._private.state.available_resources_per_node()
+    return [{kind: node.get(kind, 0.0) for kind in ("CPU", "GPU")} for node in free.values()]
+
+
+def has_pending_groups() -> bool:
+    """Whether the cluster has placement groups, such as those of trials, that wait for room."""
+    groups = ray.util.placement_group_table().values()
+    return any(group["state"] in ("PENDING", "RESCHEDULING") for group in groups)
+
+
+def autoscaler_error() -> str:
+    """The last line of the autoscaler's last error; empty where there is none."""
+    key = ray._private.ray_constants.DEBUG_AUTOSCALING_ERROR
+    error = ray.experimental.internal_kv._internal_kv_get(key)
+    lines = (error or b"").decode(errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import ray
 import torch
 
+from labs.runtime.cores import usable_cores
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.session import in_local_mode, is_private
@@ -62,12 +62,17 @@ class Resources:
 def available_nodes(options: RuntimeOptions) -> list[Node]:
     """The machines that trials can run on; for a private Ray also before it has started."""
     if ray.is_initialized() and not in_local_mode():
-        found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        return [{"CPU": n.get("CPU", 0.0), "GPU": n.get("GPU", 0.0)} for n in found]
+        return alive_nodes()
     if ray.is_initialized() or is_private(options):
         gpus = torch.cuda.device_count()
-        return [{"CPU": float(options.num_cpus or os.cpu_count() or 1), "GPU": float(gpus)}]
+        return [{"CPU": float(options.num_cpus or usable_cores()), "GPU": float(gpus)}]
     return []
+
+
+def alive_nodes() -> list[Node]:
+    """The machines of the Ray that this process is connected to."""
+    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [{"CPU": n.get("CPU", 0.0), "GPU": n.get("GPU", 0.0)} for n in found]
 
 
 def future_nodes(nodes: int) -> list[Node]:

@@ -18,6 +18,7 @@ from labs.runtime.memory import keep_freed_memory
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.recorder import Recorder
 from labs.runtime.resources import Resources
+from labs.runtime.start_watch import StartWatch
 from labs.runtime.trial import GridSpec, TrialRunner
 
 
@@ -120,7 +121,7 @@ def run_with_tune(
                 name="grid",
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[RecorderCallback(recorder)],
+                callbacks=[RecorderCallback(recorder), StartWatch(request)],
                 failure_config=tune.FailureConfig(max_failures=options.max_failures),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),

@@ -1,0 +1,81 @@
+"""The cores that this process may use: fewer than the machine has where it is shared."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+_ALLOCATED = (("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"), ("NSLOTS",))
+"""What Slurm and Grid Engine tell a job of its cores; of each the first name that is set counts."""
+
+
+def usable_cores(environment: Mapping[str, str] = os.environ, root: Path = Path("/")) -> int:
+    """The fewest of: cores of the machine, CPU affinity, cgroup quota, the scheduler's allocation.
+
+    Args:
+        environment: where a scheduler's variables are looked up.
+        root: where ``proc`` is looked up, for tests.
+    """
+    limits = [float(os.cpu_count() or 1)]
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        limits.append(len(os.sched_getaffinity(0)))
+    limits += _cgroup_quotas(root)
+    for names in _ALLOCATED:
+        value = next((environment[name] for name in names if name in environment), "")
+        if value.isdecimal() and int(value):
+            limits.append(int(value))
+    return max(1, int(min(limits)))
+
+
+def _cgroup_quotas(root: Path) -> list[float]:
+    """The CPU quotas of this process's cgroups and of all above them, in cores."""
+    quotas = []
+    for directory in _cgroups(root):
+        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+            quotas.append(_quota(directory))
+    return quotas
+
+
+def _quota(directory: Path) -> float:
+    """Raises OSError or ValueError where a cgroup has none (``max``), or is the root of all."""
+    if (directory / "cpu.max").exists():  # version 2
+        quota, period = (directory / "cpu.max").read_text().split()
+    else:
+        quota = (directory / "cpu.cfs_quota_us").read_text()
+        period = (directory / "cpu.cfs_period_us").read_text()
+    cores = int(quota) / int(period)
+    if cores <= 0:  # version 1 says -1 for none
+        raise ValueError("no quota")
+    return cores
+
+
+def _cgroups(root: Path) -> Iterator[Path]:
+    try:
+        mounts = (root / "proc/self/mountinfo").read_text().splitlines()
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    # "ID PARENT DEVICE ROOT MOUNT_POINT OPTIONS... - TYPE SOURCE CONTROLLERS" (proc(5))
+    found: dict[str, tuple[str, str]] = {}
+    for line in mounts:
+        left, _, right = (part.split() for part in line.partition(" - "))
+        if len(right) == 3 and right[0] == "cgroup2":
+            found[""] = (left[3], left[4])
+        elif len(right) == 3 and right[0] == "cgroup" and "cpu" in right[2].split(","):
+            found["cpu"] = (left[3], left[4])
+    for line in groups:  # "NUMBER:CONTROLLERS:PATH", where version 2 names no controllers
+        _, controllers, path = line.split(":", 2)
+        name = "cpu" if "cpu" in controllers.split(",") else controllers
+        if name not in found:
+            continue
+        mounted, point = found[name]
+        top = root / point.lstrip("/")
+        try:
+            here = top / PurePosixPath(path).relative_to(mounted)
+        except ValueError:  # in a container that does not hide the host's paths
+            here = top
+        yield here
+        if here != top:
+            yield from (parent for parent in here.parents if parent.is_relative_to(top))

@@ -1,0 +1,198 @@
+"""Starting off the paved road: foreign environment variables, long paths, Rays of other programs."""
+
+from __future__ import annotations
+
+import os
+import random
+import string
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import ray
+
+from labs.runtime import compat, session
+from labs.runtime.errors import InputError
+from labs.runtime.options import RuntimeOptions
+from labs.runtime.session import connect, ray_directory
+
+LONGEST = session.SOCKET_PATH_LIMIT - session.SOCKET_SUFFIX
+
+
+def run_python(code: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
+    """A value None removes a variable."""
+    variables = {**os.environ, **environment}
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        check=False, capture_output=True, text=True, timeout=300,
+        env={k: v for k, v in variables.items() if v is not None},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("backend", "expected"),
+    [
+        ("module://matplotlib_inline.backend_inline", "agg"),
+        ("no such thing", "agg"),
+        ("svg", "svg"),  # what Matplotlib knows stays
+        ("", ""),
+    ],
+)
+def test_a_notebook_s_backend(backend: str, expected: str) -> None:
+    done = run_python(
+        "import os, labs, matplotlib.figure; print(os.environ['MPLBACKEND'])", MPLBACKEND=backend
+    )
+    assert (done.stdout, done.stderr) == (expected + "\n", "")
+
+
+NOBODY = """
+import os, pwd
+def missing(number):
+    raise KeyError(f"getpwuid(): uid not found: {number}")
+pwd.getpwuid = missing
+"""
+
+
+def test_without_home_and_user(tmp_path: Path) -> None:
+    """As in a container that runs under a number: every import works, in a directory of its own."""
+    nobody = dict.fromkeys(("HOME", "USER", "LOGNAME", "LNAME", "USERNAME"))
+    code = NOBODY + "import labs.runtime.sweep, getpass, pathlib; print(pathlib.Path.home())\n"
+    done = run_python(code + "print(getpass.getuser())", TMPDIR=str(tmp_path), **nobody)
+    assert done.returncode == 0, done.stderr
+    home, user = done.stdout.split()
+    assert Path(home).parent == tmp_path
+    assert Path(home).stat().st_mode & 0o777 == 0o700
+    assert user == str(os.getuid())
+    with_home = run_python(
+        NOBODY + "import labs; print(os.environ['HOME'])", **{**nobody, "HOME": "/some/where"}
+    )
+    assert with_home.stdout == "/some/where\n"
+
+
+def path_of(length: int) -> str:
+    return "/" + "".join(random.choices(string.ascii_letters, k=length - 1))
+
+
+@pytest.mark.parametrize(
+    ("tmpdir", "expected"),
+    [
+        (path_of(LONGEST), None),
+        (path_of(LONGEST + 1), "/tmp/ray"),
+        (path_of(90), "/tmp/ray"),
+        ("/scratch/größe", "/tmp/ray"),
+        ("/with space", None),
+        ("job", str(Path("job/ray").absolute())),
+    ],
+)
+def test_ray_s_directory_is_short(
+    monkeypatch: pytest.MonkeyPatch, tmpdir: str, expected: str | None, tmp_path: Path
+) -> None:
+    if expected is not None and len(expected) > LONGEST:
+        pytest.skip("the working directory is too long for this test")
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", tmpdir)
+    assert ray_directory() == (expected and Path(expected))
+    monkeypatch.setenv("RAY_TMPDIR", "/short")  # which goes before
+    assert ray_directory() is None
+    monkeypatch.delenv("TMPDIR")
+    monkeypatch.setenv("RAY_TMPDIR", path_of(LONGEST + 1))
+    with pytest.raises(InputError, match=rf"RAY_TMPDIR=.* at most {LONGEST} characters"):
+        ray_directory()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("private_ray")
+def test_the_longest_socket_is_as_long_as_thought() -> None:
+    """Should a new Ray append more to its directory, this says so before a user's job does."""
+    sockets = Path(ray.nodes()[0]["RayletSocketName"]).parent
+    base = sockets.parents[2]
+    longest = max(len(str(path)) for path in sockets.iterdir())
+    pid_digits = len("4194304")
+    assert longest - len(str(base)) + pid_digits - 1 <= session.SOCKET_SUFFIX
+
+
+@pytest.mark.ray
+def test_a_private_ray_that_cannot_start_is_one_sentence() -> None:
+    done = run_python(
+        """
+        from labs.runtime.errors import InputError
+        from labs.runtime.options import RuntimeOptions
+        from labs.runtime.session import connect
+        try:
+            with connect(RuntimeOptions(num_cpus=1)):
+                print("started")
+        except InputError as error:
+            print(error)
+        """,
+        RAY_TMPDIR="/dev/null/x",
+    )
+    assert done.stdout.startswith("Ray cannot start on this machine: ")
+    assert "Not a directory: '/dev/null/x'" in done.stdout
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "https://ray.example.org"])
+def test_a_dashboard_s_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    expected = rf"RAY_ADDRESS={address} is the address of a dashboard"
+    with pytest.raises(InputError, match=expected), connect(RuntimeOptions()):
+        pass
+    with (
+        pytest.raises(InputError, match=rf"`address` {address} is the address of a dashboard"),
+        connect(RuntimeOptions(address=address)),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("address", ["", " ", "local"])
+def test_an_empty_address_is_a_private_ray(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert session.is_private(RuntimeOptions())
+    assert not session.is_private(RuntimeOptions(address="10.0.0.1:6379"))
+
+
+def raylet(address: str, directory: object) -> SimpleNamespace:
+    command = ["raylet", f"--gcs-address={address}", f"--temp_dir={directory}", "--head"]
+    return SimpleNamespace(info={"name": "raylet", "cmdline": command})
+
+
+def test_auto_finds_clusters_and_no_private_rays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import psutil
+
+    default, other = tmp_path / "default" / "ray", tmp_path / "other"
+    default.mkdir(parents=True)
+    other.mkdir()
+    monkeypatch.setenv("RAY_TMPDIR", str(default.parent))
+    shell = SimpleNamespace(info={"name": "bash", "cmdline": ["bash", "--gcs-address=9.9.9.9:1"]})
+    running = [shell, raylet("127.0.0.1:4001", default), raylet("10.0.0.7:6379", other)]
+    running.append(raylet("127.0.0.1:4002", other))
+    monkeypatch.setattr(psutil, "process_iter", lambda fields: running)
+    everyone = ["127.0.0.1:4001", "10.0.0.7:6379", "127.0.0.1:4002"]
+    assert compat.rays_on_this_machine() == ([], everyone)
+    with pytest.raises(InputError, match=r"`address` auto: .*no cluster.*127\.0\.0\.1:4001"):
+        session._find_cluster("`address` auto")
+    (other / "ray_current_cluster").write_text("10.0.0.7:6379")
+    private = ["127.0.0.1:4001", "127.0.0.1:4002"]
+    assert compat.rays_on_this_machine() == (["10.0.0.7:6379"], private)
+    assert session._find_cluster("auto") == "10.0.0.7:6379"
+    (default / "ray_current_cluster").write_text("10.0.0.8:6379\n")  # of another process space
+    assert session._find_cluster("auto") == "10.0.0.8:6379"
+    running.clear()
+    (default / "ray_current_cluster").unlink()
+    with pytest.raises(InputError, match="no Ray runs on this machine"):
+        session._find_cluster("auto")
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("private_ray")
+def test_the_tests_own_ray_is_seen_as_private() -> None:
+    address = ray.get_runtime_context().gcs_address
+    clusters, private = compat.rays_on_this_machine()
+    assert address in private
+    assert address not in clusters
