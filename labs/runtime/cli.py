@@ -144,7 +144,7 @@ def absolute_paths(config: C) -> C:
         if field.init:
             changes[field.name] = _absolute(value, getattr(hints[field.name], "__metadata__", ()))
     same = all(changes[name] is getattr(config, name) for name in changes)
-    return config if same else dataclasses.replace(config, **changes)  # type: ignore[return-value]
+    return config if same else cast(C, dataclasses.replace(config, **changes))  # type: ignore[type-var]  # a dataclass
 
 
 def _absolute(value: Any, marks: Sequence[Any]) -> Any:

@@ -181,8 +181,8 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[s
         if isinstance(old, dict) and isinstance(new, dict):
             found += differences(old, new)
         elif key not in then or key not in now or _canonical(old) != _canonical(new):
-            texts = (repr(side[key]) if key in side else "missing" for side in (then, now))
-            found.append((key, *texts))
+            before, after = (repr(s[key]) if key in s else "missing" for s in (then, now))
+            found.append((key, before, after))
     return found
 
 
@@ -216,10 +216,10 @@ def _feed(digest: hashlib.blake2b, value: Any) -> None:
 def _feed_leaf(digest: hashlib.blake2b, value: Any) -> None:
     if isinstance(value, torch.Tensor):
         digest.update(f"tensor{value.dtype}{tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     elif isinstance(value, np.ndarray):
         digest.update(f"array{value.dtype}{value.shape}".encode())
-        digest.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+        digest.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
     elif isinstance(value, (str, bytes)):
         content = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
         digest.update(f"{type(value).__name__}{len(content)}".encode() + content)

@@ -66,6 +66,10 @@ class RuntimeOptions:
     max_failures: int = 0
     """Start a failed trial again, from its last checkpoint, up to so many times."""
 
+    trial_timeout: float | None = None
+    """End a trial's process when it has not reported for so many seconds: it hangs. That counts as a
+    failure."""
+
     scheduler: Literal["fifo", "asha"] = "fifo"
     """fifo runs every trial to its end; asha stops the less promising ones early."""
 
@@ -82,16 +86,24 @@ class RuntimeOptions:
             )
         if self.local_mode and (self.gpus_per_trial or 0) > 1:
             raise InputError("--local-mode uses one GPU at most: use --gpus-per-trial 1 or less")
+        if self.local_mode and self.trial_timeout is not None:
+            raise InputError(
+                "`local_mode` runs in this process, which `trial_timeout` would end: use only one"
+            )
         if self.resume and self.run_name:
             raise InputError("--resume already names the run's directory: leave --run-name out")
         if self.run_name is not None and (
             not self.run_name or "/" in self.run_name or self.run_name.startswith(".")
         ):
             raise InputError(f"--run-name {self.run_name!r} is no name: use one such as first-try")
+        self._require_ranges()
+
+    def _require_ranges(self) -> None:
         for option, value, least in (
             ("--num-cpus", self.num_cpus, 1),
             ("--max-concurrent", self.max_concurrent, 1),
             ("--max-failures", self.max_failures, 0),
+            ("--trial-timeout", self.trial_timeout, 1),
             ("--checkpoint-interval", self.checkpoint_interval, 0),
             ("--gpus-per-trial", self.gpus_per_trial, 0),
         ):

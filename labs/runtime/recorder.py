@@ -17,7 +17,7 @@ from labs.runtime.reports import Objective
 from labs.runtime.results import DONE, FAILED, INTERRUPTED, OVER, STOPPED, GridResult
 from labs.runtime.runs import Run
 from labs.runtime.storage import RETRY_SECONDS, retry_io
-from labs.runtime.tracking import TrialLog, read_history, read_state, selected_report
+from labs.runtime.tracking import TrialLog, read_history, read_state, selected_report, write_state
 from labs.runtime.trial import StepResult
 from labs.runtime.trial_files import Progress, TrialFiles
 
@@ -56,6 +56,9 @@ class Recorder:
         """Rows of the trials that have ended, for the table that is written in between."""
         self._next_table = 0.0
         states = [read_state(directory) for directory in self._directories]
+        self._stopped_now: set[int] = set()
+        self._heard: dict[int, float] = {}
+        """When each running trial has last said something."""
         self.unfinished = [i for i, state in enumerate(states) if state.get("status") not in OVER]
 
     def __enter__(self) -> Self:
@@ -77,6 +80,7 @@ class Recorder:
             log.finish(INTERRUPTED, "interrupted before its end", best)
             self._late.append(log)
             del self._logs[index]
+        self._confirm_stopped()
         assert self._console is not None
         self._console.__exit__()
         with self._run.naming_the_way_on():
@@ -84,12 +88,14 @@ class Recorder:
 
     def started(self, index: int) -> None:
         """The trial runs, for the first time or again."""
+        self._heard[index] = time.monotonic()
         self._open(index)
         self._show().started(index)
 
     def reported(self, index: int, result: StepResult) -> None:
         """Log the reports, show the last, remember a failure."""
         reports = result["reports"]
+        self._heard[index] = time.monotonic()
         log = self._logs[index]
         log.add(reports, result["best_step"])
         self._watch_disk(log)
@@ -113,21 +119,24 @@ class Recorder:
         Args:
             reason: what is known of its end, where it has not said so itself.
         """
-        self._show().retried(index, self._failures.pop(index, None) or reason)
+        self._show().retried(index, self._why(index, reason))
 
     def failed(self, index: int, reason: str) -> None:
         """The trial has failed for good. Its process is dead, so its files are put in order here."""
         self._open(index)  # its process may have failed before the trial began
+        error = self._why(index, reason)
         best: int | None = None
         with contextlib.suppress(OSError, InputError):
-            _, progress = TrialFiles(self._run.checkpoints / self._names[index]).claim()
-            best = self._take_over(self._logs[index], progress)
-        self._finish(index, FAILED, best, self._failures.pop(index, None) or reason)
+            files = TrialFiles(self._run.checkpoints / self._names[index])
+            best = self._take_over(self._logs[index], files.claim()[1])
+        self._finish(index, FAILED, best, error)
 
     def ended(self, index: int) -> None:
         """The trial has reached its end, or a scheduler has stopped it."""
         self._open(index)
         status = DONE if index in self._completed else STOPPED
+        if status == STOPPED:
+            self._stopped_now.add(index)
         self._finish(index, status, self._logs[index].best_step)
 
     def record(self, index: int) -> tuple[str | None, list[dict[str, Any]]]:
@@ -148,6 +157,15 @@ class Recorder:
         return GridResult(
             pd.DataFrame(rows), pd.DataFrame(history, columns=columns), self._objective
         )
+
+    def _why(self, index: int, reason: str) -> str:
+        """Why a trial failed: its own words, or what its silence says."""
+        own = self._failures.pop(index, None)
+        timeout = self._run.options.trial_timeout
+        silent = time.monotonic() - self._heard.get(index, time.monotonic())
+        if own is None and timeout is not None and silent >= timeout:
+            return f"no report for {timeout:g} s (`trial_timeout`): its process was ended"
+        return own or reason
 
     def _show(self) -> GridConsole:
         assert self._console is not None, "outside of the with block"
@@ -175,9 +193,25 @@ class Recorder:
     def _catch_up_with(self, index: int, log: TrialLog) -> int | None:
         """What an interrupted trial has written since it was last heard; the step of its best."""
         with contextlib.suppress(OSError, InputError):
-            _, progress = TrialFiles(self._run.checkpoints / self._names[index]).read()
-            return self._take_over(log, progress)
+            files = TrialFiles(self._run.checkpoints / self._names[index])
+            return self._take_over(log, files.read()[1])
         return None
+
+    def _confirm_stopped(self) -> None:
+        """A trial that was stopped has saved its best since: what it has not is not in the table.
+
+        On an object store its word is taken, as reading every checkpoint back would take long.
+        """
+        for index in self._stopped_now:
+            files = TrialFiles(self._run.checkpoints / self._names[index])
+            if files.last.local is None:
+                continue
+            with contextlib.suppress(OSError, InputError):
+                progress = files.read()[1]
+                best = progress["best"][1] if progress and progress["best"] else None
+                state = read_state(self._directories[index])
+                if state and state["best_step"] != best:
+                    write_state(self._directories[index], {**state, "best_step": best})
 
     @staticmethod
     def _take_over(log: TrialLog, progress: Progress | None) -> int | None:

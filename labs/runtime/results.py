@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from labs.runtime.errors import InputError
@@ -31,8 +32,8 @@ def best_row(table: pd.DataFrame, metric: str, mode: str) -> pd.Series | None:
     """The row with the best value of ``metric`` among all of ``table``; None where none has one."""
     if metric not in table or table[metric].isna().all():
         return None
-    values = table[metric].astype(float)
-    return table.loc[values.idxmax() if mode == "max" else values.idxmin()]
+    values = table[metric].to_numpy(dtype=float)
+    return table.iloc[int(np.nanargmax(values) if mode == "max" else np.nanargmin(values))]
 
 
 def _with_status(table: pd.DataFrame, status: str) -> pd.DataFrame:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import ray
@@ -67,53 +66,68 @@ def run_grid(
         InputError: no configs, two equal ones, a trial that fits on no machine, several machines
             without shared storage, or a directory that cannot be written.
     """
-    options = run.options
+    objective, needs, options = objective or Objective(), needs or Needs(), run.options
     configs = run.set_trials(configs, shared or {})
-    names = [trial.name for trial in run.trials]
-    objective, needs = objective or Objective(), needs or Needs()
     if options.scheduler == "asha":
         entrants(configs, objective)  # refuse before Ray starts
     private_nodes = available_nodes(options)
-    request_on = partial(trial_resources, options, needs=needs)
     if private_nodes:  # refuse before Ray starts
-        require_room(request_on(private_nodes), private_nodes)
-    recorder = Recorder(names, configs, run, objective)
+        require_room(trial_resources(options, private_nodes, needs), private_nodes)
+    recorder = Recorder([trial.name for trial in run.trials], configs, run, objective)
     say(f"{_count(len(configs), 'trial')} into {run.path}")
     if recorder.unfinished:
+        if cost is not None:
+            recorder.unfinished.sort(key=lambda index: -cost(configs[index]))
         with connect(options):
-            here = options.local_mode and not compat.in_ray_local_mode()
-            recorder.live = not here  # a view that is drawn anew would hide the debugger
-            if not here:
-                _require_this_process()
-            elif options.scheduler == "asha":
-                say("local mode runs one trial after another: asha stops none")
-            nodes = available_nodes(options)
-            future = future_nodes(len(nodes))
-            request = request_on([*nodes, *future])
-            require_shared_storage(run.checkpoints, options.run_root, future)
-            recorder.slots = _slots(request, nodes, future, options, len(recorder.unfinished))
-            if cost is not None:
-                recorder.unfinished.sort(key=lambda index: -cost(configs[index]))
-            run.start()
-            grid = GridSpec(
-                train=train,
-                trials=[TrialSpec(c, run.checkpoints / n) for c, n in zip(configs, names)],
-                objective=objective,
-                checkpoint_interval=options.checkpoint_interval,
-                batch_seconds=0.0 if options.scheduler == "asha" else BATCH_SECONDS,
-                threads=max(1, int(request.cpus)),
-            )
-            with _own_threads():
-                if here:
-                    run_here(grid, shared or {}, recorder, options.max_failures)
-                else:
-                    run_with_tune(grid, shared or {}, recorder, request, options)
+            _run_trials(train, configs, run, recorder, objective, needs, shared or {})
     result = recorder.result()
     with run.naming_the_way_on():
         run.add_table("results", result.table)
     if result.exit_status:
         _say_failures(result, run)
     return result
+
+
+def _run_trials(
+    train: Train,
+    configs: Sequence[Any],
+    run: Run,
+    recorder: Recorder,
+    objective: Objective,
+    needs: Needs,
+    shared: Mapping[str, Any],
+) -> None:
+    """Run what is not finished, in this process or as Tune's trials; Ray is connected or not needed."""
+    options = run.options
+    here = options.local_mode and not compat.in_ray_local_mode()
+    if not here:
+        _require_this_process()
+    elif options.scheduler == "asha":
+        say("local mode runs one trial after another: asha stops none")
+    nodes = available_nodes(options)
+    future = future_nodes(len(nodes))
+    request = trial_resources(options, [*nodes, *future], needs)
+    require_shared_storage(run.checkpoints, options.run_root, future)
+    recorder.slots = _slots(request, nodes, future, options, len(recorder.unfinished))
+    recorder.live = not here  # a view that is drawn anew would hide the debugger
+    run.start()
+    grid = GridSpec(
+        train=train,
+        trials=[
+            TrialSpec(config, run.checkpoints / trial.name)
+            for config, trial in zip(configs, run.trials, strict=True)
+        ],
+        objective=objective,
+        checkpoint_interval=options.checkpoint_interval,
+        batch_seconds=0.0 if options.scheduler == "asha" else BATCH_SECONDS,
+        threads=max(1, int(request.cpus)),
+        trial_timeout=options.trial_timeout,
+    )
+    with _own_threads():
+        if here:
+            run_here(grid, shared, recorder, options.max_failures)
+        else:
+            run_with_tune(grid, shared, recorder, request, options)
 
 
 def _require_this_process() -> None:

@@ -142,7 +142,7 @@ class TrialLog:
         value = summary.value.add(tag="_hparams_/session_end_info")
         value.metadata.plugin_data.plugin_name = "hparams"
         value.metadata.plugin_data.content = end.SerializeToString()
-        writer.file_writer.add_summary(summary)
+        _events(writer).add_summary(summary)
         self.close()
         write_state(self.directory, state)
 
@@ -192,8 +192,8 @@ class TrialLog:
             metrics = {selected: 0.0, **metrics}
         tags = {tag if selected is None else BEST + tag: 0.0 for tag in metrics}
         experiment, session_start, _ = hparams_summaries(self.hyperparameters, tags)
-        writer.file_writer.add_summary(experiment)
-        writer.file_writer.add_summary(session_start)
+        _events(writer).add_summary(experiment)
+        _events(writer).add_summary(session_start)
         self._described = True
 
     def _write_best(self, writer: SummaryWriter) -> None:
@@ -260,6 +260,11 @@ def open_writer(directory: Path) -> SummaryWriter:
     return SummaryWriter(str(directory))
 
 
+def _events(writer: SummaryWriter) -> Any:
+    """What takes summaries that SummaryWriter has no method for; opened where it is not."""
+    return writer._get_file_writer()  # type: ignore[no-untyped-call]  # torch
+
+
 def add_animation(writer: SummaryWriter, tag: str, gif: bytes, step: int = 0) -> None:
     """Show an animated GIF on the images page."""
     with Image.open(io.BytesIO(gif)) as image:
@@ -269,7 +274,7 @@ def add_animation(writer: SummaryWriter, tag: str, gif: bytes, step: int = 0) ->
         tag=tag,
         image=Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif),
     )
-    writer.file_writer.add_summary(summary, step)
+    _events(writer).add_summary(summary, step)
 
 
 def _plain(value: Any) -> int | float | str:

@@ -57,6 +57,8 @@ class GridSpec:
     checkpoint_interval: float
     batch_seconds: float
     threads: int
+    trial_timeout: float | None = None
+    """Seconds without a report after which a trial's process is ended; not in local mode."""
 
 
 class StepResult(TypedDict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import tempfile
 from collections.abc import Mapping
@@ -25,7 +26,9 @@ from labs.runtime.trial import GridSpec, TrialRunner
 class Trainable(tune.Trainable):
     """Runs trial ``config["index"]`` of a grid; the actor is reused for further trials."""
 
-    def setup(self, config: dict[str, Any], grid: GridSpec, **shared: Any) -> None:
+    def setup(  # type: ignore[override]  # Tune's with_parameters passes more than its base class says
+        self, config: dict[str, Any], grid: GridSpec, **shared: Any
+    ) -> None:
         """Tune calls it once per process: the grid comes from the object store."""
         self._grid = grid
         self._shared = shared
@@ -46,11 +49,16 @@ class Trainable(tune.Trainable):
         gc.unfreeze()
 
     def step(self) -> dict[str, Any]:
-        """What the runner has to say, with the step and metrics that Tune's own schedulers read."""
-        result = self._runner.step()
-        last = result["reports"][-1] if result["reports"] else None
-        metrics = {**last["metrics"], "step": last["step"]} if last else {}
-        return {**metrics, **result}
+        """What the runner has to say. A process that hangs in it ends, with its stacks on stderr."""
+        timeout = self._grid.trial_timeout
+        if timeout is None:
+            return {**self._runner.step()}
+        # A thread in C, which also runs while a call holds the interpreter's lock.
+        faulthandler.dump_traceback_later(timeout, exit=True, file=2)
+        try:
+            return {**self._runner.step()}
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 class RecorderCallback(tune.Callback):

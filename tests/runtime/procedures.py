@@ -25,7 +25,7 @@ class WalkConfig:
     pause: float = 0.0
     fail_at: int | None = None
     fail: str = "raise"
-    """raise, nan, or kill: what happens at step ``fail_at``."""
+    """raise, nan, kill or hang: what happens at step ``fail_at``."""
     once: str | None = None
     """A file that is made at the first failure and prevents the next."""
     meet: str | None = None
@@ -50,13 +50,7 @@ def walk(
         time.sleep(config.pause)
         value = float(position) + (0.0 if offset is None else float(offset.sum()))
         if step == config.fail_at and not (config.once and os.path.exists(config.once)):
-            if config.once:
-                open(config.once, "w").close()
-            if config.fail == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            if config.fail == "raise":
-                raise RuntimeError(f"planted at step {step}")
-            value = float("nan")
+            value = _fail(config)
 
         def checkpoint(step: int = step, position: torch.Tensor = position) -> dict[str, Any]:
             state = {"step": step, "position": position, "generator": generator.get_state()}
@@ -65,6 +59,19 @@ def walk(
         metrics = {"walk/position": value, "time/process": float(os.getpid())}
         texts = {"walk/note": "n" * config.note_length} if config.note_length else {}
         yield Report(step, metrics, checkpoint, texts=texts)
+
+
+def _fail(config: WalkConfig) -> float:
+    """Fail as the config says; a value that is none where the report is to fail."""
+    if config.once:
+        open(config.once, "w").close()
+    if config.fail == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if config.fail == "hang":
+        time.sleep(600)
+    if config.fail == "raise":
+        raise RuntimeError(f"planted at step {config.fail_at}")
+    return float("nan")
 
 
 def _wait_for_another(directory: Path, seed: int) -> None:

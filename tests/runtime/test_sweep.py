@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -244,6 +245,19 @@ def test_asha_without_a_last_step_is_refused(tmp_path: Path) -> None:
     ):
         run_grid(rise, [RiseConfig()], run=run, objective=Objective("val/score"))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_trial_that_hangs_is_ended_and_tried_again(tmp_path: Path) -> None:
+    configs = [
+        WalkConfig(seed=1, fail_at=3, fail="hang", once=str(tmp_path / "once")),
+        WalkConfig(seed=2, fail_at=2, fail="hang"),
+    ]
+    began = time.monotonic()
+    result = sweep(tmp_path, configs, trial_timeout=3, max_failures=1, checkpoint_interval=0)
+    assert time.monotonic() - began < 120
+    assert list(result.table["status"]) == ["done", "failed"]
+    assert list(result.history.loc[result.history["trial"] == 0, "step"]) == [1, 2, 3, 4, 5]
+    assert result.table["error"][1].startswith("no report for 3 s (`trial_timeout`)")
 
 
 def test_max_concurrent(tmp_path: Path) -> None:

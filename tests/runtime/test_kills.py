@@ -1,0 +1,36 @@
+"""Sweeps that are killed again and again, resumed and grown; by hand there are many more (kills.py)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from kills import PLACES, check, fork_session, one_run, ray_session
+
+
+@pytest.mark.parametrize("seed", [101, 102, 103])
+def test_nothing_is_lost_whatever_dies_when(tmp_path: Path, seed: int) -> None:
+    assert one_run(tmp_path, seed) > 0
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_death_at_every_place(tmp_path: Path, place: str, when: str) -> None:
+    marker = tmp_path / "died"
+    count = {"write last.pt": 4, "append": 2}.get(place, 2 if "best" in place else 1)
+    action, _, name = place.partition(" ")
+    plan = f"{count} {when} {action} {name or 'reports'} {marker}"
+    status = fork_session(str(tmp_path), 2, None, None, plan=plan, interval=0.0)
+    assert status == -9 and marker.exists()
+    run = next((p for p in tmp_path.glob("kills/*") if (p / "config.json").exists()), None)
+    for _ in range(20):  # trials also fail by chance
+        if fork_session(str(tmp_path), 3, run and str(run), None) == 0:
+            break
+        run = run or next(tmp_path.glob("kills/*"))
+    runs = [path for path in tmp_path.glob("kills/*") if (path / "config.json").exists()]
+    check(runs[0], 3)
+
+
+@pytest.mark.slow
+def test_the_same_with_actors(tmp_path: Path) -> None:
+    assert one_run(tmp_path, 7, ray_session) > 0
