@@ -145,7 +145,7 @@ class AshaScheduler(FIFOScheduler):
     """Lets Tune ask :class:`Halving`. A report without the metric decides nothing."""
 
     def __init__(self, halving: Halving, objective: Objective) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Ray
         self._halving = halving
         self._objective = objective
 

@@ -135,7 +135,7 @@ class Run:
             ) from None
 
     @cached_property
-    def writer(self) -> tracking.SummaryWriter:
+    def writer(self) -> tracking.Writer:
         """TensorBoard's ``summary`` run: what belongs to no single trial."""
         self.start()
         return tracking.open_writer(self.path / "tensorboard" / "summary")

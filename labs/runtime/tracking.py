@@ -25,6 +25,9 @@ from labs.runtime.reports import Objective
 from labs.runtime.results import OVER
 from labs.runtime.storage import write_atomically
 
+Writer = SummaryWriter
+"""TensorBoard's writer, for whoever may not import it."""
+
 HISTORY = "reports.jsonl"
 STATE = "state.json"
 BEST = "best/"
@@ -262,7 +265,7 @@ def open_writer(directory: Path) -> SummaryWriter:
 
 def _events(writer: SummaryWriter) -> Any:
     """What takes summaries that SummaryWriter has no method for; opened where it is not."""
-    return writer._get_file_writer()  # type: ignore[no-untyped-call]  # torch
+    return writer._get_file_writer()
 
 
 def add_animation(writer: SummaryWriter, tag: str, gif: bytes, step: int = 0) -> None:
