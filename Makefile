@@ -7,6 +7,7 @@
 #
 #   make check    style, types and spelling (CONTRIBUTING.md)
 #   make lint     the same without installing anything first
+#   make test-newest   the tests that touch Ray with the newest Ray and torch (constraints-newest.txt)
 #
 # And for a cluster (see the README):
 #
@@ -14,9 +15,10 @@
 #   make test-cluster    `ray up` for real, on three simulated hosts (root on Linux)
 
 VENV := .venv
+NEWEST := .venv-newest
 RUN := $(VENV)/bin/python
 
-.PHONY: sweep test check lint test-cluster cluster-token install clean
+.PHONY: sweep test test-newest check lint test-cluster cluster-token install clean
 
 sweep: install
 	$(RUN) experiments/depth_sweep.py
@@ -35,6 +37,9 @@ lint:
 	done; \
 	exit $$status
 
+test-newest: $(NEWEST)/installed
+	$(NEWEST)/bin/python -m pytest -m ray
+
 test-cluster: install
 	$(RUN) tests/cluster/ray_up_for_real.py
 
@@ -47,7 +52,7 @@ cluster-token:
 install: $(VENV)/installed
 
 # Ray has wheels for Python 3.11 to 3.13 only, so the first of these that is one of them is used.
-$(VENV)/installed: pyproject.toml constraints.txt
+define new_environment
 	@for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
 	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 	      2>/dev/null; then found=$$python; break; fi; \
@@ -55,13 +60,20 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	if [ -z "$$found" ]; then \
 	  echo "error: Python 3.11, 3.12 or 3.13 is needed (make PYTHON=/path/to/python3.12)" >&2; exit 2; \
 	fi; \
-	$$found -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[offline,envs,cluster,test]'
+	$$found -m venv $(@D)
+	$(@D)/bin/pip install --quiet --constraint $(word 2,$^) --editable '.[offline,envs,cluster,test]'
 	touch $@
+endef
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(new_environment)
+
+$(NEWEST)/installed: pyproject.toml constraints-newest.txt
+	$(new_environment)
 
 $(VENV)/checks: $(VENV)/installed
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[check]'
 	touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(NEWEST)

@@ -15,6 +15,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 )
 sys.path[:0] = [str(_HERE / part) for part in ("runtime", "experiments", "language", "cluster")]
 os.environ.pop("RAY_ADDRESS", None)
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else Ray 2.60 writes to the user's home
 os.environ.setdefault("RAY_worker_niceness", "0")  # a test waits for its workers
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # for machines that are busy
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each other's core are slow

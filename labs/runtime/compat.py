@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
+import secrets
 import signal
 import tempfile
 import threading
@@ -18,7 +20,7 @@ from unittest import mock
 
 import ray
 
-HAS_LOCAL_MODE = "local_mode" in inspect.signature(ray.init).parameters
+HAS_LOCAL_MODE = hasattr(ray, "LOCAL_MODE")
 """Whether ``ray.init(local_mode=True)`` exists. Ray 2.54.1 is the last version that has it."""
 
 
@@ -27,6 +29,32 @@ def in_ray_local_mode() -> bool:
     if not HAS_LOCAL_MODE or not ray.is_initialized():
         return False
     return bool(ray._private.worker.global_worker.mode == ray.LOCAL_MODE)
+
+
+@contextlib.contextmanager
+def own_token() -> Iterator[None]:
+    """A secret for the private Ray that starts inside the block, known to its processes only.
+
+    Newer versions (2.60.0; not 2.54.1) protect every Ray by a token. Without one they write one to
+    ``~/.ray/auth_token`` for everybody to read, leave ``RAY_AUTH_MODE`` set, and say so. What the user
+    has set wins.
+    """
+    setup = ray._private.authentication.authentication_token_setup
+    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    by_default = hasattr(setup, "enable_token_auth_by_default")
+    if not by_default or any(name in os.environ for name in names):
+        yield
+        return
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    loader = setup.AuthenticationTokenLoader.instance()
+    loader.reset_cache()
+    setup._enable_token_auth()
+    try:
+        yield
+    finally:
+        del os.environ["RAY_AUTH_TOKEN"], os.environ["RAY_AUTH_MODE"]
+        setup.Config.initialize("")
+        loader.reset_cache()
 
 
 @contextlib.contextmanager

@@ -71,16 +71,17 @@ def ray_for_a_library() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _connected(options: RuntimeOptions) -> Iterator[None]:
-    with warnings.catch_warnings(), compat.own_signal_handlers():
-        warnings.simplefilter("default" if options.verbose else "ignore")
-        if is_private(options):
-            _start(options)
-        else:
-            _join(options)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with compat.own_token() if is_private(options) else contextlib.nullcontext():
+        with warnings.catch_warnings(), compat.own_signal_handlers():
+            warnings.simplefilter("default" if options.verbose else "ignore")
+            if is_private(options):
+                _start(options)
+            else:
+                _join(options)
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _start(options: RuntimeOptions) -> None:

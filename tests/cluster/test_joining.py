@@ -51,6 +51,7 @@ def guarded() -> Iterator[str]:
     process.communicate("", timeout=60)
 
 
+@pytest.mark.ray
 def test_who_joins(guarded: str) -> None:
     """All at once, and with few tries: by default Ray takes 20 seconds to refuse one."""
     joining = [
@@ -74,6 +75,7 @@ def test_who_joins(guarded: str) -> None:
         assert "authentication failed" in said
 
 
+@pytest.mark.ray
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense"])
 def test_an_address_where_nobody_answers(without_ray: None, address: str) -> None:
     with (

@@ -122,6 +122,7 @@ def test_no_rows_give_no_results() -> None:
     assert apply([], 8, in_process=True) == {}
 
 
+@pytest.mark.ray
 @pytest.mark.parametrize(("actors", "batch_size"), [(1, 16), (2, 7)])
 def test_actors_give_the_same_in_the_same_order(
     private_ray: None, actors: int, batch_size: int
@@ -134,6 +135,7 @@ def test_actors_give_the_same_in_the_same_order(
     wait_for_free_cores()
 
 
+@pytest.mark.ray
 def test_a_killed_actor_loses_nothing_and_repeats_nothing(
     private_ray: None, tmp_path: Path
 ) -> None:
@@ -145,6 +147,7 @@ def test_a_killed_actor_loses_nothing_and_repeats_nothing(
     wait_for_free_cores()
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_a_batch_that_kills_every_actor_ends_the_run(private_ray: None) -> None:
     with pytest.raises(RuntimeError, match="died four times on the same rows"):
@@ -152,6 +155,7 @@ def test_a_batch_that_kills_every_actor_ends_the_run(private_ray: None) -> None:
     wait_for_free_cores()
 
 
+@pytest.mark.ray
 def test_failures_come_as_what_they_are(private_ray: None) -> None:
     table = pa.table({"text": texts(10)})
     for in_process in (True, False):

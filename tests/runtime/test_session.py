@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -31,9 +32,12 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
-def test_a_private_session_listens_on_this_machine_only() -> None:
+@pytest.mark.ray
+def test_a_private_session_listens_on_this_machine_only(tmp_path: Path) -> None:
     done = run_python("""
-        import os, psutil, ray
+        import os
+        del os.environ["RAY_AUTH_MODE"]
+        import psutil, ray
         from labs.runtime.options import RuntimeOptions
         from labs.runtime.session import connect, in_local_mode
         before = os.getcwd()
@@ -51,12 +55,15 @@ def test_a_private_session_listens_on_this_machine_only() -> None:
             print("open:", [f for f in found if f[1] not in loopback])
         assert not ray.is_initialized()
         assert os.getcwd() == before
-    """)
+        assert not {name for name in os.environ if name.startswith("RAY_AUTH")}
+        assert not os.path.exists(os.path.expanduser("~/.ray"))
+    """, HOME=str(tmp_path))  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout == "open: []\n"
     assert done.stderr == ""
 
 
+@pytest.mark.ray
 @pytest.mark.usefixtures("private_ray")
 def test_local_mode_starts_no_ray_and_does_not_join_a_running_cluster() -> None:
     import ray

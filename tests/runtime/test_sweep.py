@@ -21,7 +21,7 @@ from labs.runtime.results import GridResult
 from labs.runtime.runs import open_run
 from labs.runtime.sweep import run_grid
 
-pytestmark = pytest.mark.usefixtures("private_ray")
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("private_ray")]
 
 OFFSET = np.array([1.0, 2.0])
 

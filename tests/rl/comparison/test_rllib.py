@@ -19,7 +19,7 @@ from labs.rl.evaluation import evaluation_metrics
 from labs.rl.training import train_agent
 from labs.runtime.errors import InputError
 
-pytestmark = pytest.mark.usefixtures("private_ray")
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("private_ray")]
 
 
 def runs(env: str = "CartPole-v1", steps: int = 600) -> dict[str, RunConfig]:

@@ -23,7 +23,7 @@ from labs.runtime.checkpoints import to_bytes
 from labs.runtime.errors import InputError
 from labs.runtime.reports import Report
 
-pytestmark = pytest.mark.usefixtures("private_ray")
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("private_ray")]
 
 SPEC = CollectorSpec("CartPole-v1", 3, 1, 20, PolicySpec(4, 2, (8,), "tanh", "categorical"), seed=0)
 PARAMETERS = np.random.default_rng(0).normal(size=4 * 8 + 8 + 8 * 2 + 2).astype(np.float32)
