@@ -13,7 +13,9 @@ _IMPORTABLE = [str(_HERE / part) for part in ("runtime", "rl")]
 os.environ["PYTHONPATH"] = os.pathsep.join(
     _IMPORTABLE + list(filter(None, [os.environ.get("PYTHONPATH")]))
 )
-sys.path[:0] = [str(_HERE / part) for part in ("runtime", "experiments", "language", "cluster")]
+sys.path[:0] = [
+    str(_HERE / part) for part in ("runtime", "experiments", "language", "cluster", "rl")
+]
 os.environ.pop("RAY_ADDRESS", None)
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else Ray 2.60 writes to the user's home
 os.environ.setdefault("RAY_worker_niceness", "0")  # a test waits for its workers

@@ -126,7 +126,7 @@ def rays_on_this_machine() -> tuple[list[str], list[str]]:
         flags = {name: value for name, _, value in parts}
         if "--gcs-address" in flags:
             found[flags["--gcs-address"]] = flags.get("--temp_dir")
-    default = ray._common.utils.get_ray_temp_dir()
+    default = str(Path(ray._common.utils.get_ray_address_file(None)).parent)
     started = {_started_cluster(path) for path in {default, *found.values()} if path}
     # First the one that Ray's own commands would take here, whoever can see its processes.
     first = _started_cluster(default)

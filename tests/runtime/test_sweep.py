@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import json
 import time
 from dataclasses import dataclass
@@ -279,7 +280,7 @@ def test_run_directory_describes_the_run(tmp_path: Path) -> None:
     run = tmp_path / "walk" / "mine"
     described = json.loads((run / "config.json").read_text())
     assert described["config"] == {"trials": 1}
-    assert described["versions"]["torch"] == torch.__version__
+    assert described["versions"]["torch"] == importlib.metadata.version("torch")
     assert len(described["git"]["labs"].split("-")[0]) == 40
     assert [trial["name"] for trial in described["trials"]] == ["000-trial"]
     assert described["trials"][0]["config"]["seed"] == 4
