@@ -39,7 +39,7 @@ def own_token() -> Iterator[None]:
     ``~/.ray/auth_token`` for everybody to read, leave ``RAY_AUTH_MODE`` set, and say so. What the user
     has set wins.
     """
-    setup = ray._private.authentication.authentication_token_setup
+    setup: Any = ray._private.authentication.authentication_token_setup
     names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
     by_default = hasattr(setup, "enable_token_auth_by_default")
     if not by_default or any(name in os.environ for name in names):
@@ -145,7 +145,9 @@ def _started_cluster(directory: str) -> str | None:
 def free_nodes() -> list[dict[str, float]]:
     """What is free on each machine of the cluster at this moment."""
     free = ray._private.state.available_resources_per_node()
-    return [{kind: node.get(kind, 0.0) for kind in ("CPU", "GPU")} for node in free.values()]
+    return [
+        {kind: node.get(kind, 0.0) for kind in ("CPU", "GPU", "memory")} for node in free.values()
+    ]
 
 
 def has_pending_groups() -> bool:

@@ -23,9 +23,9 @@ def resolve_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise InputError(f"--device {name} is no device: use auto, cpu or cuda") from None
+        raise InputError(f"`device` {name} is not a valid device: use auto, cpu or cuda") from None
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"--device {name}: there is no GPU here; use auto or cpu")
+        raise InputError(f"`device` {name}: there is no GPU here; use auto or cpu")
     return device
 
 

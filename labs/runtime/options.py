@@ -52,13 +52,17 @@ class RuntimeOptions:
     """Address of a running Ray cluster, or 'auto'. The default is RAY_ADDRESS, else a private Ray."""
 
     num_cpus: int | None = None
-    """Cores that a private Ray uses. The default is all of them."""
+    """Cores that a private Ray uses. The default is all that this process may use."""
 
     cpus_per_trial: float | None = None
     """Cores per trial, which are also its torch threads. The default is 1."""
 
     gpus_per_trial: float | None = None
     """GPUs per trial, fractions allowed. The default is 1 where there are GPUs and trials use them."""
+
+    memory_per_trial: float | None = None
+    """Memory that each trial needs, in GiB: no more trials start than have room. The default is not
+    to count it. Ray ends no trial for taking more."""
 
     max_concurrent: int | None = None
     """Run at most so many trials at once. The default is as many as fit."""
@@ -82,40 +86,41 @@ class RuntimeOptions:
     def __post_init__(self) -> None:
         if self.local_mode and self.address:
             raise InputError(
-                "--local-mode runs in this process and --address elsewhere: use only one"
+                "`local_mode` runs in this process and `address` elsewhere: use only one"
             )
         if self.local_mode and (self.gpus_per_trial or 0) > 1:
-            raise InputError("--local-mode uses one GPU at most: use --gpus-per-trial 1 or less")
+            raise InputError("`local_mode` uses one GPU at most: use `gpus_per_trial` 1 or less")
         if self.local_mode and self.trial_timeout is not None:
             raise InputError(
                 "`local_mode` runs in this process, which `trial_timeout` would end: use only one"
             )
         if self.resume and self.run_name:
-            raise InputError("--resume already names the run's directory: leave --run-name out")
+            raise InputError("`resume` already names the run's directory: leave `run_name` out")
         if self.run_name is not None and (
             not self.run_name or "/" in self.run_name or self.run_name.startswith(".")
         ):
-            raise InputError(f"--run-name {self.run_name!r} is no name: use one such as first-try")
+            raise InputError(
+                f"`run_name` {self.run_name!r} is not a valid name: use one such as first-try"
+            )
         self._require_ranges()
 
     def _require_ranges(self) -> None:
-        for option, value, least in (
-            ("--num-cpus", self.num_cpus, 1),
-            ("--max-concurrent", self.max_concurrent, 1),
-            ("--max-failures", self.max_failures, 0),
-            ("--trial-timeout", self.trial_timeout, 1),
-            ("--checkpoint-interval", self.checkpoint_interval, 0),
-            ("--gpus-per-trial", self.gpus_per_trial, 0),
+        for field, least in (
+            ("num_cpus", 1),
+            ("max_concurrent", 1),
+            ("max_failures", 0),
+            ("trial_timeout", 1),
+            ("checkpoint_interval", 0),
+            ("gpus_per_trial", 0),
         ):
+            value = getattr(self, field)
             if value is not None and not (math.isfinite(value) and value >= least):
-                raise InputError(f"{option} {value} is too small: use {least} or more")
-        if self.cpus_per_trial is not None and not (
-            math.isfinite(self.cpus_per_trial) and self.cpus_per_trial > 0
-        ):
-            raise InputError(f"--cpus-per-trial {self.cpus_per_trial}: use a positive number")
-        for option, value in (
-            ("--cpus-per-trial", self.cpus_per_trial),
-            ("--gpus-per-trial", self.gpus_per_trial),
-        ):
+                raise InputError(f"`{field}` {value} is too small: use {least} or more")
+        for field in ("cpus_per_trial", "memory_per_trial"):
+            value = getattr(self, field)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise InputError(f"`{field}` {value} is not valid: use a positive number")
+        for field in ("cpus_per_trial", "gpus_per_trial"):
+            value = getattr(self, field)
             if value is not None and value > 1 and value != int(value):
-                raise InputError(f"{option} {value}: above 1 Ray takes whole numbers only")
+                raise InputError(f"`{field}` {value}: above 1 Ray takes whole numbers only")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,11 @@ from labs.runtime.session import in_local_mode, is_private
 from labs.runtime.storage import StoragePath
 
 Node = dict[str, float]
-"""``{"CPU": 8.0, "GPU": 1.0}``: what one machine has."""
+"""``{"CPU": 8.0, "GPU": 1.0, "memory": 3.2e10}``: what one machine has, ``memory`` in bytes where it is
+known (to Ray it is what is left beside the object store)."""
+
+SHARE_OF_A_GPU = 0.25
+"""What the hint about small trials proposes: four processes with a CUDA context of half a GB each."""
 
 AUTOSCALER_CONFIG = Path("~/ray_bootstrap_config.yaml")
 """Where ``ray up`` leaves the completed cluster file on the head, where drivers run."""
@@ -44,16 +50,23 @@ class Resources:
     workers: int = 0
     """Actors that the trial starts, for instance to collect rollouts."""
     cpus_per_worker: float = 1.0
+    memory: float = 0.0
+    """GiB of the trial's own process; 0 does not count it."""
 
     def bundles(self) -> list[Node]:
         """Ray's placement bundles: the trial's own first. A bundle never spans two machines."""
         own = {"CPU": self.cpus}
         if self.gpus:
             own["GPU"] = self.gpus
+        if self.memory:
+            own["memory"] = round(self.memory * 2**30)
         return [own] + [{"CPU": self.cpus_per_worker}] * self.workers
 
     def __str__(self) -> str:
-        text = f"{self.cpus:g} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
+        parts = [f"{self.cpus:g} CPU"]
+        parts += [f"{self.gpus:g} GPU"] * bool(self.gpus)
+        parts += [f"{self.memory:g} GiB"] * bool(self.memory)
+        text = " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
         if self.workers:
             text += f", with {self.workers} workers of {self.cpus_per_worker:g} CPU each"
         return text
@@ -72,7 +85,7 @@ def available_nodes(options: RuntimeOptions) -> list[Node]:
 def alive_nodes() -> list[Node]:
     """The machines of the Ray that this process is connected to."""
     found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [{"CPU": n.get("CPU", 0.0), "GPU": n.get("GPU", 0.0)} for n in found]
+    return [{kind: n.get(kind, 0.0) for kind in ("CPU", "GPU", "memory")} for n in found]
 
 
 def future_nodes(nodes: int) -> list[Node]:
@@ -91,6 +104,8 @@ def future_nodes(nodes: int) -> list[Node]:
     found: list[Node] = []
     for name, kind in config["available_node_types"].items():
         size = {k: float(kind["resources"].get(k, 0)) for k in ("CPU", "GPU")}
+        if "memory" in kind["resources"]:
+            size["memory"] = float(kind["resources"]["memory"])
         if name != config["head_node_type"] or not kind["resources"]:
             found += [size if kind["resources"] else {}] * kind.get("max_workers", 0)
     found.sort(key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)), reverse=True)
@@ -120,10 +135,10 @@ def require_shared_storage(checkpoints: StoragePath, run_root: str, future: Sequ
     count = len(machines) + len(future)
     if count > 1:
         raise InputError(
-            f"--run-root {run_root} is a directory of one machine, and this cluster has"
+            f"`run_root` {run_root} is a directory of one machine, and this cluster has"
             f" {'up to ' if future else ''}{count}: trials could not go on from their checkpoints on"
-            " another one. Use shared storage such as --run-root s3://bucket/runs, or"
-            " --run-root file:///mnt/shared/runs for a directory that all machines see"
+            " another one. Use shared storage such as `run_root` s3://bucket/runs, or"
+            " `run_root` file:///mnt/shared/runs for a directory that all machines see"
         )
 
 
@@ -144,7 +159,8 @@ def trial_resources(
     if gpus is None:
         found = needs.gpu and any(node.get("GPU", 0) >= 1 for node in nodes)
         gpus = 1.0 if found else 0.0
-    return Resources(options.cpus_per_trial or needs.cpus, gpus, needs.workers)
+    cpus = options.cpus_per_trial or needs.cpus
+    return Resources(cpus, gpus, needs.workers, memory=options.memory_per_trial or 0.0)
 
 
 def concurrent_trials(request: Resources, nodes: Sequence[Node]) -> int:
@@ -153,15 +169,30 @@ def concurrent_trials(request: Resources, nodes: Sequence[Node]) -> int:
     count = 0
     while count < 100_000:
         for bundle in request.bundles():
-            node = next(
-                (n for n in free if all(n.get(k, 0) + 1e-9 >= v for k, v in bundle.items())), None
-            )
+            node = next((n for n in free if all(_has(n, *need) for need in bundle.items())), None)
             if node is None:
                 return count
             for kind, amount in bundle.items():
-                node[kind] -= amount
+                if kind in node:
+                    node[kind] -= amount
         count += 1
     return count
+
+
+def _has(node: Node, kind: str, amount: float) -> bool:
+    """Memory that is not known of a machine is taken to be enough."""
+    return node.get(kind, math.inf if kind == "memory" else 0.0) + 1e-9 >= amount
+
+
+def gpu_hint(request: Resources, nodes: Sequence[Node], trials: int) -> str:
+    """What other shares of the GPUs would do, for the line that says how many trials run; or nothing."""
+    if request.gpus > 1:
+        return f" (a trial is one process, which sees its {request.gpus:g} GPUs)"
+    shared = dataclasses.replace(request, gpus=SHARE_OF_A_GPU)
+    more = min(concurrent_trials(shared, nodes), trials)
+    if request.gpus == 1 and more > min(concurrent_trials(request, nodes), trials):
+        return f" (--gpus-per-trial {SHARE_OF_A_GPU:g} would run {more} at a time, where memory allows)"
+    return ""
 
 
 def require_room(
@@ -176,10 +207,15 @@ def require_room(
     later = concurrent_trials(request, [*nodes, *future])
     if later == 0 and all(future):  # nothing is known of what an empty one has
         every = [*nodes, *future]
-        have = "; ".join(sorted({f"{n['CPU']:g} CPU and {n['GPU']:g} GPU" for n in every}))
+        have = "; ".join(sorted({_described(node) for node in every}))
         raise InputError(
             f"a trial asks for {request}, and there is no room for even one: the"
             f" {len(every)} machine{'s' * (len(every) != 1)} have {have or 'nothing'}"
-            " (--cpus-per-trial and --gpus-per-trial ask for less)"
+            " (`cpus_per_trial`, `gpus_per_trial` and `memory_per_trial` ask for less)"
         )
     return now, max(later, 1)
+
+
+def _described(node: Node) -> str:
+    text = f"{node['CPU']:g} CPU and {node['GPU']:g} GPU"
+    return text + (f" and {node['memory'] / 2**30:.1f} GiB" if "memory" in node else "")

@@ -24,6 +24,7 @@ from labs.runtime.resources import (
     Resources,
     available_nodes,
     future_nodes,
+    gpu_hint,
     require_room,
     require_shared_storage,
     trial_resources,
@@ -149,7 +150,7 @@ def _slots(
     """How many trials run at once; says so, and why not more."""
     now, later = (1, 1) if options.local_mode else require_room(request, nodes, future)
     limit = min(trials, options.max_concurrent or trials)
-    line = f"{min(now, limit)} at a time, each with {request}"
+    line = f"{min(now, limit)} at a time, each with {request}" + gpu_hint(request, nodes, limit)
     if now < min(later, limit):
         line += f"; up to {min(later, limit)} when the cluster has grown"
     if later < limit and options.local_mode:

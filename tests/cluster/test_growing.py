@@ -19,6 +19,7 @@ from labs.runtime.resources import (
     require_shared_storage,
     trial_resources,
 )
+from labs.runtime.storage import StoragePath
 
 pytestmark = pytest.mark.usefixtures("private_ray")
 
@@ -68,11 +69,13 @@ def test_a_machine_of_unknown_size_may_have_room(autoscaler: dict[str, Any]) -> 
 
 def test_a_local_directory_is_refused_where_machines_may_come(autoscaler: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="this cluster has up to 9"):
-        require_shared_storage("/home/me/runs/x", "runs", future_nodes(nodes=1))
-    require_shared_storage("s3://results/runs/x", "s3://results/runs", future_nodes(nodes=1))
+        require_shared_storage(StoragePath("/home/me/runs/x"), "runs", future_nodes(nodes=1))
+    require_shared_storage(
+        StoragePath("s3://results/runs/x"), "s3://results/runs", future_nodes(nodes=1)
+    )
 
 
 def test_without_an_autoscaler_nothing_comes(tmp_path: Path) -> None:
     assert future_nodes(nodes=1) == []
-    require_shared_storage(str(tmp_path), "runs", [])
+    require_shared_storage(StoragePath(str(tmp_path)), "runs", [])
     assert [node["CPU"] for node in available_nodes(RuntimeOptions())] == [2.0]

@@ -79,7 +79,7 @@ def test_presets_and_overrides() -> None:
         (["--max-concurrent", "0"], "--max-concurrent 0 is too small"),
         (["--gpus-per-trial", "1.5"], "whole numbers only"),
         (["--cpus-per-trial", "0"], "use a positive number"),
-        (["--run-name", "../x"], "is no name"),
+        (["--run-name", "../x"], "is not a valid name"),
         (["--resume", "/nowhere"], "is not the directory of a run"),
     ],
 )

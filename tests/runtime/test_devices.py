@@ -14,13 +14,13 @@ CPU = torch.device("cpu")
 def test_auto_is_the_gpu_where_there_is_one() -> None:
     assert resolve_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert resolve_device("cpu") == CPU
-    with pytest.raises(InputError, match="--device abacus is no device"):
+    with pytest.raises(InputError, match="`device` abacus is not a valid device"):
         resolve_device("abacus")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there() -> None:
-    with pytest.raises(InputError, match="--device cuda: there is no GPU here"):
+    with pytest.raises(InputError, match="`device` cuda: there is no GPU here"):
         resolve_device("cuda")
 
 

@@ -10,12 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from labs.runtime import compat
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.resources import (
     Needs,
+    Node,
     Resources,
+    alive_nodes,
     concurrent_trials,
+    gpu_hint,
     require_room,
     trial_resources,
 )
@@ -108,3 +112,45 @@ def test_default_resources() -> None:
     asked = RuntimeOptions(cpus_per_trial=2, gpus_per_trial=0.5)
     assert trial_resources(asked, with_gpu) == Resources(2, 0.5)
     assert trial_resources(asked, with_gpu, Needs(gpu=False)) == Resources(2, 0.5)  # as asked
+
+
+def test_memory_is_counted_where_it_is_known() -> None:
+    gib = 2.0**30
+    nodes = [{"CPU": 8.0, "GPU": 0.0, "memory": 10 * gib}, {"CPU": 8.0, "GPU": 0.0}]
+    request = Resources(1, memory=3)
+    assert request.bundles() == [{"CPU": 1, "memory": 3 * 2**30}]
+    assert concurrent_trials(request, nodes[:1]) == 3
+    assert concurrent_trials(request, nodes) == 3 + 8  # of the second machine it is not known
+    assert str(Resources(2, 1, memory=1.5)) == "2 CPU, 1 GPU and 1.5 GiB"
+    options = RuntimeOptions(memory_per_trial=12)
+    assert trial_resources(options, nodes).memory == 12
+    with pytest.raises(InputError, match=r"1 CPU and 12 GiB, .* 8 CPU and 0 GPU and 10\.0 GiB \("):
+        require_room(trial_resources(options, nodes[:1]), nodes[:1])
+
+
+@pytest.mark.parametrize(
+    ("gpus", "node", "trials", "expected"),
+    [
+        (1, {"CPU": 8.0, "GPU": 1.0}, 12, "--gpus-per-trial 0.25 would run 4 at a time"),
+        (1, {"CPU": 8.0, "GPU": 2.0}, 12, "would run 8 at a time"),
+        (1, {"CPU": 3.0, "GPU": 1.0}, 12, "would run 3 at a time"),  # cores are the limit
+        (1, {"CPU": 8.0, "GPU": 1.0}, 2, "would run 2 at a time"),
+        (1, {"CPU": 8.0, "GPU": 1.0}, 1, ""),
+        (1, {"CPU": 1.0, "GPU": 1.0}, 12, ""),
+        (0.25, {"CPU": 8.0, "GPU": 1.0}, 12, ""),  # as asked
+        (0, {"CPU": 8.0, "GPU": 1.0}, 12, ""),
+        (4, {"CPU": 8.0, "GPU": 4.0}, 12, "one process, which sees its 4 GPUs"),
+    ],
+)
+def test_what_is_said_of_gpus(gpus: float, node: Node, trials: int, expected: str) -> None:
+    hint = gpu_hint(Resources(1, gpus), [node], trials)
+    assert expected in hint
+    assert bool(hint) == bool(expected)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("private_ray")
+def test_ray_s_own_count_of_memory() -> None:
+    (node,) = alive_nodes()
+    assert 2**28 < node["memory"] < 2**50
+    assert compat.free_nodes()[0]["memory"] <= node["memory"]
