@@ -18,6 +18,7 @@ for _name, _value in {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial that asked for no GPU sees none
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # labs.runtime.signals handles SIGINT
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # `uv run`: workers would each build an environment anew
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # or cuBLAS adds in another order each time
     "TOKENIZERS_PARALLELISM": "false",  # tokenizers' threads and forked workers deadlock
 }.items():
     os.environ.setdefault(_name, _value)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
 
 from labs.runtime.errors import InputError
+
+_gpus_hidden = False
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -18,13 +21,14 @@ def resolve_device(name: str = "auto") -> torch.device:
     Raises:
         InputError: there is no such device.
     """
+    has_gpu = torch.cuda.is_available() and not _gpus_hidden
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if has_gpu else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
         raise InputError(f"`device` {name} is not a valid device: use auto, cpu or cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if device.type == "cuda" and not has_gpu:
         raise InputError(f"`device` {name}: there is no GPU here; use auto or cpu")
     return device
 
@@ -34,7 +38,8 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
 
     ``auto`` is bfloat16 where the device has instructions for it (an NVIDIA GPU from Ampere on, a
     CPU with AVX512-BF16 or AMX) and float32 elsewhere: emulated bfloat16 was measured 10 (conv) to
-    80 (matmul) times slower than float32 on a CPU with AVX2 only.
+    80 (matmul) times slower than float32 on a CPU with AVX2 only. Older GPUs (T4, V100) therefore
+    compute in float32: float16, which they are fast in, would need its gradients scaled.
     """
     if precision != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
@@ -51,3 +56,34 @@ def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractCon
     if dtype == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=dtype)
+
+
+@contextlib.contextmanager
+def hidden_gpus(hidden: bool = True) -> Iterator[None]:
+    """Inside the block this process has no GPU, as a Ray worker has none that asked for none.
+
+    For trials in this process: ``CUDA_VISIBLE_DEVICES`` has no effect once CUDA has been asked.
+    """
+    global _gpus_hidden
+    before, _gpus_hidden = _gpus_hidden, hidden
+    try:
+        yield
+    finally:
+        _gpus_hidden = before
+
+
+@contextlib.contextmanager
+def same_numbers() -> Iterator[None]:
+    """Inside the block the same seed gives the same numbers on the same GPU.
+
+    cuDNN may otherwise choose another algorithm in each process (``benchmark``), and some of its
+    algorithms add in an order that differs each time. cuBLAS needs a fixed workspace for the same,
+    which ``labs.runtime`` sets before CUDA starts (https://pytorch.org/docs/stable/notes/randomness.html).
+    """
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
+    cudnn.benchmark, cudnn.deterministic = False, True
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before

@@ -13,6 +13,7 @@ from labs.runtime import compat
 from labs.runtime.asha import entrants
 from labs.runtime.console import say
 from labs.runtime.description import resume_command
+from labs.runtime.devices import hidden_gpus
 from labs.runtime.errors import InputError
 from labs.runtime.local import run_here
 from labs.runtime.options import RuntimeOptions
@@ -124,7 +125,8 @@ def _run_trials(
         threads=max(1, int(request.cpus)),
         trial_timeout=options.trial_timeout,
     )
-    with _own_threads():
+    # A trial in an actor of its own has the GPUs that Ray gives it.
+    with _own_threads(), hidden_gpus(here and not request.gpus):
         if here:
             run_here(grid, shared, recorder, options.max_failures)
         else:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from labs.runtime.checkpoints import from_bytes, require_loadable
+from labs.runtime.devices import same_numbers
 from labs.runtime.memory import release_memory
 from labs.runtime.reports import Checkpoint, Objective, Report, Train
 from labs.runtime.storage import StoragePath, retry_io
@@ -125,7 +126,8 @@ class TrialRunner:
             if self._reports is None:
                 self._reports = self._start()
             while not done and self.failure is None:
-                report = next(self._reports, None)
+                with same_numbers():
+                    report = next(self._reports, None)
                 if report is None:
                     done = True
                     self._require_reports()
