@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import gc
+import resource
 import sys
 from pathlib import Path
 
@@ -55,3 +57,26 @@ def resident_bytes() -> int | None:
     except (OSError, IndexError, ValueError):
         return None
     return pages * 4096
+
+
+def reset_peak() -> None:
+    """Begin to measure the peak memory anew, for a process that runs one trial after another."""
+    with contextlib.suppress(OSError):  # not Linux, or not allowed: the peak of the whole process
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): sets VmHWM to VmRSS
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_gib() -> tuple[float, float]:
+    """The most memory that this process has held since ``reset_peak``: of the host, of its GPU; GiB.
+
+    The GPU's is what PyTorch has reserved, without the CUDA context (about half a GiB).
+    """
+    kib = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # macOS counts bytes
+    if sys.platform == "darwin":
+        kib /= 1024
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        kib = next((float(line.split()[1]) for line in lines if line.startswith("VmHWM")), kib)
+    gpu = torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else 0
+    return kib / 2**20, gpu / 2**30

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -46,3 +47,18 @@ def test_each_trial_compiles_as_if_it_were_the_first() -> None:
         torch.compile(forward, backend=count, dynamic=False)(model, torch.ones(2, 3))
         memory.release_memory()
     assert len(compiled) == 12
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_the_peak_is_of_one_trial() -> None:
+    memory.reset_peak()
+    before, gpu = memory.peak_gib()
+    block = np.ones(300 * 2**20, dtype=np.uint8)
+    high, _ = memory.peak_gib()
+    assert 0.25 < high - before < 0.35
+    assert gpu == 0 or torch.cuda.is_initialized()
+    del block
+    memory.release_memory()
+    assert memory.peak_gib()[0] >= high - 0.01  # it is the most, not what is held now
+    memory.reset_peak()
+    assert memory.peak_gib()[0] < high - 0.2
