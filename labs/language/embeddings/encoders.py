@@ -22,6 +22,8 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet")
+"""Models that number positions from the padding token's index + 1: RoBERTa's 514 hold 512 tokens."""
 READ = (*TOKENIZER_FILES, "*.safetensors")
 """Files of an encoder that are read: its configuration, weights and vocabulary."""
 
@@ -108,6 +110,8 @@ def _describe(name: str, path: Path, revision: str | None) -> Encoder:
             f"`encoder` {name} is an encoder-decoder: use an encoder such as {DEFAULT}"
         )
     limit = getattr(config, "max_position_embeddings", None) or 512
+    if config.model_type in POSITIONS_AFTER_PADDING:
+        limit -= config.pad_token_id + 1
     source = name if revision is not None or name == PACKAGED else str(path)
     return Encoder(name, source, revision, _hash(path), int(limit))
 

@@ -156,9 +156,9 @@ def _streams(
 
 def _sampling(config: GenerationConfig, streams: Sequence[torch.Generator]) -> list[Any]:
     """A logits processor after which the most likely token is a draw from the distribution."""
-    from transformers.generation import LogitsProcessor
+    from transformers.generation.logits_process import LogitsProcessor
 
-    class Draw(LogitsProcessor):  # type: ignore[misc]  # transformers' base class is untyped
+    class Draw(LogitsProcessor):
         def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
             """(batch, tokens so far) and (batch, vocabulary) to (batch, vocabulary)."""
             return add_gumbel_noise(filter_scores(scores, config), streams)

@@ -69,8 +69,9 @@ def check_folds(labels: np.ndarray, classes: Sequence[str], folds: int) -> None:
 def make_classifier(features: Features, c: float) -> Pipeline:
     """The untrained scikit-learn pipeline.
 
-    Embeddings are scaled to unit variance; TF-IDF rows (words and pairs of words that occur twice,
-    sublinear counts) have unit length already.
+    Embeddings are scaled to unit variance; TF-IDF rows (words and pairs of words, sublinear counts)
+    have unit length already. Words that occur once are kept: on few texts they are most of what there
+    is to learn from.
     """
     logistic = OneVsRestClassifier(LogisticRegression(C=c, max_iter=2000))
     if features == "embeddings":
@@ -79,7 +80,6 @@ def make_classifier(features: Features, c: float) -> Pipeline:
         token_pattern=r"(?u)\b\w+\b",  # single letters are words too
         sublinear_tf=True,
         ngram_range=(1, 2),
-        min_df=2,
         dtype=np.float32,
     )
     return make_pipeline(words, logistic)

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from labs.language.embeddings.encoders import Encoder, resolve_encoder
 from labs.language.topics import evaluation as topic_evaluation
 from labs.language.topics import figures as topic_figures
 from labs.language.topics.classifier import (
+    Features,
     TopicModel,
     TopicTrial,
     best_c,
@@ -27,6 +29,7 @@ from labs.language.topics.classifier import (
     load_topic_model,
     tfidf_probabilities,
 )
+from labs.language.topics.figures import TITLES
 from labs.language.topics.texts import TextCorpus
 from labs.runtime.console import duration, say, show_table
 from labs.runtime.errors import InputError
@@ -41,9 +44,25 @@ MAPPED_TEXTS = 1000
 """Texts of each set on the map: t-SNE takes time that grows faster than their number."""
 
 
-def trial_grid(cs: Sequence[float], folds: int, seed: int) -> list[TopicTrial]:
-    """Every C with the embeddings and with the baseline."""
-    return [TopicTrial(f, c, folds, seed) for f in ("embeddings", "tfidf") for c in cs]
+def trial_grid(
+    embeddings_c: Sequence[float], tfidf_c: Sequence[float], folds: int, seed: int
+) -> list[TopicTrial]:
+    """Every C of each kind of features; the two have different scales, and so different best values."""
+    trials = [TopicTrial("embeddings", c, folds, seed) for c in embeddings_c]
+    return trials + [TopicTrial("tfidf", c, folds, seed) for c in tfidf_c]
+
+
+def edge_warning(table: pd.DataFrame, features: Features, field: str) -> str:
+    """A sentence if the best C is the smallest or largest one tried: a better one may lie beyond."""
+    chosen = best_c(table, features)
+    tried = table.loc[table["features"] == features, "c"]
+    if chosen is None or len(tried) < 2 or tried.min() < chosen < tried.max():
+        return ""
+    edge = "smallest" if chosen == tried.min() else "largest"
+    return (
+        f"the best C for {TITLES[features]}, {chosen:g}, is the {edge} one tried: a better one may lie"
+        f" beyond it (`{field}`)"
+    )
 
 
 def embed_corpus(
@@ -89,6 +108,9 @@ def evaluate_and_report(
     train, test = embeddings["train"].vectors, embeddings["test"].vectors
     model = fit_topic_model(train, corpus.train.labels, corpus.classes, c, encoder, arguments)
     model.save(run.path / MODEL_FILE)
+    for features, field in (("embeddings", "c"), ("tfidf", "tfidf_c")):
+        if sentence := edge_warning(result.table, cast(Features, features), field):
+            say(f"warning: {sentence}")
     probabilities = {f"embeddings, C = {c:g}": model.probabilities(test)}
     baseline_c = best_c(result.table, "tfidf")
     if baseline_c is not None:

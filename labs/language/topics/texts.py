@@ -172,7 +172,7 @@ def _from_hub(name: str) -> tuple[tuple[list[Row], list[Row]], list[str]]:
     from huggingface_hub.utils import logging as hub_logging
 
     verbosity = hub_logging.get_verbosity()
-    hub_logging.set_verbosity_error()
+    hub_logging.set_verbosity(hub_logging.ERROR)
     try:
         corpus = datasets.load_dataset(name)
     except (OSError, datasets.exceptions.DatasetsError) as error:

@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, T5Config
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    RobertaConfig,
+    RobertaModel,
+    T5Config,
+)
 
 from labs.language import pipeline
 from labs.language.embeddings import embedder as embeddings
@@ -224,7 +232,7 @@ def test_an_unfinished_reader_or_a_failure_leaves_no_half_cache(tmp_path: Path) 
 
 def test_an_encoder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     BertConfig().save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="no model there.*model.safetensors, and has config.json"):
+    with pytest.raises(InputError, match="has no model.*model.safetensors, and has config.json"):
         resolve_encoder(str(tmp_path))
     with pytest.raises(InputError, match="is not a directory"):
         resolve_encoder(str(tmp_path / "missing"))
@@ -252,6 +260,21 @@ def test_the_weights_decide_the_hash(tmp_path: Path) -> None:
     assert hashes[0] == hashes[1] != hashes[2]
     with pytest.raises(InputError, match="`max_length` 64: .* takes up to 40"):
         run(found)
+
+
+def test_roberta_holds_fewer_tokens_than_positions(tmp_path: Path) -> None:
+    config = RobertaConfig(
+        vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=8, max_position_embeddings=42,
+    )  # fmt: skip
+    model = RobertaModel(config).eval()
+    model.save_pretrained(tmp_path)
+    limit = resolve_encoder(str(tmp_path))[0].max_tokens
+    assert limit == 40
+    tokens = torch.randint(3, 50, (1, limit + 1))
+    assert model(tokens[:, :limit]).last_hidden_state.shape == (1, 40, 8)
+    with pytest.raises((IndexError, RuntimeError)):
+        model(tokens)
 
 
 def test_the_packaged_encoder_steps_in_where_there_is_no_hub(

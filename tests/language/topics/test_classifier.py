@@ -24,6 +24,7 @@ from labs.language.topics.classifier import (
     make_classifier,
     tfidf_probabilities,
 )
+from labs.language.topics.study import edge_warning
 from labs.language.topics.texts import LabeledTexts
 from labs.runtime.checkpoints import save_checkpoint
 from labs.runtime.errors import InputError
@@ -173,6 +174,19 @@ def test_the_best_c_is_the_smaller_of_equals() -> None:
     assert best_c(table, "embeddings") == 0.03
     assert best_c(table, "tfidf") == 1.0
     assert best_c(table[2:3], "embeddings") is None
+
+
+def test_a_best_c_at_the_edge_of_its_grid_is_said() -> None:
+    table = pd.DataFrame(
+        {
+            "features": ["embeddings"] * 3 + ["tfidf"] * 3,
+            "c": [0.1, 1.0, 10.0] * 2,
+            "val/accuracy": [0.7, 0.9, 0.8, 0.6, 0.7, 0.8],
+        }
+    )
+    assert edge_warning(table, "embeddings", "c") == ""
+    assert "TF-IDF, 10, is the largest one tried" in edge_warning(table, "tfidf", "tfidf_c")
+    assert "smallest" in edge_warning(table.assign(**{"val/accuracy": 0.5}), "embeddings", "c")
 
 
 def test_bad_options_are_refused() -> None:

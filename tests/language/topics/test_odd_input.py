@@ -137,7 +137,7 @@ def test_names_of_classes_are_one_clean_line(tmp_path: Path) -> None:
 
 
 def test_duplicates_are_counted_and_said() -> None:
-    notes = duplicate_notes(["Oil  prices", "b", "B", "b ", "", " "], ["oil prices", "b", "c", ""])
+    notes = duplicate_notes(["Oil  prices", "b", "B", "b ", "", " "], ["OIL prices", "b", "c", ""])
     assert notes[0].startswith("2 of 4 test texts are also training texts")
     assert notes[1].startswith("2 of 6 training texts repeat another one")
     assert duplicate_notes(["a", "b", ""], ["c", "", ""]) == []
