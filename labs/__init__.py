@@ -16,6 +16,7 @@ from labs.environment import prepare
 
 if TYPE_CHECKING:
     from labs.experiment import main, sweep
+    from labs.language.topics.prediction import load_topic_model
     from labs.runtime.cli import launch
     from labs.runtime.errors import InputError
     from labs.runtime.grid import Range, grid
@@ -37,6 +38,7 @@ __all__ = [
     "RuntimeOptions",
     "grid",
     "launch",
+    "load_topic_model",
     "main",
     "open_run",
     "run_grid",
@@ -47,6 +49,7 @@ _MODULES = {
     "main": "labs.experiment",
     "sweep": "labs.experiment",
     "launch": "labs.runtime.cli",
+    "load_topic_model": "labs.language.topics.prediction",
     "InputError": "labs.runtime.errors",
     "Range": "labs.runtime.grid",
     "grid": "labs.runtime.grid",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -172,7 +173,7 @@ def _from_hub(name: str) -> tuple[tuple[list[Row], list[Row]], list[str]]:
     from huggingface_hub.utils import logging as hub_logging
 
     verbosity = hub_logging.get_verbosity()
-    hub_logging.set_verbosity(hub_logging.ERROR)
+    hub_logging.set_verbosity(logging.ERROR)
     try:
         corpus = datasets.load_dataset(name)
     except (OSError, datasets.exceptions.DatasetsError) as error:
