@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,7 +31,7 @@ class EmbeddingCache:
     def __init__(self, directory: Path, key: Mapping[str, str | int]) -> None:
         self._content = json.dumps(dict(key), sort_keys=True)
         name = hashlib.sha256(self._content.encode()).hexdigest()[:24]
-        self.path = Path(directory).expanduser().absolute() / f"{name}.parquet"
+        self.path = _expanded(Path(directory)) / f"{name}.parquet"
         self._count = int(key["count"])
 
     def read(self) -> dict[str, np.ndarray] | None:
@@ -111,3 +112,13 @@ class EmbeddingCache:
             f"`cache_dir` {self.path.parent} cannot be written"
             f" ({error.strerror or str(error).strip()}): free some space, or use another directory"
         )
+
+
+def _expanded(directory: Path) -> Path:
+    """An absolute path, ``~`` replaced; of a user without a home (a container's) in the temporary
+    directory.
+    """
+    try:
+        return directory.expanduser().absolute()
+    except RuntimeError:  # no HOME, and no entry in the passwd file
+        return Path(tempfile.gettempdir(), *directory.parts[1:])

@@ -54,8 +54,8 @@ class EmbeddingOptions:
     tokens_per_batch: int | None = None
     """Tokens, padding included, of one forward pass. Default: 1024 on a CPU, 32768 on a GPU."""
 
-    cache_dir: Path | None = Path("data/embeddings")
-    """Where vectors are kept for the next run ('None' keeps none)."""
+    cache_dir: Path | None = Path("~/.cache/labs/embeddings")
+    """Where vectors are kept for the next run, in whichever directory it starts ('None' keeps none)."""
 
     pool: OmitArgPrefixes[PoolOptions] = field(default_factory=PoolOptions)
     """The actors."""

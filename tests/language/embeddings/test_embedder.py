@@ -172,6 +172,22 @@ def test_parts_are_computed_together_and_kept_apart(
         np.testing.assert_array_equal(one.tokens, other.tokens)
 
 
+def test_the_default_cache_is_the_user_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = EmbeddingOptions().cache_dir
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert (
+        EmbeddingCache(directory, {"count": 1}).path.parent == tmp_path / ".cache/labs/embeddings"
+    )
+
+    def homeless(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    found = EmbeddingCache(directory, {"count": 1}).path.parent
+    assert found == tmp_path / "temporary/.cache/labs/embeddings"
+
+
 def test_a_damaged_cache_is_made_anew(encoder: Encoder, tmp_path: Path) -> None:
     first = run(encoder, cache_dir=tmp_path)
     (file,) = tmp_path.iterdir()
