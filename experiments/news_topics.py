@@ -76,7 +76,7 @@ class Config:
     """Inverse strengths of the penalty to choose from for the embeddings, by cross-validation; of
     equal ones the smallest."""
 
-    tfidf_c: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+    tfidf_c: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0, 100.0, 1000.0, 3000.0)
     """The same for TF-IDF."""
 
     folds: int = 5
