@@ -13,6 +13,7 @@ import pandas as pd
 from labs.runtime.console import GridConsole, say
 from labs.runtime.errors import InputError
 from labs.runtime.identity import varying_fields
+from labs.runtime.lease import LeaseLost
 from labs.runtime.reports import Objective
 from labs.runtime.results import DONE, FAILED, INTERRUPTED, OVER, STOPPED, GridResult
 from labs.runtime.runs import Run
@@ -75,6 +76,9 @@ class Recorder:
 
     def __exit__(self, *_: object) -> None:
         """Whatever has not ended by now was interrupted."""
+        if self._run.lease.taken_by is not None:
+            self._show().__exit__()
+            return
         for index, log in list(self._logs.items()):
             best = self._catch_up_with(index, log)
             log.finish(INTERRUPTED, "interrupted before its end", best)
@@ -94,6 +98,8 @@ class Recorder:
 
     def reported(self, index: int, result: StepResult) -> None:
         """Log the reports, show the last, remember a failure."""
+        if not self._may_write():
+            return
         reports = result["reports"]
         self._heard[index] = time.monotonic()
         log = self._logs[index]
@@ -123,6 +129,8 @@ class Recorder:
 
     def failed(self, index: int, reason: str) -> None:
         """The trial has failed for good. Its process is dead, so its files are put in order here."""
+        if not self._may_write():
+            return
         self._open(index)  # its process may have failed before the trial began
         error = self._why(index, reason)
         best: int | None = None
@@ -133,6 +141,8 @@ class Recorder:
 
     def ended(self, index: int) -> None:
         """The trial has reached its end, or a scheduler has stopped it."""
+        if not self._may_write():
+            return
         self._open(index)
         status = DONE if index in self._completed else STOPPED
         if status == STOPPED:
@@ -166,6 +176,14 @@ class Recorder:
         if own is None and timeout is not None and silent >= timeout:
             return f"no report for {timeout:g} s (`trial_timeout`): its process was ended"
         return own or reason
+
+    def _may_write(self) -> bool:
+        """Whether the run is still this driver's: another one may have taken it over."""
+        try:
+            self._run.lease.require()
+        except LeaseLost:
+            return False
+        return True
 
     def _show(self) -> GridConsole:
         assert self._console is not None, "outside of the with block"

@@ -6,6 +6,8 @@ import contextlib
 import datetime
 import io
 import json
+import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +31,7 @@ from labs.runtime.description import (
 )
 from labs.runtime.errors import InputError
 from labs.runtime.identity import TrialRecord, fingerprint, match_trials
+from labs.runtime.lease import Lease
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.storage import StoragePath, reason, write_atomically
 
@@ -60,13 +63,33 @@ class Run:
         else:
             self.storage = StoragePath(self.path, shared=root.shared)
         self.checkpoints = self.storage / "checkpoints"
-        self._described = None if options.resume is None else read_description(options.resume)
+        self.lease = Lease(self.storage, on_lost=_stop_this_run)
+        self._described: dict[str, Any] | None = None
         self.trials: list[TrialRecord] = []
         self._data: dict[str, str] = {}
-        if self._described is not None:
+        self._started = False
+
+    def claim(self) -> None:
+        """Become the only one who writes the run, until ``release``; a resumed run is read now.
+
+        Raises:
+            InputError: another driver writes it, or the storage is out of reach.
+        """
+        try:
+            self.lease.acquire()
+        except OSError as error:
+            raise InputError(f"{self.storage} cannot be written: {reason(error)}") from None
+        self.lease.start_renewing()
+        if self.resumed:  # what is read before may have changed since
+            self._described = read_description(self.path)
             self.trials = recorded_trials(self._described)
             self._data = self._described["data"]
-        self._started = False
+
+    def release(self) -> None:
+        """Let others write the run; TensorBoard's file is closed."""
+        if "writer" in vars(self):
+            self.writer.close()
+        self.lease.release()
 
     def set_trials(self, configs: Sequence[Any], shared: Mapping[str, Any]) -> list[Any]:
         """Make these configs the run's trials; the configs in the order of the trials' numbers.
@@ -112,6 +135,8 @@ class Run:
             if self.storage.local is None:  # first: it may be out of reach
                 (self.storage / CONFIG_FILE).write(content)
             self.path.mkdir(parents=True, exist_ok=self.resumed)
+            if not self.resumed:
+                self.claim()
             write_atomically(self.path / CONFIG_FILE, content)  # before a new trial starts
         except FileExistsError:
             raise InputError(
@@ -198,7 +223,8 @@ def open_run(experiment: str, config: Any, options: RuntimeOptions) -> Iterator[
         config: the experiment's dataclass, written to ``config.json``.
 
     Raises:
-        InputError: ``--resume`` names no run of this experiment.
+        InputError: ``--resume`` names no run of this experiment, or one that another driver is
+            writing.
     """
     if options.resume is not None:
         described = read_description(options.resume)
@@ -212,10 +238,16 @@ def open_run(experiment: str, config: Any, options: RuntimeOptions) -> Iterator[
             say(f"note: {changed}")
     run = Run(experiment, config, options)
     try:
+        if run.resumed:
+            run.claim()
         yield run
     finally:
-        if "writer" in vars(run):
-            run.writer.close()
+        run.release()
+
+
+def _stop_this_run() -> None:
+    """Another driver has the run: end as at Ctrl-C, on which the run says why."""
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def _free_directory(parent: Path, name: str | None) -> Path:

@@ -132,6 +132,19 @@ class StoragePath:
         with filesystem.open_output_stream(key) as stream:  # an object appears when it is complete
             stream.write(content)
 
+    def create(self, content: bytes) -> bool | None:
+        """Write a file that is not there yet, whole; False where it is, and stays as it was.
+
+        Of several processes that try, on several machines, one succeeds. None where the storage
+        cannot promise that: object stores other than S3, or S3 without boto3.
+        """
+        if self.local is not None:
+            return _create_locally(self.local, content)
+        client, where = s3_client(self)
+        if client is None:
+            return None
+        return _create_on_s3(client, where, content)
+
     def exists(self) -> bool:
         """Whether there is such a file or directory."""
         if self.local is not None:
@@ -188,6 +201,68 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _create_locally(path: Path, content: bytes) -> bool:
+    """A hard link to a file that is complete: it appears whole, or not at all where there is one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.write_bytes(content)
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        try:  # a file system without hard links
+            with open(path, "xb") as file:
+                file.write(content)
+        except FileExistsError:
+            return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def s3_client(path: StoragePath) -> tuple[Any, dict[str, str]]:
+    """boto3's client for an ``s3://`` path, with its bucket and key; None elsewhere or without boto3."""
+    parts = urllib.parse.urlsplit(str(path))
+    if parts.scheme != "s3":
+        return None, {}
+    try:
+        import boto3
+    except ImportError:
+        return None, {}
+    query = dict(
+        urllib.parse.parse_qsl(parts.query)
+    )  # pyarrow's: endpoint_override, scheme, region
+    endpoint = query.get("endpoint_override")
+    if endpoint and "://" not in endpoint:
+        endpoint = f"{query.get('scheme', 'https')}://{endpoint}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=query.get("region"),
+        aws_access_key_id=urllib.parse.unquote(parts.username) if parts.username else None,
+        aws_secret_access_key=urllib.parse.unquote(parts.password) if parts.password else None,
+    )
+    bucket = parts.netloc.rpartition("@")[2]
+    return client, {"Bucket": bucket, "Key": urllib.parse.unquote(parts.path.lstrip("/"))}
+
+
+def _create_on_s3(client: Any, where: dict[str, str], content: bytes) -> bool:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        client.put_object(**where, Body=content, IfNoneMatch="*")
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("PreconditionFailed", "ConditionalRequestConflict"):
+            return False
+        raise OSError(errno.EIO, str(error)) from None
+    except BotoCoreError as error:
+        raise OSError(errno.EIO, str(error)) from None
+    return True
 
 
 def retry_io(

@@ -82,6 +82,7 @@ def run_grid(
             recorder.unfinished.sort(key=lambda index: -cost(configs[index]))
         with connect(options):
             _run_trials(train, configs, run, recorder, objective, needs, shared or {})
+    run.lease.require()
     result = recorder.result()
     with run.naming_the_way_on():
         run.add_table("results", result.table)
