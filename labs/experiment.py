@@ -132,7 +132,8 @@ def main(
         configs = expand(experiment.config_type, config)
         return experiment.run(configs, config, config.runtime).exit_status
 
-    launch(run, options, arguments=arguments)
+    grows = [field.name for field in dataclasses.fields(options) if field.name != "runtime"]
+    launch(run, options, grows=grows, arguments=arguments)
 
 
 def sweep(

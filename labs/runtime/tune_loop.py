@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
-import gc
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,50 +13,12 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from labs.runtime import compat, signals
 from labs.runtime.asha import AshaScheduler, Halving, entrants
-from labs.runtime.memory import keep_freed_memory
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.recorder import Recorder
 from labs.runtime.resources import Resources
 from labs.runtime.start_watch import StartWatch
-from labs.runtime.trial import GridSpec, TrialRunner
-
-
-class Trainable(tune.Trainable):
-    """Runs trial ``config["index"]`` of a grid; the actor is reused for further trials."""
-
-    def setup(  # type: ignore[override]  # Tune's with_parameters passes more than its base class says
-        self, config: dict[str, Any], grid: GridSpec, **shared: Any
-    ) -> None:
-        """Tune calls it once per process: the grid comes from the object store."""
-        self._grid = grid
-        self._shared = shared
-        keep_freed_memory()
-        # Looking through all that the imports made would take longer than a short trial's training.
-        gc.freeze()
-        self._runner = TrialRunner(grid, config["index"], shared)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Go on with another trial in the same process."""
-        self._runner.close()
-        self._runner = TrialRunner(self._grid, new_config["index"], self._shared)
-        return True
-
-    def cleanup(self) -> None:
-        """Tune calls it when the process ends (in local mode: is needed no longer)."""
-        self._runner.close()
-        gc.unfreeze()
-
-    def step(self) -> dict[str, Any]:
-        """What the runner has to say. A process that hangs in it ends, with its stacks on stderr."""
-        timeout = self._grid.trial_timeout
-        if timeout is None:
-            return {**self._runner.step()}
-        # A thread in C, which also runs while a call holds the interpreter's lock.
-        faulthandler.dump_traceback_later(timeout, exit=True, file=2)
-        try:
-            return {**self._runner.step()}
-        finally:
-            faulthandler.cancel_dump_traceback_later()
+from labs.runtime.trainable import Trainable
+from labs.runtime.trial import GridSpec
 
 
 class RecorderCallback(tune.Callback):

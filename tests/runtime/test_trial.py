@@ -18,8 +18,8 @@ from labs.runtime.checkpoints import load_checkpoint
 from labs.runtime.reports import Checkpoint, Objective, Report
 from labs.runtime.storage import StoragePath
 from labs.runtime.tracking import TrialLog, read_history, selected_report
+from labs.runtime.trainable import Trainable
 from labs.runtime.trial import GridSpec, StepResult, TrialRunner, TrialSpec
-from labs.runtime.tune_loop import Trainable
 
 OBJECTIVE = Objective("val/accuracy")
 VALUES = (0.1, 0.2, 0.9, 0.3, 0.4)
