@@ -29,7 +29,7 @@ class NodeConfig(WalkConfig):
 
 
 def where(config: NodeConfig, resume: Checkpoint | None = None) -> Iterator[Report]:
-    """``walk`` with ``node`` (a number of its raylet), ``gpu`` (-1 for none) and ``resumed_at``."""
+    """``walk`` with the number of its raylet, its GPU (-1 for none) and where it resumed."""
     begun = resume["step"] if resume else 0
     node = float(os.getppid())  # asked once: a worker outlives its raylet for a moment, orphaned
     if config.meet:
@@ -42,9 +42,9 @@ def where(config: NodeConfig, resume: Checkpoint | None = None) -> Iterator[Repo
             report.step,
             {
                 "walk/position": report.metrics["walk/position"],
-                "node": node,
-                "gpu": float(visible) if visible else -1.0,
-                "resumed_at": float(begun),
+                "where/node": node,
+                "where/gpu": float(visible) if visible else -1.0,
+                "where/resumed_at": float(begun),
             },
             report.checkpoint,
         )

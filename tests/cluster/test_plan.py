@@ -108,7 +108,7 @@ def test_a_file_with_an_unknown_type_is_refused(tmp_path: Path) -> None:
 
 def run_timed(tmp_path: Path, name: str, **arguments: object) -> tuple[GridResult, Path, float]:
     """Run ``UNEQUAL`` two at a time; seconds from the first trial's start to the last one's end."""
-    configs = [TimedConfig(index=i, seconds=s) for i, s in enumerate(UNEQUAL)]
+    configs = [TimedConfig(index=i, duration=s) for i, s in enumerate(UNEQUAL)]
     runtime = RuntimeOptions(run_root=str(tmp_path), run_name=name, max_concurrent=2)
     with open_run("timed", configs[0], runtime) as run:
         result = run_grid(timed, configs, run=run, **arguments)
@@ -124,7 +124,7 @@ def test_the_plan_agrees_with_a_real_run_and_longest_first_shortens_it(tmp_path:
     begun = in_order.history.groupby("trial")["clock/begun"].min()
     assert set(begun.nsmallest(2).index) == {0, 1}
     assert begun.idxmax() == 6
-    sorted_, _, sorted_seconds = run_timed(tmp_path, "sorted", cost=lambda config: config.seconds)
+    sorted_, _, sorted_seconds = run_timed(tmp_path, "sorted", cost=lambda config: config.duration)
     assert list(sorted_.table["trial"]) == list(range(len(UNEQUAL)))  # rows stay in grid order
     begun = sorted_.history.groupby("trial")["clock/begun"].min()
     assert set(begun.nsmallest(2).index) == {6, 4}

@@ -99,11 +99,11 @@ def test_fractional_gpus_are_spread_over_the_nodes(
     result = sweep(cluster, tmp_path, configs, gpus_per_trial=0.5)
     assert list(result.table["status"]) == ["done"] * 8
     assert "8 at a time, each with 1 CPU and 0.5 GPU\n" in capsys.readouterr().out
-    seen = result.history.groupby("trial")[["node", "gpu"]].first()
+    seen = result.history.groupby("trial")[["where/node", "where/gpu"]].first()
     # Two nodes, two GPUs each, two trials on each GPU; each trial sees exactly one GPU.
-    assert sorted(seen.groupby("node").size()) == [4, 4]
-    assert sorted(seen.groupby(["node", "gpu"]).size()) == [2, 2, 2, 2]
-    assert set(seen["gpu"]) == {0, 1}
+    assert sorted(seen.groupby("where/node").size()) == [4, 4]
+    assert sorted(seen.groupby(["where/node", "where/gpu"]).size()) == [2, 2, 2, 2]
+    assert set(seen["where/gpu"]) == {0, 1}
 
 
 def kill_a_node_when(cluster: Nodes, ready: Path) -> threading.Thread:
@@ -142,9 +142,9 @@ def test_trials_of_a_node_that_dies_go_on_elsewhere(cluster: Nodes, tmp_path: Pa
         assert list(history["step"]) == list(range(1, 17))  # none twice, none missing
         expected = [r.metrics["walk/position"] for r in where(config.without_waiting())]
         assert list(history["walk/position"]) == expected
-        if history["node"].nunique() == 2:
+        if history["where/node"].nunique() == 2:
             moved += 1
-            begun = history.groupby("node", sort=False)["resumed_at"].first().tolist()
+            begun = history.groupby("where/node", sort=False)["where/resumed_at"].first().tolist()
             assert begun[0] == 0
             assert begun[1] >= 2  # not from the beginning
     assert moved == 2

@@ -85,17 +85,17 @@ def _wait_for_another(directory: Path, seed: int) -> None:
 
 @dataclass(frozen=True)
 class TimedConfig:
-    """A trial that takes ``seconds``."""
+    """A trial that takes ``duration`` seconds."""
 
     index: int = 0
-    seconds: float = 1.0
+    duration: float = 1.0
 
 
 def timed(config: TimedConfig, resume: Checkpoint | None = None) -> Iterator[Report]:
     """Ten reports, with the clock at the trial's beginning and now."""
     begun = time.time()
     for step in range(1, 11):
-        time.sleep(max(0.0, begun + config.seconds * step / 10 - time.time()))
+        time.sleep(max(0.0, begun + config.duration * step / 10 - time.time()))
         yield Report(step, {"clock/begun": begun, "clock/now": time.time()})
 
 
