@@ -108,6 +108,17 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
+def complete_rows(table: pd.DataFrame, fields: Sequence[str]) -> pd.DataFrame:
+    """The rows of the configs of which every trial ran to its end: those that may be compared.
+
+    Args:
+        table: one row per trial, with ``status``.
+        fields: what makes a config; the trials that agree in them differ in their seed alone.
+    """
+    ended = (table["status"] == DONE).groupby([table[field] for field in fields]).transform("all")
+    return table[ended.astype(bool)]
+
+
 def config_label(fields: Mapping[str, Any]) -> str:
     """``cnn depth=20 learning_rate=0.001``: text stands for itself."""
     parts = [

@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from labs.analysis.configs import complete_rows
+from labs.runtime.results import DONE
 from labs.statistics import Interval, geometric_interval
 from labs.vision.models import FAMILY_TITLES
 from labs.vision.style import depth_shades, family_colour
@@ -19,14 +21,14 @@ _LAYER = "layers/conv_"
 
 
 def trial_gradients(history: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """One row per finished trial: ``family depth seed``, and the mean over all batches of the
+    """One row per trial of the networks whose seeds all ran to the end: ``family depth seed``, and the mean over all batches of the
     gradient of the classifier, the first and the last convolution.
 
     Args:
         history: one row per report of ``record_gradients``, with ``trial`` and ``step``.
         table: one row per trial, with ``trial``, ``status`` and the config's fields.
     """
-    finished = table[table["status"].isin(("done", "stopped"))]
+    finished = complete_rows(table, ("family", "depth"))
     means = history.groupby("trial").mean(numeric_only=True)
     rows = []
     for trial in finished.itertuples():
@@ -105,7 +107,7 @@ def classifier_figure(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
     Thin lines are means over seeds, thick ones their running means over ten batches.
     """
-    trials = table[table["status"].isin(("done", "stopped"))][["trial", "family", "depth"]]
+    trials = table[table["status"] == DONE][["trial", "family", "depth"]]
     points = history.merge(trials, on="trial")
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     panel = figure.subplots()
@@ -128,7 +130,7 @@ def layer_figure(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
     Dashed: mean over the first ten batches; solid: over all batches. Bands span the seeds.
     """
-    trials = table[table["status"].isin(("done", "stopped"))]
+    trials = table[table["status"] == DONE]
     depths = sorted(trials["depth"].unique())
     figure = Figure(figsize=(3.6 * max(2, len(depths)), 4), layout="constrained")
     axes = figure.subplots(1, len(depths), sharey=True, squeeze=False)[0]
