@@ -179,7 +179,9 @@ def _number(value: float) -> str:
 
 def _trend(row: object) -> str:
     if math.isnan(row.low):
-        return "one seed, no interval"
+        return (
+            "one seed, no interval" if row.seeds == 1 else "no spread over the seeds, no interval"
+        )
     if row.high < 1:
         return "it shrinks towards the input, as vanishing gradients do"
     if row.low > 1:
@@ -189,7 +191,9 @@ def _trend(row: object) -> str:
 
 def _comparison(row: object) -> str:
     if math.isnan(row.low):
-        return "one seed, no interval"
+        return (
+            "one seed, no interval" if row.seeds == 1 else "no spread over the seeds, no interval"
+        )
     if row.low > 1:
         return "larger, as expected"
     if row.high < 1:
