@@ -45,8 +45,8 @@ def read_url(url: str, timeout: float = 30) -> bytes:
     Raises:
         OSError: there is no network or no such page, or the connection broke off.
     """
-    request = urllib.request.Request(url, headers={"User-Agent": "labs"})
     try:
+        request = urllib.request.Request(url, headers={"User-Agent": "labs"})
         with urllib.request.urlopen(request, timeout=timeout) as response:
             return response.read()
     except (http.client.HTTPException, ValueError) as error:  # not HTTP, cut off, or not a URL
