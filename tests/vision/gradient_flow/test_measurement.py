@@ -193,4 +193,4 @@ def test_figures_show_the_means(planted):
     assert panel.get_yscale() == "log"
     solid = [line.get_ydata() for line in panel.get_lines() if line.get_linestyle() == "-"]
     np.testing.assert_allclose(solid[0], [math.sqrt(0.1 * 0.11), 1, 1])
-    np.testing.assert_allclose(solid[1], [math.sqrt(5 * 5.5), 1, 1])
+    np.testing.assert_allclose(solid[1], [math.sqrt(5 * 6), 1, 1])
