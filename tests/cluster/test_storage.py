@@ -74,11 +74,13 @@ def test_a_sweep_on_s3_and_its_resumption(
     first = sweep("s3://results/runs", configs, name="a", checkpoint_interval=0)
     assert list(first.table["status"]) == ["done", "failed", "done"]
     names = list(first.table["name"])
-    assert storage.names() == [
+    written = storage.names()
+    assert [name for name in written if name.endswith(".pt")] == [
         f"runs/walk/a/checkpoints/{name}/{file}"
         for name in names
         for file in ("best.pt", "last.pt")
-    ] + ["runs/walk/a/config.json"]
+    ]
+    assert "runs/walk/a/config.json" in written
     best = load_checkpoint(first.checkpoint(0), "test.walk")
     assert float(best["position"]) == max(positions(configs[0]))
     # Curves and tables are with the driver; another machine has the checkpoints only.
