@@ -31,6 +31,7 @@ import tyro
 from labs.runtime.cli import launch
 from labs.runtime.console import show_table
 from labs.runtime.devices import Precision
+from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Objective
 from labs.runtime.runs import open_run
@@ -66,7 +67,7 @@ class Config:
     preset: str = "quick"
     """quick (digits, minutes on two cores) or paper (the reference runs on MNIST and CIFAR-10)."""
 
-    families: tuple[Family, ...] = FAMILIES
+    families: tuple[str, ...] = FAMILIES
     """Any of mlp, cnn, rescnn."""
 
     dataset: str | None = None
@@ -128,7 +129,13 @@ class Config:
         }
         given: dict[str, Any] = {k: value for k, value in options.items() if value is not None}
         plans = PLANS[self.preset]
-        return {family: dataclasses.replace(plans[family], **given) for family in self.families}
+        chosen: dict[Family, FamilyPlan] = {}
+        for name in self.families:
+            family = next((known for known in plans if known == name), None)
+            if family is None:
+                raise InputError(f"`families` {name} is unknown: use {', '.join(plans)}")
+            chosen[family] = dataclasses.replace(plans[family], **given)
+        return chosen
 
 
 def main(config: Config) -> int:

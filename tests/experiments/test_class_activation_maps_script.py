@@ -83,7 +83,7 @@ def test_image_files_as_they_come(checkpoint: Path, tmp_path: Path) -> None:
         (["--checkpoint", "CHECKPOINT", "--class-name", "ship"], "--class-name ship is unknown"),
         (["--checkpoint", "CHECKPOINT", "--images", "none.jpg"], "none.jpg does not exist"),
         (["--checkpoint", "a.pt", "--run", "b"], "only one of --checkpoint, --run"),
-        (["--run", "nowhere"], "--run nowhere is no finished run"),
+        (["--run", "nowhere"], "nowhere is not a finished run"),
         (["--weights", "a.pth"], "--weights belong to --torchvision"),
         (["--torchvision", "resnet18"], "--torchvision needs --images"),
         (["--deletion", "--full-resolution"], "leave --full-resolution out"),

@@ -44,11 +44,11 @@ def test_all_four_learners_end_to_end(
     ("options", "message"),
     [
         (("--agents", "sb3-ppo"), "--agents sb3-ppo is unknown: use labs-ppo, rllib-ppo"),
-        (("--envs", "CartPol-v1"), "--env CartPol-v1 is unknown; did you mean CartPole-v1"),
+        (("--envs", "CartPol-v1"), "--envs CartPol-v1 is unknown; did you mean CartPole-v1"),
         (("--envs", "Pendulum-v1"), "RLlib is compared where observations are a Box"),
         (
             ("--envs", "Pendulum-v1", "--agents", "labs-dqn"),
-            "--algorithm dqn chooses among discrete actions",
+            "`algorithm` dqn chooses among discrete actions",
         ),
         (("--seeds", 0), "--seeds 0 must be at least 1"),
         (("--learning-rate", 0), "--learning-rate 0.0"),
