@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FILES = sorted([*ROOT.glob("labs/**/*.py"), *ROOT.glob("experiments/*.py")])
 PARTS = ("vision", "language", "rl")
+MOST_FILES = {"runtime": 40}
+"""Of a folder, where it is not 12. The runtime is to become two or three folders."""
+MOST_LINES = {"account.py": 430}
+SPELLERS = ("cli.py", "field_options.py", "session.py", "hub.py")
+"""They name options of this command line, or of another program's."""
 RAY_FILES = {"language": 1, "rl": 2}
 """Ray Data's pipeline; the rollout actors and the wrapper of RLlib."""
 
@@ -47,6 +53,10 @@ def test_direction(path: Path) -> None:
             assert not uses(path, f"labs.{part}"), "the parts do not import one another"
     if place[:2] == ("labs", "statistics.py"):
         assert not uses(path, "labs")
+    if place[:2] in (("labs", "runtime"), *(("labs", part) for part in PARTS)):
+        assert not uses(path, "labs.cluster"), "clouds and prices are handed in as functions"
+    if place[:2] == ("labs", "runtime"):
+        assert not uses(path, "labs.analysis"), "the runtime does not judge results"
 
 
 def test_where_ray_is_imported() -> None:
@@ -88,3 +98,70 @@ def test_trainables_live_where_every_node_can_import_them() -> None:
         generators = [n.lineno for n in ast.walk(tree) if isinstance(n, (ast.Yield, ast.YieldFrom))]
         assert not generators, f"{path} defines a training procedure"
         assert ast.get_docstring(tree), f"{path} says nothing of itself"
+
+
+def test_analysis_knows_no_ray() -> None:
+    """Nor does anything that it imports, so that results can be read where Ray is not installed."""
+    seen: set[Path] = set()
+    waiting = list(ROOT.glob("labs/analysis/*.py"))
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        assert not uses(path, "ray"), f"{path} is imported by labs/analysis, and imports ray"
+        for name in imports(path):
+            found = ROOT / f"{name.replace('.', '/')}.py"
+            if name.startswith("labs.") and found.exists():
+                waiting.append(found)
+    assert len(seen) > 10
+
+
+def test_examples_use_the_public_names_alone() -> None:
+    examples = sorted(ROOT.glob("examples/*.py"))
+    assert examples
+    for path in examples:
+        assert not any(name.startswith(("labs.", "experiments")) for name in imports(path)), path
+        assert len(path.read_text().splitlines()) <= 41, f"{path} is too long for an example"
+
+
+def test_rooms_are_small_and_names_do_not_repeat_their_folder() -> None:
+    for directory in {path.parent for path in ROOT.glob("labs/**/*.py")}:
+        files = [path for path in directory.glob("*.py") if path.name != "__init__.py"]
+        assert len(files) <= MOST_FILES.get(directory.name, 12), f"{directory}: {len(files)} files"
+        for path in files:
+            assert not path.stem.startswith(f"{directory.name}_"), (
+                f"{path} repeats its folder's name"
+            )
+            assert len(path.read_text().splitlines()) <= MOST_LINES.get(path.name, 400), path
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_more_than_seven_parameters_have_a_reason(path: Path) -> None:
+    text = path.read_text()
+    lines = text.splitlines()
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        given = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+        count = len([argument for argument in given if argument.arg not in ("self", "cls")])
+        signature = lines[node.lineno - 1 : node.body[0].lineno]
+        assert count <= 7 or any("#" in line for line in signature), f"{path}: {node.name}"
+
+
+def test_options_are_spelled_by_the_command_line_alone() -> None:
+    """Below it an error names the field in backquotes: it may come from Python as well."""
+    option = re.compile(r"(?:^|[\s(])--[a-z]+(?:-[a-z]+)*\b(?!=)")
+    found = []
+    for path in ROOT.glob("labs/**/*.py"):
+        if path.relative_to(ROOT).parts[1] == "cluster" or path.name in SPELLERS:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "InputError":
+                found += [f"{path}: {text}" for text in strings(node) if option.search(text)]
+    assert not found
+
+
+def strings(call: ast.Call) -> list[str]:
+    parts = [node for argument in call.args for node in ast.walk(argument)]
+    return [n.value for n in parts if isinstance(n, ast.Constant) and isinstance(n.value, str)]

@@ -7,6 +7,7 @@ import datetime
 import io
 import json
 import os
+import shlex
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -141,11 +142,11 @@ class Run:
         except FileExistsError:
             raise InputError(
                 f"{self.path} has just been taken by another run: start again, with another"
-                " --run-name where you gave one"
+                " `run_name` where you gave one"
             ) from None
         except OSError as error:
             raise InputError(
-                f"--run-root {self.options.run_root} cannot be written: {reason(error)}"
+                f"`run_root` {self.options.run_root} cannot be written: {reason(error)}"
             ) from None
 
     @contextlib.contextmanager
@@ -211,7 +212,7 @@ class Run:
 
     def say_curves(self) -> None:
         """Print how to look at the curves."""
-        say(f"curves: tensorboard --logdir {self.path / 'tensorboard'}")
+        say(f"curves: {shlex.join(['tensorboard', '--logdir', str(self.path / 'tensorboard')])}")
 
 
 @contextlib.contextmanager
@@ -230,7 +231,7 @@ def open_run(experiment: str, config: Any, options: RuntimeOptions) -> Iterator[
         described = read_description(options.resume)
         if described.get("experiment") != experiment:
             raise InputError(
-                f"--resume {options.resume} is a run of {described.get('experiment')},"
+                f"`resume` {options.resume} is a run of {described.get('experiment')},"
                 f" not of {experiment}"
             )
         changed = code_changes(described["git"])
@@ -254,8 +255,8 @@ def _free_directory(parent: Path, name: str | None) -> Path:
     if name is not None:
         if (parent / name).exists():
             raise InputError(
-                f"--run-name {name} exists already in {parent}: choose another, or continue it"
-                f" with --resume {parent / name}"
+                f"`run_name` {name} exists already in {parent}: choose another, or continue it"
+                f" with `resume` {parent / name}"
             )
         return parent / name
     stem = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")

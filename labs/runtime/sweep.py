@@ -138,7 +138,7 @@ def _require_this_process() -> None:
     """Through the Ray client Tune runs on the head, where nothing can reach this process's logs."""
     if ray.util.client.ray.is_connected():
         raise InputError(
-            "--address ray://... is the Ray client, through which a sweep cannot bring its results:"
+            "`address` ray://... is the Ray client, through which a sweep cannot bring its results:"
             " run it on the cluster's head, with ray submit or ray job submit"
         )
 
@@ -157,11 +157,11 @@ def _slots(
     if now < min(later, limit):
         line += f"; up to {min(later, limit)} when the cluster has grown"
     if later < limit and options.local_mode:
-        line += ": --local-mode runs one after another"
+        line += ": local mode runs one after another"
     elif later < limit:
         line += f": no more fit on {_count(len(nodes) + len(future), 'machine')}"
     elif limit < trials:
-        line += ": --max-concurrent"
+        line += f": no more than {options.max_concurrent} are allowed"
     say(line)
     return min(later, limit)
 

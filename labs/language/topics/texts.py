@@ -59,7 +59,7 @@ def load_texts(
     train_size: int | None = None,
     test_size: int | None = None,
     seed: int = 1,
-) -> TextCorpus:
+) -> TextCorpus:  # where the texts are, which columns, and how many: each is an option of its own
     """Read a corpus.
 
     Args:
