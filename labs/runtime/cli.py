@@ -17,6 +17,7 @@ from labs.runtime.console import replace_what_cannot_be_shown
 from labs.runtime.description import plain_config, read_description, restore
 from labs.runtime.errors import InputError
 from labs.runtime.identity import differences
+from labs.runtime.mirror import fetch_run, is_remote
 from labs.runtime.options import NameOrPath, RuntimeOptions
 
 C = TypeVar("C")
@@ -113,8 +114,14 @@ def parse(
     directory = _value_of("--resume", arguments)
     if directory is None or "--help" in arguments:
         return absolute_paths(_parse(config_type, presets, arguments, None))
+    kept: dict[str, Any] = {"run_name": None, "resume": None}
+    if is_remote(directory):
+        path, kept["run_root"] = fetch_run(directory)
+        arguments = [str(path) if a == directory else a for a in arguments]
+        arguments = [a.replace(f"--resume={directory}", f"--resume={path}") for a in arguments]
+        directory = str(path)
     described = read_description(directory)
-    runtime = restore(RuntimeOptions, {**described["runtime"], "run_name": None, "resume": None})
+    runtime = restore(RuntimeOptions, {**described["runtime"], **kept})
     default = dataclasses.replace(
         restore(config_type, described["config"]),  # type: ignore[type-var]  # C is a dataclass
         runtime=runtime,

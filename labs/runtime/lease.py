@@ -127,6 +127,11 @@ class Lease:
             if older < self._number:
                 self._file(older).delete()
 
+    @property
+    def number(self) -> int:
+        """The lease's number: each driver of a run has a higher one than those before."""
+        return self._number
+
     def start_renewing(self) -> None:
         """Renew in a thread of its own, until ``release``."""
         if self._own is not None:

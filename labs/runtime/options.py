@@ -37,13 +37,14 @@ class RuntimeOptions:
     """
 
     run_root: str = "runs"
-    """Directory of all runs, or a URI of shared storage (s3://bucket/runs) for the checkpoints."""
+    """Directory of all runs, or a URI of shared storage (s3://bucket/runs)."""
 
     run_name: str | None = None
     """Name of this run's directory. The default is the date and time."""
 
     resume: str | None = None
-    """Directory of an interrupted run to continue; finished trials are not run again."""
+    """Directory of an interrupted run to continue, or its place on shared storage (s3://...); finished
+    trials are not run again."""
 
     local_mode: bool = False
     """Run everything in this process, one thing after another: for breakpoints."""

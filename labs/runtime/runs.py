@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import io
 import json
@@ -33,6 +34,7 @@ from labs.runtime.description import (
 from labs.runtime.errors import InputError
 from labs.runtime.identity import TrialRecord, fingerprint, match_trials
 from labs.runtime.lease import Lease
+from labs.runtime.mirror import Mirror, fetch_run, is_remote, write_session
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.storage import StoragePath, reason, write_atomically
 
@@ -65,6 +67,7 @@ class Run:
             self.storage = StoragePath(self.path, shared=root.shared)
         self.checkpoints = self.storage / "checkpoints"
         self.lease = Lease(self.storage, on_lost=_stop_this_run)
+        self._mirror = Mirror(self.path, self.storage) if self.storage.local is None else None
         self._described: dict[str, Any] | None = None
         self.trials: list[TrialRecord] = []
         self._data: dict[str, str] = {}
@@ -81,6 +84,9 @@ class Run:
         except OSError as error:
             raise InputError(f"{self.storage} cannot be written: {reason(error)}") from None
         self.lease.start_renewing()
+        if self._mirror is not None:
+            write_session(self.path, self.lease.number)
+            self._mirror.start()
         if self.resumed:  # what is read before may have changed since
             self._described = read_description(self.path)
             self.trials = recorded_trials(self._described)
@@ -90,7 +96,11 @@ class Run:
         """Let others write the run; TensorBoard's file is closed."""
         if "writer" in vars(self):
             self.writer.close()
-        self.lease.release()
+        try:
+            if self._mirror is not None and self.path.exists() and self.lease.taken_by is None:
+                self._mirror.close()
+        finally:
+            self.lease.release()
 
     def set_trials(self, configs: Sequence[Any], shared: Mapping[str, Any]) -> list[Any]:
         """Make these configs the run's trials; the configs in the order of the trials' numbers.
@@ -228,6 +238,10 @@ def open_run(experiment: str, config: Any, options: RuntimeOptions) -> Iterator[
             writing.
     """
     if options.resume is not None:
+        if is_remote(options.resume):
+            path, root = fetch_run(options.resume)
+            options = dataclasses.replace(options, resume=str(path), run_root=root)
+        assert options.resume is not None
         described = read_description(options.resume)
         if described.get("experiment") != experiment:
             raise InputError(
