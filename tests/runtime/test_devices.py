@@ -90,6 +90,12 @@ def test_a_trial_in_this_process_that_asked_for_no_gpu_has_none(
         assert resolve_device().type == "cuda"
 
 
+@pytest.fixture(autouse=True)
+def fresh_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a new process: RLlib, which other tests run in this one, leaves it deterministic."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+
+
 def test_cudnn_is_deterministic_within_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     with same_numbers():
