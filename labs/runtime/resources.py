@@ -74,7 +74,7 @@ class Resources:
 
 def available_nodes(options: RuntimeOptions) -> list[Node]:
     """The machines that trials can run on; for a private Ray also before it has started."""
-    if ray.is_initialized() and not in_local_mode():
+    if ray.is_initialized() and not (in_local_mode() or options.local_mode):
         return alive_nodes()
     if ray.is_initialized() or is_private(options):
         gpus = torch.cuda.device_count()

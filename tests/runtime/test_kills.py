@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from kills import PLACES, check, fork_session, one_run, ray_session
 
+# They fork: a child that inherits a connection to Ray waits for its threads for ever.
+pytestmark = pytest.mark.usefixtures("without_ray")
+
 
 @pytest.mark.parametrize("seed", [101, 102, 103])
 def test_nothing_is_lost_whatever_dies_when(tmp_path: Path, seed: int) -> None:
