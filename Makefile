@@ -9,16 +9,17 @@
 #   make lint     the same without installing anything first
 #   make test-newest   the tests that touch Ray with the newest Ray and torch (constraints-newest.txt)
 #
-# And for a cluster (see the README):
+# And for a cluster (docs/cluster):
 #
 #   make cluster-token   the secret that lets drivers and nodes join, in ~/.ray/auth_token
 #   make test-cluster    `ray up` for real, on three simulated hosts (root on Linux)
+#   make test-slurm      sbatch for real, on a Slurm of two nodes of its own (root on Linux)
 
 VENV := .venv
 NEWEST := .venv-newest
 RUN := $(VENV)/bin/python
 
-.PHONY: sweep test test-newest check lint test-cluster cluster-token install clean
+.PHONY: sweep test test-newest check lint test-cluster test-slurm cluster-token install clean
 
 sweep: install
 	$(RUN) experiments/depth_sweep.py
@@ -42,6 +43,9 @@ test-newest: $(NEWEST)/installed
 
 test-cluster: install
 	$(RUN) tests/cluster/ray_up_for_real.py
+
+test-slurm: install
+	$(RUN) tests/cluster/slurm_for_real.py
 
 # Ray would make the file readable by everybody on this machine.
 cluster-token:
