@@ -58,7 +58,7 @@ class Config:
     """Image files of any size. The default is images of a data set."""
 
     dataset: str | None = None
-    """digits, mnist, fashion-mnist, cifar10, or a folder {train,test}/<class>/*.{png,jpg}. The
+    """digits, mnist, fashion-mnist, cifar10, or a folder {train,test}/<class>/ of images. The
     default is what the network was trained on."""
 
     index: tuple[int, ...] = (0, 1, 2, 3)

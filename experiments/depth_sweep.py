@@ -71,7 +71,7 @@ class Config:
     """Any of mlp, cnn, rescnn."""
 
     dataset: str | None = None
-    """digits, mnist, fashion-mnist, cifar10, or a folder {train,test}/<class>/*.{png,jpg}."""
+    """digits, mnist, fashion-mnist, cifar10, or a folder {train,test}/<class>/ of images."""
 
     data_dir: Path = Path("data")
     """Where downloaded data sets are kept."""

@@ -62,7 +62,7 @@ class Config:
     """The run's seed: of the batches, which all networks share, and of the networks."""
 
     dataset: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, or a folder {train,test}/<class>/*.{png,jpg}."""
+    """digits, mnist, fashion-mnist, cifar10, or a folder {train,test}/<class>/ of images."""
 
     data_dir: Path = Path("data")
     """Where downloaded data sets are kept."""

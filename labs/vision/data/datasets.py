@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from labs.runtime.console import say
 from labs.runtime.errors import InputError
 from labs.vision.data import downloads, folders
 from labs.vision.data.folders import RawSplits
+from labs.vision.data.images import allocate
 
+_FEW = 100  # validation images: below it one image is more than a point of accuracy
 _DIGITS_TEST_SEED = 0  # the test images are the same in every run, whatever its seed
 
 
@@ -78,7 +81,7 @@ def load_dataset(
 
     Args:
         name_or_path: ``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``, or the path of an image
-            folder ``{train,test}/<class>/*.{png,jpg}``.
+            folder ``{train,test}/<class>/`` with images of any format that Pillow reads.
         data_dir: where downloaded files are kept, in torchvision's layout.
         train_size: use only this many of the images that are not test images, drawn with ``seed``;
             validation images are taken from them. ``None``: all.
@@ -111,7 +114,27 @@ def load_dataset(
         )
     train, val = _subset(train, chosen), _subset(train, val)
     mean, std = channel_statistics(train.images)
-    return Splits(name_or_path, class_names, flips, train, val, test, mean, std)
+    data = Splits(name_or_path, class_names, flips, train, val, test, mean, std)
+    if name_or_path not in _LOADERS:
+        _say_split(data, image_size)
+    return data
+
+
+def _say_split(data: Splits, image_size: int | None) -> None:
+    """What became of a folder that somebody brought: sizes, and what its validation can tell."""
+    _, height, width = data.in_shape
+    taken = len(data.val) / (len(data.train) + len(data.val))
+    say(
+        f"{data.name}: {len(data.train)} images to train on, {len(data.val)} ({taken:.0%} of train)"
+        f" held out for validation, {len(data.test)} to test; {data.num_classes} classes;"
+        f" {width} x {height} pixels, {'their own size' if image_size is None else 'scaled'}"
+    )
+    if len(data.val) < _FEW:
+        say(
+            f"{data.name}: with {len(data.val)} validation images one image is"
+            f" {100 / len(data.val):.1f} points of accuracy: which trial is best on validation may"
+            " be luck"
+        )
 
 
 def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -131,14 +154,8 @@ def _load(
     name_or_path: str, data_dir: Path, image_size: int | None
 ) -> tuple[Images, Images, tuple[str, ...], bool]:
     """Training pool, test images, class names, and whether flips keep the class."""
-    loaders: dict[str, tuple[Callable[[Path], RawSplits], bool]] = {
-        "digits": (lambda _: _digits(), False),
-        "mnist": (lambda where: downloads.load_mnist(where, "MNIST"), False),
-        "fashion-mnist": (lambda where: downloads.load_mnist(where, "FashionMNIST"), True),
-        "cifar10": (downloads.load_cifar10, True),
-    }
-    if name_or_path in loaders:
-        loader, flips = loaders[name_or_path]
+    if name_or_path in _LOADERS:
+        loader, flips = _LOADERS[name_or_path]
         raw = loader(data_dir)
         if image_size is not None:
             raw = raw._replace(
@@ -154,7 +171,7 @@ def _load(
         )
     else:
         raise InputError(
-            f"`dataset` {name_or_path} is unknown: use {', '.join(loaders)}, or the path of an"
+            f"`dataset` {name_or_path} is unknown: use {', '.join(_LOADERS)}, or the path of an"
             " image folder"
         )
     train = Images(raw.train_images, raw.train_labels)
@@ -173,6 +190,15 @@ def _digits() -> RawSplits:
     return RawSplits(images[train], labels[train], images[test], labels[test], names)
 
 
+_LOADERS: dict[str, tuple[Callable[[Path], RawSplits], bool]] = {
+    "digits": (lambda _: _digits(), False),
+    "mnist": (lambda where: downloads.load_mnist(where, "MNIST"), False),
+    "fashion-mnist": (lambda where: downloads.load_mnist(where, "FashionMNIST"), True),
+    "cifar10": (lambda where: downloads.load_cifar10(where), True),
+}
+"""Each data set by its name, and whether a mirrored image is still of its class."""
+
+
 def _resize(images: np.ndarray, size: int) -> np.ndarray:
     """uint8 [N, C, H, W] to [N, C, size, size]."""
     if images.shape[2:] == (size, size):
@@ -180,11 +206,13 @@ def _resize(images: np.ndarray, size: int) -> np.ndarray:
     import torch
     from torch.nn.functional import interpolate
 
-    resized = np.empty((*images.shape[:2], size, size), np.uint8)
-    for start in range(0, len(images), 4096):  # in pieces: as float32 all of them would not fit
-        batch = torch.from_numpy(images[start : start + 4096]).float()
+    resized = allocate(len(images), (images.shape[1], size, size))
+    # In pieces of at most 64 MiB as float32, the larger of before and after.
+    piece = max(1, (1 << 24) // (images.shape[1] * max(size**2, images[0, 0].size)))
+    for start in range(0, len(images), piece):
+        batch = torch.from_numpy(images[start : start + piece]).float()
         batch = interpolate(batch, size=(size, size), mode="bilinear", antialias=True)
-        resized[start : start + 4096] = batch.round_().clamp_(0, 255).byte().numpy()
+        resized[start : start + piece] = batch.round_().clamp_(0, 255).byte().numpy()
     return resized
 
 

@@ -1,18 +1,34 @@
-"""Image folders: ``{train,test}/<class>/*.{png,jpg}``."""
+"""Image folders: ``{train,test}/<class>/`` with images of any format that Pillow reads.
+
+What is not used of a folder is said, with a count: other files, further folders, second frames.
+"""
 
 from __future__ import annotations
 
-import os
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from labs.runtime.console import say
+from labs.runtime.cores import usable_cores
 from labs.runtime.errors import InputError
-from labs.vision.data.images import center_crop, read_image, resize_shorter_side, to_array
+from labs.vision.data.images import (
+    Picture,
+    Range,
+    allocate,
+    image_suffixes,
+    middle_square,
+    read_picture,
+    to_array,
+)
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+_PARTS = ("train", "test")
+_THIN = 4.0  # longer side / shorter side, from which on it is said that the middle is cut out
+_CUT = "much longer than wide, or wider than long, of which only the middle square is used"
 
 
 class RawSplits(NamedTuple):
@@ -30,12 +46,16 @@ def load_folder(root: Path, image_size: int | None) -> RawSplits:
 
     Args:
         root: holds ``train/<class>/`` and ``test/<class>/``; classes are sorted by name.
-        image_size: the shorter side is scaled to it and the middle square is cut out. ``None``: the
-            images must all have the same size, which is kept.
+        image_size: the middle square is cut out and scaled to it. ``None``: the images must all have
+            the same size, which is kept.
+
+    Grey images of more than 8 bits are all scaled by one range, the widest that any of them uses, so
+    that a dark one stays darker than a bright one. Hidden files (``.DS_Store``) are left out in silence.
 
     Raises:
         InputError: a part is missing, there are fewer than two classes, train and test differ in
-            classes, a class has no images, an image is broken, or sizes differ.
+            classes, a class has no images, an image is broken, sizes differ, or the images do not
+            fit into memory.
     """
     class_names, train_files, train_labels = _list_part(root, "train")
     test_names, test_files, test_labels = _list_part(root, "test")
@@ -48,8 +68,10 @@ def load_folder(root: Path, image_size: int | None) -> RawSplits:
             f"{root}: train and test have different classes ({', '.join(differing[:5])}"
             f"{', ...' if len(differing) > 5 else ''} in only one of them)"
         )
-    images = _decode([*train_files, *test_files], image_size)
+    _say_unused(root, {*train_files, *test_files})
+    images = _decode(root, [*train_files, *test_files], image_size)
     count = len(train_files)
+    _say_twins(root, images[:count], images[count:])
     return RawSplits(
         images[:count],
         np.array(train_labels, np.int64),
@@ -66,19 +88,15 @@ def _list_part(root: Path, part: str) -> tuple[tuple[str, ...], list[Path], list
             f"{root} is not an image folder: it needs {part}/<class>/ with image files"
         )
     try:
-        classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+        classes = [p for p in _visible(folder) if p.is_dir()]
         files: list[Path] = []
         labels: list[int] = []
+        suffixes = image_suffixes()
         for label, directory in enumerate(classes):
-            names = sorted(e.name for e in os.scandir(directory))
-            found = [
-                directory / name
-                for name in names
-                if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-            ]
+            found = [p for p in _visible(directory) if p.suffix.lower() in suffixes and p.is_file()]
             if not found:
                 raise InputError(
-                    f"{directory} holds no .png or .jpg images: every class needs some"
+                    f"{directory} holds no image files such as .png or .jpg: every class needs some"
                 )
             files += found
             labels += [label] * len(found)
@@ -87,22 +105,55 @@ def _list_part(root: Path, part: str) -> tuple[tuple[str, ...], list[Path], list
     return tuple(p.name for p in classes), files, labels
 
 
-def _decode(files: list[Path], image_size: int | None) -> np.ndarray:
+def _visible(directory: Path) -> list[Path]:
+    """What a directory holds, sorted by name, without hidden files."""
+    return sorted(p for p in directory.iterdir() if not p.name.startswith("."))
+
+
+def _say_unused(root: Path, used: set[Path]) -> None:
+    """Count what lies in the folder and is not read."""
+    unused = [p for p in _visible(root) if p.is_dir() and p.name not in _PARTS]
+    for part in _PARTS:
+        for path in _visible(root / part):
+            inside = _visible(path) if path.is_dir() else [path]
+            unused += [p for p in inside if p not in used]
+    kinds = Counter(
+        "folder" if path.is_dir() else path.suffix.lower() or "no ending" for path in unused
+    )
+    if unused:
+        listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
+        _say_count(root, unused, f"not read ({listed})")
+
+
+def _say_twins(root: Path, train: np.ndarray, test: np.ndarray) -> None:
+    """Count the test images that are training images as well: they flatter the test accuracy."""
+    known = {image.tobytes() for image in train}
+    twins = sum(image.tobytes() in known for image in test)
+    if twins:
+        say(f"{root}: {twins} of {len(test)} test images are also training images")
+
+
+def _say_count(root: Path, paths: Sequence[Path], what: str) -> None:
+    """One line: how many, what about them, and the first of them."""
+    noun = "file or folder" if len(paths) == 1 else "files or folders"
+    say(f"{root}: {len(paths)} {noun} {what}, such as {paths[0].relative_to(root)}")
+
+
+def _decode(root: Path, files: list[Path], image_size: int | None) -> np.ndarray:
     """All images as one uint8 array [N, 3, H, W]."""
 
-    def decode(path: Path) -> np.ndarray:
-        """One image as uint8 [3, H, W]."""
-        image = read_image(path, draft_size=image_size)
-        if image_size is not None:
-            image = center_crop(resize_shorter_side(image, image_size), image_size)
-        return to_array(image, channels=3)
+    def decode(path: Path, value_range: Range | None = None) -> tuple[np.ndarray, Picture]:
+        """One image as uint8 [3, H, W], and as it was before any scaling."""
+        picture = read_picture(path, image_size, value_range)
+        image = picture.image if image_size is None else middle_square(picture.image, image_size)
+        return to_array(image, channels=3), picture
 
-    first = decode(files[0])
-    images = np.empty((len(files), *first.shape), np.uint8)
+    first, _ = decode(files[0])
+    images = allocate(len(files), first.shape)
 
-    def decode_into_place(index: int) -> None:
-        """Image ``index`` into its row; another size than the first one's is refused."""
-        image = decode(files[index])
+    def decode_into_place(index: int) -> tuple[Range | None, str]:
+        """Image ``index`` into its row; its range of values, and what is said of it."""
+        image, picture = decode(files[index])
         if image.shape != first.shape:
             raise InputError(
                 f"images differ in size: {files[0]} is {first.shape[2]} x {first.shape[1]} and"
@@ -110,13 +161,28 @@ def _decode(files: list[Path], image_size: int | None) -> np.ndarray:
                 " for instance `image_size` 64"
             )
         images[index] = image
+        sides = picture.image.size
+        thin = image_size is not None and max(sides) > _THIN * min(sides)
+        return picture.value_range, picture.loss or _CUT * thin
 
     # Pillow releases the GIL while it decodes.
-    with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(32, usable_cores())) as pool:
         try:
-            for _ in pool.map(decode_into_place, range(len(files))):
-                pass
+            readings = list(pool.map(decode_into_place, range(len(files))))
+            own = {i: read for i, (read, _) in enumerate(readings) if read is not None}
+            if own:
+                common = min(low for low, _ in own.values()), max(high for _, high in own.values())
+                for index in own:
+                    if own[index] != common:
+                        images[index], _ = decode(files[index], common)
         except InputError:
             pool.shutdown(cancel_futures=True)
             raise
+    if own:
+        low, high = common
+        scaled = f"of more than 8 bits: {low:g} to {high:g} become 0 to 255"
+        _say_count(root, [files[index] for index in own], scaled)
+    for remark in sorted({remark for _, remark in readings if remark}):
+        them = [file for file, read in zip(files, readings, strict=True) if read[1] == remark]
+        _say_count(root, them, remark)
     return images

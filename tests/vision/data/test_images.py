@@ -1,12 +1,22 @@
 """Image files as cameras, scanners and editors write them."""
 
+import struct
+from zlib import compress, crc32
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from labs.runtime.errors import InputError
 from labs.vision.data import images
-from labs.vision.data.images import center_crop, read_image, resize_shorter_side, to_array
+from labs.vision.data.images import (
+    allocate,
+    middle_square,
+    read_image,
+    read_picture,
+    resize_shorter_side,
+    to_array,
+)
 
 
 def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):
@@ -78,10 +88,85 @@ def test_files_that_are_no_images(tmp_path):
 def test_resizing_keeps_proportions_up_to_a_limit():
     assert resize_shorter_side(Image.new("RGB", (640, 480)), 32).size == (43, 32)
     assert resize_shorter_side(Image.new("RGB", (1, 500)), 32, max_ratio=4).size == (32, 128)
-    assert center_crop(Image.new("RGB", (43, 32)), 32).size == (32, 32)
 
 
 def test_a_draft_of_a_large_photo_is_large_enough(tmp_path):
     Image.new("RGB", (1600, 1200)).save(tmp_path / "photo.jpg")
-    width, height = read_image(tmp_path / "photo.jpg", draft_size=100).size
+    width, height = read_picture(tmp_path / "photo.jpg", draft_size=100).image.size
     assert 100 <= height < 1200 and 100 <= width < 1600
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_deep_grey_is_scaled_by_the_bits_it_uses(tmp_path, bits, suffix):
+    rng = np.random.default_rng(bits)
+    values = rng.integers(0, 2**bits, (30, 20)).astype(np.uint16)
+    values[0, 0] = 2**bits - 3
+    Image.fromarray(values).save(tmp_path / f"deep.{suffix}")
+    picture = read_picture(tmp_path / f"deep.{suffix}")
+    assert picture.value_range == (0, 2**bits - 1)
+    np.testing.assert_array_equal(
+        to_array(picture.image, 1)[0], np.round(values / (2**bits - 1) * 255)
+    )
+
+
+def test_negative_and_float_values_keep_their_order(tmp_path):
+    signed = np.array([[-1000, 0, 1000], [3000, -500, 250]], np.int32)  # Hounsfield units, say
+    for name, values in (("signed", signed), ("float", signed.astype(np.float32) / 4000)):
+        Image.fromarray(values).save(tmp_path / f"{name}.tiff")
+        grey = to_array(read_image(tmp_path / f"{name}.tiff"), 1)[0]
+        np.testing.assert_array_equal(grey, np.round((signed + 1000) / 4000 * 255))
+    Image.fromarray(np.array([[0.5, np.nan]], np.float32)).save(tmp_path / "nan.tiff")
+    with pytest.raises(InputError, match=r"nan.tiff holds values that are not finite"):
+        read_image(tmp_path / "nan.tiff")
+
+
+def test_what_eight_bits_and_one_frame_leave_out(tmp_path):
+    frames = [Image.new("RGB", (6, 6), (shade, 0, 0)) for shade in (40, 80, 120)]
+    for name in ("moving.gif", "pages.tiff"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+        picture = read_picture(tmp_path / name)
+        assert "only the first is read" in picture.loss
+        assert picture.image.getpixel((0, 0)) == (40, 0, 0)
+    frames[0].save(tmp_path / "still.gif")
+    assert read_picture(tmp_path / "still.gif").loss == ""
+    (tmp_path / "deep.png").write_bytes(png_of_48_bits(np.full((2, 3, 3), 0x1234, ">u2")))
+    deep = read_picture(tmp_path / "deep.png")
+    assert deep.loss == "colours of 16 bits are read by their upper 8"
+    assert deep.image.getpixel((0, 0)) == (0x12,) * 3
+
+
+def png_of_48_bits(values: np.ndarray) -> bytes:
+    """By hand, since Pillow does not write it: [H, W, 3] of big-endian uint16."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2, 0, 0, 0)
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def test_the_middle_square_is_cut_out_before_it_is_scaled():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, 90, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    np.testing.assert_array_equal(np.asarray(middle_square(image, 40)), pixels[:, 25:65])
+    tall = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 0, 2)))
+    np.testing.assert_array_equal(
+        np.asarray(middle_square(tall, 40)), pixels[:, 25:65].transpose(1, 0, 2)
+    )
+    # A side of 10 million pixels, scaled whole to 512, would take more than 7 terabytes.
+    assert middle_square(Image.new("RGB", (10_000_000, 1), "red"), 512).getpixel((9, 9)) == (
+        255,
+        0,
+        0,
+    )
+
+
+def test_more_than_the_memory_is_refused(monkeypatch):
+    monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": 2000, "SC_PAGE_SIZE": 1000}.get)
+    assert allocate(10, (1, 250, 400)).shape == (10, 1, 250, 400)  # half of two million bytes
+    with pytest.raises(InputError, match=r"11 images of 400 x 250 pixels.*smaller `image_size`"):
+        allocate(11, (1, 250, 400))
