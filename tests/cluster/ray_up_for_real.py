@@ -187,7 +187,7 @@ def ray(*arguments: str) -> str:
 
 
 def submit(file: Path, name: str, *options: str) -> subprocess.Popen[str]:
-    """The depth sweep, as the README has the user run it. Its output goes to ``<name>.log``."""
+    """The depth sweep, as docs/cluster/aws.md has it. Its output goes to ``<name>.log``."""
     command = (f"{sys.prefix}/bin/ray", "submit", "--no-config-cache", str(file))
     experiment = ("experiments/depth_sweep.py", "--run-name", name, "--families", "mlp")
     storage = ("--run-root", f"s3://{BUCKET}/runs")

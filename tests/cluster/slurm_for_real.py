@@ -108,8 +108,13 @@ class Slurm:
     def start(self) -> None:
         work = self.work
         self.project.mkdir()
-        shutil.copytree(ROOT / "experiments", self.project / "experiments")
-        shutil.copytree(ROOT / "cluster", self.project / "cluster")
+        for name in (
+            "experiments",
+            "cluster",
+            "labs",
+        ):  # as they are now, whoever edits them meanwhile
+            shutil.copytree(ROOT / name, self.project / name)
+        os.environ["PYTHONPATH"] = str(self.project)
         (self.project / ".venv").symlink_to(sys.prefix)
         for name in ("state", "spool-one", "spool-two"):
             (work / name).mkdir()
