@@ -24,6 +24,10 @@ if [ ! -f "$script" ]; then
   echo "error: ${script:-nothing} is not an experiment: sbatch cluster/slurm.sh experiments/depth_sweep.py ..." >&2
   exit 2
 fi
+if [[ " $*" == *" --run-root"* || " $*" == *" --run-name"* ]]; then
+  echo "error: the job's number names the run, and RUN_ROOT=... in front of sbatch says where it goes" >&2
+  exit 2
+fi
 if [ -z "${SLURM_JOB_ID:-}" ]; then
   echo "error: this is a job script: start it with sbatch" >&2
   exit 2
@@ -190,7 +194,7 @@ case $root in
   *) directory=runs ;; # an object store: tables and curves are in this directory
 esac
 begun=("$directory"/*/"$job"/config.json)
-if [[ " $* " == *" --resume "* ]]; then
+if [[ " $*" == *" --resume"[=\ ]* ]]; then
   : # it names the run
 elif [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] && [ -f "${begun[0]}" ]; then
   options+=(--resume "$(dirname "${begun[0]}")")
