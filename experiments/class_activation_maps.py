@@ -17,6 +17,7 @@ TensorBoard's images) and maps.csv (a row per image).
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,13 +38,17 @@ from labs.vision.data.datasets import Splits, load_dataset
 from labs.vision.data.images import read_image
 from labs.vision.training import TrainConfig, train_classifier
 
+WITHOUT_TRIALS = ("run_root", "run_name", "resume", "local_mode")
+"""Runtime options that mean something where no network is trained."""
+
 
 @dataclass(frozen=True)
 class Config:
     """Options of the class activation maps."""
 
     checkpoint: str | None = None
-    """Checkpoint of a CNN or ResCNN. Without any network one is trained on the digits first."""
+    """Checkpoint of a CNN or ResCNN. Without any network one is trained on the digits first; only that
+    uses Ray, and takes the options that say how trials run."""
 
     run: Path | None = None
     """Directory of a depth sweep, whose best CNN or ResCNN is used."""
@@ -96,8 +101,33 @@ class Config:
             raise InputError("--deletion works at the training size: leave --full-resolution out")
         if self.torchvision and not self.images and self.dataset is None:
             raise InputError("--torchvision needs --images or --dataset, for instance photo.jpg")
+        if self.images and self.dataset is not None:
+            raise InputError("--images and --dataset both name images: use only one")
         if self.top < 1:
             raise InputError(f"--top {self.top} must be 1 or more")
+        if self.named:
+            self._require_no_trial_options()
+        elif self.dataset not in (None, "digits"):
+            raise InputError(
+                f"--dataset {self.dataset} needs a network that was trained on it: use --checkpoint or"
+                " --run; without one a network is trained on the digits, and explains these"
+            )
+
+    @property
+    def named(self) -> bool:
+        """Whether a network is given, so that none is trained."""
+        return any(given is not None for given in (self.checkpoint, self.run, self.torchvision))
+
+    def _require_no_trial_options(self) -> None:
+        """A network that is given is looked at in this process, without Ray and without trials."""
+        default = RuntimeOptions()
+        for option in dataclasses.fields(RuntimeOptions):
+            name = option.name
+            if name in WITHOUT_TRIALS or getattr(self.runtime, name) == getattr(default, name):
+                continue
+            raise InputError(
+                f"--{name.replace('_', '-')} has no effect: a network is given, and no trial is run"
+            )
 
     def network(self) -> CamNetwork | None:
         """The network that was named, if any."""
@@ -130,12 +160,11 @@ def main(config: Config) -> int:
     network = config.network()
     digits = load_dataset("digits", config.data_dir, seed=config.seed) if network is None else None
     pictures = [(path.stem, read_image(path)) for path in config.images]
+    source = ""
     if not pictures:
         source = config.dataset or (network.dataset if network else "digits")
         options = {"image_size": config.image_size, "seed": config.seed}
         data = load_dataset(source, config.data_dir, **options)
-        if digits is not None and data.class_names != digits.class_names:
-            raise InputError(f"--dataset {source} needs a network: use --checkpoint or --run")
         pictures = dataset_images(data, config.index, network)
     known = network.class_names if network else digits.class_names
     if config.class_name is not None and config.class_name not in known:
@@ -146,7 +175,8 @@ def main(config: Config) -> int:
         network = network or train_on_digits(digits, config.seed, run)
         if network is None:
             return 1
-        say(f"{network.name}: {len(pictures)} images into {run.path}")
+        images = f"{len(pictures)} image{'s' * (len(pictures) != 1)}"
+        say(f"{network.name} looks at {images}{source and ' of ' + source}, into {run.path}")
         rows = []
         for number, (name, image) in enumerate(pictures):
             found = explain(network, image, config.class_name, config.full_resolution)

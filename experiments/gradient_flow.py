@@ -19,7 +19,7 @@ from pathlib import Path
 import tyro
 
 from labs.runtime.cli import launch
-from labs.runtime.console import say, show_table
+from labs.runtime.console import show_table
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Objective
@@ -76,7 +76,7 @@ class Config:
     runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
 
     def trials(self) -> list[GradientFlowConfig]:
-        """All networks, the deepest first: a grid that ends with short trials wastes no slot."""
+        """All networks."""
         seeds = trial_seeds(self.seed, self.seeds)
         if not seeds:
             raise InputError(f"--seeds {self.seeds} leaves nothing to run: use 1 or more")
@@ -91,7 +91,7 @@ class Config:
                 seed=seed,
                 batch_seed=self.seed,
             )
-            for depth in sorted(self.depths, reverse=True)
+            for depth in self.depths
             for family in self.families
             for seed in seeds
         ]
@@ -109,13 +109,13 @@ def main(config: Config) -> int:
     )
     check_batch_size(config.batch_size, data)
     with open_run("gradient_flow", config, config.runtime) as run:
-        say(f"{len(trials)} networks into {run.path}")
         result = run_grid(
             record_gradients,
             trials,
             run=run,
             objective=Objective(last_step=config.batches),
             shared={"data": data},
+            cost=lambda trial: trial.depth,  # all else is the same in all networks
         )
         ratios = gradient_report.ratios(
             gradient_report.trial_gradients(result.history, result.table)

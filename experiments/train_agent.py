@@ -68,7 +68,7 @@ def main(config: Config) -> int:
     trials = config.trials()
     check_agent(trials[0])
     with open_run("train_agent", config, config.runtime) as run:
-        say(f"{len(trials)} trials of {trials[0].algorithm} on {trials[0].env} into {run.path}")
+        say(f"{trials[0].algorithm} on {trials[0].env}")
         result = run_grid(
             train_agent,
             trials,

@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from labs.runtime.checkpoints import save_checkpoint
 from labs.runtime.cli import launch
 from labs.vision.data.datasets import load_dataset
+from labs.vision.data.folders import RawSplits
 from labs.vision.training import TrainConfig, train_classifier
 
 
@@ -74,6 +75,26 @@ def test_image_files_as_they_come(checkpoint: Path, tmp_path: Path) -> None:
         assert figure.height > 400  # upright, at its own resolution or a multiple
 
 
+def test_another_data_set_than_the_network_s_is_named(
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    without_ray: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """MNIST has the digits' classes, so that they can be compared, but not in silence."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 1, 28, 28), dtype=np.uint8)
+    labels = np.arange(60) % 10
+    mnist = RawSplits(images, labels, images[:20], labels[:20], tuple("0123456789"))
+    monkeypatch.setattr("labs.vision.data.downloads.load_mnist", lambda where, name: mnist)
+    options = ["--run-root", tmp_path, "--run-name", "cam", "--index", "5"]
+    assert call("--checkpoint", checkpoint, "--dataset", "mnist", *options) == 0
+    run = tmp_path / "class_activation_maps" / "cam"
+    out = capsys.readouterr().out
+    assert f"CNN trained on digits looks at 1 image of mnist, into {run}" in out
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -87,6 +108,14 @@ def test_image_files_as_they_come(checkpoint: Path, tmp_path: Path) -> None:
         (["--weights", "a.pth"], "--weights belong to --torchvision"),
         (["--torchvision", "resnet18"], "--torchvision needs --images"),
         (["--deletion", "--full-resolution"], "leave --full-resolution out"),
+        (["--dataset", "mnist"], "--dataset mnist needs a network that was trained on it"),
+        (["--dataset", "digits", "--images", "a.png"], "both name images: use only one"),
+        (["--checkpoint", "CHECKPOINT", "--num-cpus", "2"], "--num-cpus has no effect"),
+        (["--run", "nowhere", "--scheduler", "asha"], "--scheduler has no effect"),
+        (
+            ["--torchvision", "resnet18", "--dataset", "digits", "--address", "auto"],
+            "--address has",
+        ),
     ],
 )
 def test_bad_input_leaves_nothing_behind(

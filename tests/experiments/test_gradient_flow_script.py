@@ -29,7 +29,7 @@ def test_what_a_run_leaves_behind_twice_the_same(
         assert call(*SMALL, "--run-root", tmp_path, "--run-name", name) == 0
     first, second = (tmp_path / "gradient_flow" / name for name in ("first", "second"))
     table = pd.read_csv(first / "results.csv")
-    assert list(table["depth"]) == [5] * 4 + [3] * 4  # the deepest first
+    assert list(table["depth"]) == [3] * 4 + [5] * 4
     assert list(table["family"]) == ["cnn", "cnn", "rescnn", "rescnn"] * 2
     assert (table["status"] == "done").all() and (table["step"] == 20).all()
     ratios = pd.read_csv(first / "ratios.csv")
@@ -37,10 +37,12 @@ def test_what_a_run_leaves_behind_twice_the_same(
     assert ((ratios["low"] <= ratios["mean"]) & (ratios["mean"] <= ratios["high"])).all()
     pd.testing.assert_frame_equal(ratios, pd.read_csv(second / "ratios.csv"))
     assert {path.name for path in (first / "figures").iterdir()} == {"classifier.png", "layers.png"}
-    assert "5 convolutions: in the CNN the first convolution gets" in capfd.readouterr().out
+    out = capfd.readouterr().out
+    assert "5 convolutions: in the CNN the first convolution gets" in out
+    assert out.count(f"into {first}\n") == 1  # the run's path is named once
 
     events = EventAccumulator(
-        str(first / "tensorboard" / table["name"][0]), size_guidance={"histograms": 0}
+        str(first / "tensorboard" / table["name"].iloc[-1]), size_guidance={"histograms": 0}
     )
     events.Reload()
     tags = events.Tags()

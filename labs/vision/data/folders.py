@@ -27,8 +27,8 @@ from labs.vision.data.images import (
 )
 
 _PARTS = ("train", "test")
-_THIN = 4.0  # longer side / shorter side, from which on it is said that the middle is cut out
-_CUT = "much longer than wide, or wider than long, of which only the middle square is used"
+_THIN = 4  # longer side / shorter side, above which it is said that the middle is cut out
+_CUT = f"more than {_THIN} times as long as wide, of which only the middle square is used"
 
 
 class RawSplits(NamedTuple):

@@ -91,7 +91,7 @@ print(grown / (raw.train_images.nbytes + raw.test_images.nbytes))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     *said, ratio = done.stdout.splitlines()
-    assert "20 files or folders much longer than wide" in said[-1]
+    assert "20 files or folders more than 4 times as long as wide" in said[-1]
     assert float(ratio) < 3  # one picture scaled whole would be 15,000 MB against 50 of them all
 
 
