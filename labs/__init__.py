@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from labs.environment import prepare
 
 if TYPE_CHECKING:
+    from labs.analysis.load import load_run
     from labs.experiment import main, sweep
     from labs.language.topics.prediction import load_topic_model
     from labs.runtime.cli import launch
@@ -38,6 +39,7 @@ __all__ = [
     "RuntimeOptions",
     "grid",
     "launch",
+    "load_run",
     "load_topic_model",
     "main",
     "open_run",
@@ -49,6 +51,7 @@ _MODULES = {
     "main": "labs.experiment",
     "sweep": "labs.experiment",
     "launch": "labs.runtime.cli",
+    "load_run": "labs.analysis.load",
     "load_topic_model": "labs.language.topics.prediction",
     "InputError": "labs.runtime.errors",
     "Range": "labs.runtime.grid",

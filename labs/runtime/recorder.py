@@ -12,6 +12,7 @@ import pandas as pd
 
 from labs.runtime.console import GridConsole, say
 from labs.runtime.errors import InputError
+from labs.runtime.files import GridFiles
 from labs.runtime.identity import varying_fields
 from labs.runtime.lease import LeaseLost
 from labs.runtime.reports import Objective
@@ -44,7 +45,8 @@ class Recorder:
         self._names, self._run = names, run
         self._configs = [dataclasses.asdict(config) for config in configs]
         self._varying = varying_fields(self._configs)
-        self._directories = [run.path / "tensorboard" / name for name in names]
+        self._files = GridFiles(names, self._configs, run.path, run.checkpoints, objective)
+        self._directories = [self._files.directory(index) for index in range(len(names))]
         self._logs: dict[int, TrialLog] = {}
         self._late: list[TrialLog] = []
         """Logs of trials that have ended, for which the disk had no room."""
@@ -67,7 +69,7 @@ class Recorder:
         if done:
             say(f"{done} of {len(self._names)} trials are finished already")
         for index in set(range(len(self._names))) - set(self.unfinished):
-            self._rows[index] = self._row(index, read_history(self._directories[index]))
+            self._rows[index] = self._files.row(index, read_history(self._directories[index]))
         self._console = GridConsole(
             list(self._names), self.slots, self._objective, done, live=self.live
         )
@@ -156,17 +158,7 @@ class Recorder:
 
     def result(self) -> GridResult:
         """The table and the history of all trials, read back from their directories."""
-        rows, history = [], []
-        for index, directory in enumerate(self._directories):
-            reports = read_history(directory)
-            rows.append(self._row(index, reports))
-            for report in reports:
-                times = {"trial": index, "step": report["step"], "seconds": report["seconds"]}
-                history.append(times | report["metrics"])
-        columns = None if history else ["trial", "step", "seconds"]
-        return GridResult(
-            pd.DataFrame(rows), pd.DataFrame(history, columns=columns), self._objective
-        )
+        return self._files.result()
 
     def _why(self, index: int, reason: str) -> str:
         """Why a trial failed: its own words, or what its silence says."""
@@ -205,7 +197,7 @@ class Recorder:
         value = self._objective.value(row["metrics"]) if row else None
         self._show().ended(index, status, value, error)
         state = {"status": status, "error": error, "best_step": best}
-        self._rows[index] = self._row(index, log.history, state)
+        self._rows[index] = self._files.row(index, log.history, state)
         self._write_table()
 
     def _catch_up_with(self, index: int, log: TrialLog) -> int | None:
@@ -278,7 +270,9 @@ class Recorder:
             return
         begun = time.monotonic()
         running = {
-            index: self._row(index, log.history, {"status": RUNNING, "best_step": log.best_step})
+            index: self._files.row(
+                index, log.history, {"status": RUNNING, "best_step": log.best_step}
+            )
             for index, log in self._logs.items()
         }
         rows = self._rows | running
@@ -286,23 +280,3 @@ class Recorder:
             self._run.add_table("results", pd.DataFrame([rows[i] for i in sorted(rows)]), False)
         now = time.monotonic()
         self._next_table = now + max(TABLE_SECONDS, 50 * (now - begun))
-
-    def _row(
-        self, index: int, reports: Sequence[dict[str, Any]], state: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
-        state = read_state(self._directories[index]) if state is None else state
-        row = {"trial": index, "name": self._names[index], **self._configs[index]}
-        row |= {"status": state.get("status", INTERRUPTED), "error": state.get("error", "")}
-        selected = selected_report(reports, self._objective, state.get("best_step"))
-        row["step"] = selected["step"] if selected else None
-        row["seconds"] = reports[-1]["seconds"] if reports else None
-        row |= selected["metrics"] if selected else {}
-        row["checkpoint"] = self._checkpoint(self._names[index])
-        return row
-
-    def _checkpoint(self, name: str) -> str | None:
-        for file in ("best.pt", "last.pt"):
-            path = self._run.checkpoints / name / file
-            if path.local is None or path.local.exists():
-                return str(path)
-        return None

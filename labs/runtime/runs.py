@@ -36,6 +36,7 @@ from labs.runtime.identity import TrialRecord, fingerprint, match_trials
 from labs.runtime.lease import Lease
 from labs.runtime.mirror import Mirror, fetch_run, is_remote, write_session
 from labs.runtime.options import RuntimeOptions
+from labs.runtime.reports import Objective
 from labs.runtime.storage import StoragePath, reason, write_atomically
 
 
@@ -48,6 +49,7 @@ class Run:
         storage: the run where all machines see it: an object store, or ``path`` itself.
         checkpoints: what the trials write, inside ``storage``.
         trials: the trials of its grid, in the order of their numbers.
+        objective: what its grid is optimised for, once that is known.
     """
 
     def __init__(self, experiment: str, config: Any, options: RuntimeOptions) -> None:
@@ -71,6 +73,7 @@ class Run:
         self._described: dict[str, Any] | None = None
         self.trials: list[TrialRecord] = []
         self._data: dict[str, str] = {}
+        self.objective: Objective | None = None
         self._started = False
 
     def claim(self) -> None:
@@ -142,6 +145,8 @@ class Run:
                 )
             else:
                 described = extended(self._described, self.config, self.trials)
+            if self.objective is not None:
+                described["objective"] = dataclasses.asdict(self.objective)
             content = f"{json.dumps(described, indent=2)}\n".encode()
             if self.storage.local is None:  # first: it may be out of reach
                 (self.storage / CONFIG_FILE).write(content)

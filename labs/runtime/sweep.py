@@ -70,6 +70,7 @@ def run_grid(
     """
     objective, needs, options = objective or Objective(), needs or Needs(), run.options
     configs = run.set_trials(configs, shared or {})
+    run.objective = objective
     if options.scheduler == "asha":
         entrants(configs, objective)  # refuse before Ray starts
     private_nodes = available_nodes(options)
