@@ -168,7 +168,10 @@ wait_for_nodes() {
   waiting=$!
   while kill -0 "$waiting" 2>/dev/null; do
     for each in "${steps[@]}"; do
-      [ -n "$told" ] || kill -0 "$each" 2>/dev/null || fail "Ray has ended on a node before the experiment began"
+      if [ -z "$told" ] && ! kill -0 "$each" 2>/dev/null; then
+        kill "$waiting"
+        fail "Ray has ended on a node before the experiment began"
+      fi
     done
     [ -z "$told" ] || kill "$waiting"
     sleep 0.5

@@ -256,8 +256,8 @@ def scenario(slurm: Slurm) -> None:
     say("two jobs of one user on one node: both done, neither saw the other")
 
     taken = socket.socket()
-    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     taken.bind(("0.0.0.0", 20000 + (int(jobs[-1]) + 1) % 6000 * 2))
+    taken.listen()
     job = submit(*small, "--nodes=1", script=sweep("1", "1", "1"))
     output = slurm.finish(job, "FAILED")
     taken.close()
