@@ -17,6 +17,8 @@ from typing import Any, Literal
 
 from labs.analysis.answers import leave_answers
 from labs.analysis.configs import SEED
+from labs.analysis.decisions import Decision
+from labs.rounds import most_seeds, run_until_decided
 from labs.runtime.cli import launch
 from labs.runtime.errors import InputError
 from labs.runtime.field_options import check_config_type, expand, options_type
@@ -68,27 +70,38 @@ class Experiment:
             return None
         return {name: value for name, value in _fields(self.config_type()).items() if name != SEED}
 
-    def run(self, configs: Sequence[Any], config: Any, options: RuntimeOptions) -> GridResult:
+    def run(
+        self,
+        configs: Sequence[Any],
+        config: Any,
+        options: RuntimeOptions,
+        until_decided: int | None = None,
+    ) -> GridResult:
         """Run the configs; leave tables, figures and sentences in the run's directory.
 
         Args:
             configs: one per trial.
             config: what ``config.json`` describes the grid by.
             options: where and how.
+            until_decided: add seeds until it is decided which config is best, up to so many of each.
         """
         shared = dict(self.data()) if self.data is not None else {}
         check_signature(self.train, shared)
-        with open_run(self.name, config, options) as run:
-            result = run_grid(
-                self.train,
-                configs,
-                run=run,
-                objective=self.objective,
-                shared=shared,
-            )
-            leave_answers(result, run, default=self.default)
-            run.say_curves()
-        return result
+
+        def run_once(
+            trials: Sequence[Any], options: RuntimeOptions
+        ) -> tuple[GridResult, Decision | None, Path]:
+            with open_run(self.name, config, options) as run:
+                result = run_grid(
+                    self.train, trials, run=run, objective=self.objective, shared=shared
+                )
+                decision = leave_answers(result, run, default=self.default, planned=until_decided)
+                run.say_curves()
+            return result, decision, run.path
+
+        if until_decided is None:
+            return run_once(configs, options)[0]
+        return run_until_decided(run_once, configs, options, until_decided)
 
 
 def main(
@@ -130,7 +143,8 @@ def main(
 
     def run(config: Any) -> int:
         configs = expand(experiment.config_type, config)
-        return experiment.run(configs, config, config.runtime).exit_status
+        most = most_seeds(config.until_decided) if hasattr(config, "until_decided") else None
+        return experiment.run(configs, config, config.runtime, most).exit_status
 
     grows = [field.name for field in dataclasses.fields(options) if field.name != "runtime"]
     launch(run, options, grows=grows, arguments=arguments)

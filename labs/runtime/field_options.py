@@ -27,7 +27,7 @@ from labs.runtime.errors import InputError
 from labs.runtime.grid import Range, grid, seed_values
 from labs.runtime.options import RuntimeOptions
 
-GRID_OPTIONS = ("seeds", "samples")
+GRID_OPTIONS = ("seeds", "samples", "until_decided")
 """What an option may be called beside the config's fields and the runtime's options."""
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)"
@@ -36,7 +36,7 @@ _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 
 def options_type(config_type: type) -> type:
-    """A frozen dataclass of options: each field of ``config_type``, ``seeds``, ``samples``, ``runtime``.
+    """A frozen dataclass of options: each field of ``config_type``, ``seeds``, ....
 
     Raises:
         InputError: it is not a frozen dataclass, or a field cannot be an option: because of its type, its
@@ -59,6 +59,13 @@ def options_type(config_type: type) -> type:
         fields.append(
             ("seeds", Annotated[tuple[int, ...], argument], dataclasses.field(default=(1,)))
         )
+        help_ = (
+            "Add seeds in rounds, to the configs that may still be the best, until one is shown to be it"
+            " or each has so many. The default number is 20."
+        )
+        argument = tyro.conf.arg(help=help_, metavar="[MAX]")
+        hint = Annotated[tuple[int, ...] | None, argument]
+        fields.append(("until_decided", hint, dataclasses.field(default=None)))
     help_ = "How many values to draw from the ranges, such as 1e-4..1e-1:log."
     argument = tyro.conf.arg(help=help_, metavar="INT")
     fields.append(("samples", Annotated[int | None, argument], dataclasses.field(default=None)))
