@@ -6,7 +6,7 @@ import io
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -20,6 +20,9 @@ from rich.text import Text
 from labs.runtime.reports import Objective
 
 SHOWN_TRIALS = 8
+
+LINE_SECONDS = 30.0
+"""Into a file or a pipe, a running trial has a line now and then: after at least so long."""
 
 
 def replace_what_cannot_be_shown() -> None:
@@ -57,6 +60,9 @@ class GridConsole:
     already_done: int = 0
     live: bool = True
     """Whether a terminal gets one view that is drawn anew, rather than a line per trial."""
+    last_steps: Sequence[int | None] = ()
+    """Of each trial, where it is known: for the time that is left."""
+    clock: Callable[[], float] = time.monotonic
     running: dict[int, tuple[float, str]] = field(default_factory=dict)
     """Start time and last metric of each running trial."""
     finished: int = 0
@@ -67,7 +73,9 @@ class GridConsole:
 
     def __post_init__(self) -> None:
         self._live: Live | None = None
-        self._begun = time.monotonic()
+        self._begun = self.clock()
+        self._told: dict[int, float] = {}
+        """When each running trial had its last line, where nothing is drawn anew."""
 
     def __enter__(self) -> Self:
         console = Console()
@@ -83,20 +91,33 @@ class GridConsole:
 
     def started(self, index: int) -> None:
         """A trial runs."""
-        self.running[index] = (time.monotonic(), "")
+        self.running[index] = (self.clock(), "")
+        self._told[index] = self.clock()
 
     def reported(self, index: int, step: int, metrics: dict[str, float]) -> None:
         """A trial has come to a step, with these metrics."""
-        begun, _ = self.running.get(index, (time.monotonic(), ""))
+        now = self.clock()
+        begun, _ = self.running.get(index, (now, ""))
         value = self.objective.value(metrics)
         self.running[index] = (begun, f"step {step}" + self._metric(value))
         if value is not None and self.objective.is_better(value, self.best and self.best[0]):
             self.best = (value, self.names[index])
+        if self._live is None and now - self._told.get(index, now) >= LINE_SECONDS:
+            self._told[index] = now
+            say(f"running {self.names[index]}  {self._progress(index, step, now - begun, value)}")
+
+    def _progress(self, index: int, step: int, seconds: float, value: float | None) -> str:
+        """``step 120 of 500  val/accuracy 0.91  about 4m 10s left``."""
+        last = self.last_steps[index] if index < len(self.last_steps) else None
+        if last is None or not 0 < step < last:
+            return f"step {step}{self._metric(value)}  {duration(seconds)} so far"
+        left = duration(seconds * (last - step) / step)
+        return f"step {step} of {last}{self._metric(value)}  about {left} left"
 
     def ended(self, index: int, status: str, value: float | None, error: str) -> None:
         """A trial is ``done``, ``stopped``, ``failed`` or ``interrupted``."""
-        begun, _ = self.running.pop(index, (time.monotonic(), ""))
-        took = time.monotonic() - begun
+        begun, _ = self.running.pop(index, (self.clock(), ""))
+        took = self.clock() - begun
         self.busy_seconds += took
         if status == "failed":
             self.failed += 1
@@ -114,7 +135,8 @@ class GridConsole:
 
     def retried(self, index: int, error: str) -> None:
         """A failed trial starts again."""
-        self.running.pop(index, None)
+        begun, _ = self.running.pop(index, (self.clock(), ""))
+        self.busy_seconds += self.clock() - begun
         line = f"retry   {self.names[index]}  {error}"
         if self._live is not None:
             self._live.console.print(Text(line, style="yellow"))
@@ -124,36 +146,38 @@ class GridConsole:
     def _metric(self, value: float | None) -> str:
         return "" if value is None else f"  {self.objective.metric} {value:.4g}"
 
-    def _seconds_left(self) -> float | None:
+    def _seconds_left(self, running: Mapping[int, tuple[float, str]]) -> float | None:
         """From the mean time of the trials that ended, and what the running ones have done."""
         ended = self.finished + self.failed
         left = len(self.names) - self.already_done - ended
         if not ended or not left:
             return None
         mean = self.busy_seconds / ended
-        now = time.monotonic()
-        done = sum(min(now - begun, mean) for begun, _ in self.running.values())
+        now = self.clock()
+        done = sum(min(now - begun, mean) for begun, _ in running.values())
         return (left * mean - done) / min(self.slots, left)
 
     def _view(self) -> Group:
+        # rich draws in a thread of its own, while trials start and end: it looks at a copy
+        running = dict(self.running)
         total = len(self.names)
         count = self.already_done + self.finished + self.failed
-        left = self._seconds_left()
+        left = self._seconds_left(running)
         done = self.already_done + self.finished
-        words = [f"{done} of {total} done", f"{len(self.running)} running"]
+        words = [f"{done} of {total} done", f"{len(running)} running"]
         if self.failed:
             words.append(f"[red]{self.failed} failed[/red]")
-        words.append(f"{duration(time.monotonic() - self._begun)} elapsed")
+        words.append(f"{duration(self.clock() - self._begun)} elapsed")
         if left is not None:
             words.append(f"about {duration(left)} left")
         head = Table.grid(padding=(0, 2))
         head.add_row(ProgressBar(total=total, completed=count, width=24), ", ".join(words))
         rows = Table.grid(padding=(0, 2))
-        now = time.monotonic()
-        for index, (begun, text) in list(self.running.items())[:SHOWN_TRIALS]:
-            rows.add_row(f"  {self.names[index]}", duration(now - begun), text)
-        if len(self.running) > SHOWN_TRIALS:
-            rows.add_row(f"  and {len(self.running) - SHOWN_TRIALS} more")
+        now = self.clock()
+        for index, (begun, text) in list(running.items())[:SHOWN_TRIALS]:
+            rows.add_row(Text(f"  {self.names[index]}"), duration(now - begun), Text(text))
+        if len(running) > SHOWN_TRIALS:
+            rows.add_row(f"  and {len(running) - SHOWN_TRIALS} more")
         parts: list[Table | Text] = [head, rows]
         if self.best is not None:
             parts.append(Text(f"  best so far: {self.best[1]}{self._metric(self.best[0])}"))

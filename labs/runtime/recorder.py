@@ -60,6 +60,7 @@ class Recorder:
         self._next_table = 0.0
         states = [read_state(directory) for directory in self._directories]
         self._stopped_now: set[int] = set()
+        self._last_steps = [objective.last_step_of(config) for config in configs]
         self._heard: dict[int, float] = {}
         """When each running trial has last said something."""
         self.unfinished = [i for i, state in enumerate(states) if state.get("status") not in OVER]
@@ -71,7 +72,12 @@ class Recorder:
         for index in set(range(len(self._names))) - set(self.unfinished):
             self._rows[index] = self._files.row(index, read_history(self._directories[index]))
         self._console = GridConsole(
-            list(self._names), self.slots, self._objective, done, live=self.live
+            list(self._names),
+            self.slots,
+            self._objective,
+            done,
+            live=self.live,
+            last_steps=self._last_steps,
         )
         self._console.__enter__()
         return self
