@@ -28,8 +28,8 @@ import tyro
 from labs.rl.agents.config import AgentConfig
 from labs.rl.training import train_agent
 from labs.runtime.errors import InputError
+from labs.runtime.machine.session import connect
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.session import connect
 
 ENV = "CartPole-v1"
 RATE = "processor"

@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from labs.language.char_gpt.model import CharGPT, CharGPTConfig
 from labs.language.char_gpt.writing import generate
 from labs.language.sampling import SamplingConfig
-from labs.runtime.devices import autocast, resolve_device, resolve_precision
-from labs.runtime.memory import keep_freed_memory
+from labs.runtime.machine.devices import autocast, resolve_device, resolve_precision
+from labs.runtime.machine.memory import keep_freed_memory
 
 VOCABULARY = 72
 

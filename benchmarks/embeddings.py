@@ -38,11 +38,11 @@ from labs.language.embeddings.encoders import PACKAGED, Encoder, load_encoder, r
 from labs.language.pipeline import Batches, Columns, Display, PoolOptions, concatenate, map_rows
 from labs.language.topics.texts import load_texts
 from labs.runtime.cli import launch
-from labs.runtime.console import say
 from labs.runtime.errors import InputError
+from labs.runtime.loop.console import say
+from labs.runtime.machine.resources import available_nodes
+from labs.runtime.machine.session import connect
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.resources import available_nodes
-from labs.runtime.session import connect
 
 PARTS = ("speed", "processor", "overhead", "memory")
 CORES = len(os.sched_getaffinity(0))

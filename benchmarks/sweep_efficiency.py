@@ -24,10 +24,10 @@ import torch
 import tyro
 from ray import tune
 
+from labs.runtime.directory.runs import open_run
+from labs.runtime.machine.session import connect
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Checkpoint, Report
-from labs.runtime.runs import open_run
-from labs.runtime.session import connect
 from labs.runtime.sweep import run_grid
 
 SLOTS = 2

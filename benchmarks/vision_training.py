@@ -35,8 +35,8 @@ from torch.nn.functional import conv2d, cross_entropy
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from labs.runtime.devices import resolve_device, resolve_precision
-from labs.runtime.memory import keep_freed_memory
+from labs.runtime.machine.devices import resolve_device, resolve_precision
+from labs.runtime.machine.memory import keep_freed_memory
 from labs.vision.data.datasets import Images, Splits, channel_statistics, load_dataset
 from labs.vision.training import TrainConfig, new_model, train_classifier
 

@@ -25,11 +25,11 @@ import pandas as pd
 import tyro
 
 from labs.runtime.cli import launch
-from labs.runtime.console import say, show_table
+from labs.runtime.directory.runs import Run, open_run
 from labs.runtime.errors import InputError
+from labs.runtime.loop.console import say, show_table
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Objective
-from labs.runtime.runs import Run, open_run
 from labs.runtime.sweep import run_grid
 from labs.vision.cam import figures as cam_figures
 from labs.vision.cam.maps import CamNetwork, dataset_images, deletion, explain

@@ -41,12 +41,12 @@ from labs.rl.comparison.settings import (
     train_run,
 )
 from labs.runtime.cli import launch
-from labs.runtime.console import show_table
+from labs.runtime.directory.runs import open_run
 from labs.runtime.errors import InputError
+from labs.runtime.loop.console import show_table
+from labs.runtime.machine.resources import Needs
+from labs.runtime.machine.seeds import trial_seeds
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.resources import Needs
-from labs.runtime.runs import open_run
-from labs.runtime.seeds import trial_seeds
 from labs.runtime.sweep import run_grid
 
 STEPS = {"labs/NavigationGoal-v1": 61_440}

@@ -18,9 +18,9 @@ from labs.language.char_gpt.corpora import embedded_english, load_text
 from labs.language.generation.tokens import count_tokens, frequency_table, summary_table
 from labs.language.hub import find_pretrained, load_tokenizer
 from labs.runtime.cli import launch
-from labs.runtime.console import say, show_table
+from labs.runtime.directory.runs import open_run
+from labs.runtime.loop.console import say, show_table
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.runs import open_run
 
 
 @dataclass(frozen=True)

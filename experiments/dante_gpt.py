@@ -22,14 +22,14 @@ from labs.language.char_gpt.results import loss_curves, stream_text, write_text
 from labs.language.char_gpt.training import METRIC, CharGPTTrainConfig, check_length, train_char_gpt
 from labs.language.sampling import SamplingConfig
 from labs.runtime.cli import launch
-from labs.runtime.console import say
+from labs.runtime.directory.runs import open_run
+from labs.runtime.directory.storage import write_atomically
 from labs.runtime.errors import InputError
+from labs.runtime.loop.console import say
+from labs.runtime.machine.resources import Needs, available_nodes
+from labs.runtime.machine.seeds import trial_seeds
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Objective
-from labs.runtime.resources import Needs, available_nodes
-from labs.runtime.runs import open_run
-from labs.runtime.seeds import trial_seeds
-from labs.runtime.storage import write_atomically
 from labs.runtime.sweep import run_grid
 
 PAPER = CharGPTTrainConfig(

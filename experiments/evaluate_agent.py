@@ -23,10 +23,10 @@ from labs.rl.agents.policies import load_policy
 from labs.rl.evaluation import evaluate
 from labs.rl.recording import film_episodes
 from labs.runtime.cli import launch
-from labs.runtime.console import say, show_table
+from labs.runtime.directory.runs import open_run
 from labs.runtime.errors import InputError
+from labs.runtime.loop.console import say, show_table
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.runs import open_run
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from labs.language.hub import find_pretrained, load_tokenizer
 from labs.language.pipeline import PoolOptions
 from labs.language.topics.text_files import read_lines
 from labs.runtime.cli import launch
-from labs.runtime.console import say
+from labs.runtime.directory.runs import Run, open_run
+from labs.runtime.loop.console import say
+from labs.runtime.machine.session import connect
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.runs import Run, open_run
-from labs.runtime.session import connect
 
 PROMPTS = ("Nel mezzo del cammin di nostra vita", "In the middle of the journey of our life")
 

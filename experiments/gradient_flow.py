@@ -19,12 +19,12 @@ from pathlib import Path
 import tyro
 
 from labs.runtime.cli import launch
-from labs.runtime.console import show_table
+from labs.runtime.directory.runs import open_run
 from labs.runtime.errors import InputError
+from labs.runtime.loop.console import show_table
+from labs.runtime.machine.seeds import trial_seeds
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Objective
-from labs.runtime.runs import open_run
-from labs.runtime.seeds import trial_seeds
 from labs.runtime.sweep import run_grid
 from labs.vision.data.datasets import load_dataset
 from labs.vision.gradient_flow import summary as gradient_report

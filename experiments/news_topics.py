@@ -30,13 +30,13 @@ from labs.language.topics.classifier import METRIC, check_folds, cross_validate
 from labs.language.topics.text_files import read_lines
 from labs.language.topics.texts import SAMPLE, load_texts
 from labs.runtime.cli import launch
-from labs.runtime.console import say
+from labs.runtime.directory.runs import open_run
 from labs.runtime.errors import InputError
+from labs.runtime.loop.console import say
+from labs.runtime.machine.resources import Needs, available_nodes
+from labs.runtime.machine.session import connect
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Objective
-from labs.runtime.resources import Needs, available_nodes
-from labs.runtime.runs import open_run
-from labs.runtime.session import connect
 from labs.runtime.sweep import run_grid
 
 

@@ -26,9 +26,9 @@ from labs.cluster.plan import (
     read_cluster_file,
 )
 from labs.runtime.cli import launch
-from labs.runtime.console import duration, say, show_table
 from labs.runtime.errors import InputError
-from labs.runtime.resources import Resources
+from labs.runtime.loop.console import duration, say, show_table
+from labs.runtime.machine.resources import Resources
 
 
 @dataclass(frozen=True)

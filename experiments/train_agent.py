@@ -21,13 +21,13 @@ from labs.analysis.curves import learning_curves
 from labs.rl.agents.config import AgentConfig
 from labs.rl.training import CURVES, METRIC, check_agent, train_agent
 from labs.runtime.cli import launch
-from labs.runtime.console import say
+from labs.runtime.directory.runs import open_run
 from labs.runtime.errors import InputError
+from labs.runtime.loop.console import say
+from labs.runtime.machine.resources import Needs
+from labs.runtime.machine.seeds import trial_seeds
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Objective
-from labs.runtime.resources import Needs
-from labs.runtime.runs import open_run
-from labs.runtime.seeds import trial_seeds
 from labs.runtime.sweep import run_grid
 
 

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from labs.experiment import main, sweep
     from labs.language.topics.prediction import load_topic_model
     from labs.runtime.cli import launch
+    from labs.runtime.directory.runs import open_run
     from labs.runtime.errors import InputError
     from labs.runtime.grid import Range, grid
+    from labs.runtime.machine.resources import Needs
     from labs.runtime.options import RuntimeOptions
     from labs.runtime.reports import Checkpoint, Objective, Report
-    from labs.runtime.resources import Needs
     from labs.runtime.results import GridResult
-    from labs.runtime.runs import open_run
     from labs.runtime.sweep import run_grid
 
 __all__ = [
@@ -60,9 +60,9 @@ _MODULES = {
     "Checkpoint": "labs.runtime.reports",
     "Objective": "labs.runtime.reports",
     "Report": "labs.runtime.reports",
-    "Needs": "labs.runtime.resources",
+    "Needs": "labs.runtime.machine.resources",
     "GridResult": "labs.runtime.results",
-    "open_run": "labs.runtime.runs",
+    "open_run": "labs.runtime.directory.runs",
     "run_grid": "labs.runtime.sweep",
 }
 

@@ -20,12 +20,12 @@ from labs.analysis.configs import SEED
 from labs.analysis.decisions import Decision
 from labs.rounds import most_seeds, run_until_decided
 from labs.runtime.cli import launch
+from labs.runtime.directory.runs import open_run
 from labs.runtime.errors import InputError
 from labs.runtime.field_options import check_config_type, expand, options_type
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Checkpoint, Objective, Report, Train
 from labs.runtime.results import GridResult
-from labs.runtime.runs import open_run
 from labs.runtime.sweep import run_grid
 
 Data = Callable[[], Mapping[str, Any]]

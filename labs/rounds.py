@@ -16,13 +16,13 @@ from typing import Any
 
 from labs.analysis.configs import SEED
 from labs.analysis.decisions import Decision, look_sizes
-from labs.runtime.console import say
-from labs.runtime.description import read_description, recorded_trials
+from labs.runtime.directory.description import read_description, recorded_trials
+from labs.runtime.directory.identity import plain
 from labs.runtime.errors import InputError
-from labs.runtime.identity import plain
+from labs.runtime.loop.console import say
+from labs.runtime.machine.session import connect
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.results import GridResult
-from labs.runtime.session import connect
 
 MOST_SEEDS = 20
 """Per config, where nothing says how many: what finds a difference of one standard deviation in about

@@ -30,8 +30,8 @@ import labs.runtime  # noqa: F401  (sets Ray's environment before ray is importe
 # isort: split
 import ray
 
-from labs.runtime import compat
-from labs.runtime.session import in_local_mode
+from labs.runtime.machine import compat
+from labs.runtime.machine.session import in_local_mode
 
 matplotlib.use("Agg")
 

@@ -65,13 +65,21 @@ def test_rollout_workers_are_in_the_driver() -> None:
     assert isinstance(rollouts, InProcess) and len(rollouts.get_state()) == 3
 
 
-def test_generated_texts_and_tokens_go_to_files_and_to_tensorboard(
+def test_generated_texts_go_to_files_and_to_tensorboard(
     shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = save_tiny_gpt2(shared_data / "tokenizers" / "gpt2", tmp_path / "gpt2")
     (tmp_path / "prompts.txt").write_text("ciao\nNA\n")
-    options = ["--model", model, "--text", shared_data / "dante" / "inferno.txt"]
-    options += ["--prompt-file", tmp_path / "prompts.txt", "--sequences", "2", "--new-tokens", "5"]
+    options = [
+        "--model",
+        model,
+        "--prompt-file",
+        tmp_path / "prompts.txt",
+        "--sequences",
+        "2",
+        "--new-tokens",
+        "5",
+    ]
     options += ["--run-root", tmp_path, "--run-name", "first"]
     assert run_here("generate_text", "Nel mezzo", *options) == 0
     run = tmp_path / "generate_text" / "first"
@@ -80,15 +88,27 @@ def test_generated_texts_and_tokens_go_to_files_and_to_tensorboard(
     assert list(table["sequence"]) == [0, 1] * 3
     assert table["text"].nunique() == 6
     out = capsys.readouterr().out
-    assert "82,990 tokens, 0.442 tokens per character (44.2%)" in out
     assert all(prompt + text in out for prompt, text in zip(table["prompt"], table["text"]))
-    assert pd.read_csv(run / "tokens.csv")["characters"][0] == 187_621
 
     events = EventAccumulator(str(run / "tensorboard" / "summary"))
     events.Reload()
     shown = events.Tensors("generated/text_summary")
     assert [event.step for event in shown] == [0, 1, 2]
     assert table["text"][0] in shown[0].tensor_proto.string_val[0].decode()
+
+
+def test_the_tokens_of_the_inferno_are_counted(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--tokenizer", shared_data / "tokenizers" / "gpt2"]
+    options += ["--text", shared_data / "dante" / "inferno.txt"]
+    options += ["--run-root", tmp_path, "--run-name", "first"]
+    assert run_here("count_tokens", *options) == 0
+    assert "82,990 tokens, 0.442 tokens per character (44.2%)" in capsys.readouterr().out
+    run = tmp_path / "count_tokens" / "first"
+    table = pd.read_csv(run / "tokens.csv")
+    assert table["characters"][0] == 187_621 and table["tokens"][0] == 82_990
+    assert len(pd.read_csv(run / "frequent_tokens.csv")) > 5
 
 
 def test_rollout_workers_are_refused_without_ray(without_ray: None) -> None:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 ACTORS = """
 import ray
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.session import connect
+from labs.runtime.machine.session import connect
 with connect(RuntimeOptions(num_cpus=1)):
     environment = ray.get(ray.remote(lambda: ray.get_runtime_context().runtime_env).remote())
     print("workers start with", environment.get("py_executable", "this Python"))

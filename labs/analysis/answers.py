@@ -14,10 +14,10 @@ from labs.analysis.decisions import Decision, Look, look
 from labs.analysis.figures import field_panels
 from labs.analysis.summary import summarise, varying_fields
 from labs.analysis.verdicts import sentences
-from labs.runtime.console import show_table
+from labs.runtime.directory.runs import Run
+from labs.runtime.directory.storage import write_atomically
+from labs.runtime.loop.console import show_table
 from labs.runtime.results import GridResult
-from labs.runtime.runs import Run
-from labs.runtime.storage import write_atomically
 
 LOOKS_FILE = "looks.json"
 """All looks that were taken at a run's results: together they spend 5%."""

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from labs.runtime import checkpoints
-from labs.runtime.description import read_description, recorded_trials, restore
+from labs.runtime.directory.description import read_description, recorded_trials, restore
+from labs.runtime.directory.files import GridFiles
+from labs.runtime.directory.mirror import is_remote
+from labs.runtime.directory.storage import StoragePath
+from labs.runtime.directory.trial_files import PROGRESS
 from labs.runtime.errors import InputError
-from labs.runtime.files import GridFiles
-from labs.runtime.mirror import is_remote
 from labs.runtime.reports import Checkpoint, Objective
 from labs.runtime.results import GridResult
-from labs.runtime.storage import StoragePath
-from labs.runtime.trial_files import PROGRESS
 
 
 @dataclass(frozen=True)

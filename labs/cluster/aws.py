@@ -24,8 +24,8 @@ from labs.cluster.account import Account
 from labs.cluster.errors import aws_errors
 from labs.cluster.file import default_file, read_names
 from labs.runtime.cli import launch
-from labs.runtime.console import say
 from labs.runtime.errors import InputError
+from labs.runtime.loop.console import say
 
 INTERNAL_ERROR = 70
 """Exit status after a fault of this program (EX_SOFTWARE): 1 has a meaning of its own."""

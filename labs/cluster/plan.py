@@ -16,7 +16,7 @@ import pandas as pd
 
 from labs.cluster.file import load
 from labs.runtime.errors import InputError
-from labs.runtime.resources import Node, Resources, concurrent_trials
+from labs.runtime.machine.resources import Node, Resources, concurrent_trials
 
 PRICES_OF = "June 2025, us-west-2, Linux, on demand"
 
@@ -194,7 +194,7 @@ def measured_durations(run: Path, steps: int | None = None) -> list[float]:
     Raises:
         InputError: no trial in the directory has reported.
     """
-    from labs.runtime.tracking import read_history
+    from labs.runtime.directory.tracking import read_history
 
     durations = []
     for directory in sorted((run / "tensorboard").glob("[0-9]*")):

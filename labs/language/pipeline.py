@@ -28,9 +28,9 @@ from ray.exceptions import RayError
 
 from labs.language.progress import Progress
 from labs.runtime.errors import InputError
+from labs.runtime.machine.resources import Node, Resources, available_nodes, concurrent_trials
+from labs.runtime.machine.session import in_local_mode
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.resources import Node, Resources, available_nodes, concurrent_trials
-from labs.runtime.session import in_local_mode
 
 Columns = dict[str, np.ndarray]
 """Rows as one array per column, all of the same first dimension; strings are object arrays."""
@@ -123,7 +123,7 @@ class Pool:
 
 
 def resolve_pool(options: PoolOptions, nodes: Sequence[Node], num_batches: int = 1) -> Pool:
-    """Fit a pool to the machines (``labs.runtime.resources.available_nodes``); call it early.
+    """Fit a pool to the machines (``labs.runtime.machine.resources.available_nodes``); call it early.
 
     Raises:
         InputError: the machines do not have that many cores or GPUs. Ray itself would wait for
@@ -168,7 +168,7 @@ def map_rows(
     Yields:
         Runs of consecutive results, all columns that the worker returned.
 
-    A connection to Ray must be open (``labs.runtime.session.connect``), unless ``in_process``.
+    A connection to Ray must be open (``labs.runtime.machine.session.connect``), unless ``in_process``.
 
     Raises:
         InputError: bad options, or a worker raised it.

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichProgress
 
-from labs.runtime.console import duration, say
+from labs.runtime.loop.console import duration, say
 
 SECONDS_BETWEEN_LINES = 10.0
 MEASURED_SECONDS = 1.0

@@ -19,8 +19,8 @@ from labs.rl.envs.make import make_env
 from labs.rl.evaluation import episode_metrics, evaluation_metrics
 from labs.rl.rollouts.collector import CollectorSpec
 from labs.rl.rollouts.workers import Rollouts, make_rollouts
-from labs.runtime.devices import resolve_device
 from labs.runtime.errors import InputError
+from labs.runtime.machine.devices import resolve_device
 from labs.runtime.reports import Checkpoint, Report
 
 METRIC = "eval/return_mean"

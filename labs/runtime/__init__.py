@@ -16,7 +16,7 @@ for _name, _value in {
     "RAY_AIR_NEW_OUTPUT": "0",  # together with verbose=0: Tune prints nothing, our console does
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our tracking replaces Tune's CSV and TensorBoard
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial that asked for no GPU sees none
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # labs.runtime.signals handles SIGINT
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # labs.runtime.loop.signals handles SIGINT
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # `uv run`: workers would each build an environment anew
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # or cuBLAS adds in another order each time
     "TOKENIZERS_PARALLELISM": "false",  # tokenizers' threads and forked workers deadlock

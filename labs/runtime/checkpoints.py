@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
+from labs.runtime.directory.storage import StoragePath, reason
 from labs.runtime.errors import InputError
 from labs.runtime.reports import Checkpoint
-from labs.runtime.storage import StoragePath, reason
 
 
 def to_bytes(checkpoint: Checkpoint) -> bytes:

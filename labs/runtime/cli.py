@@ -12,12 +12,12 @@ from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import tyro
 
-from labs.runtime import signals
-from labs.runtime.console import replace_what_cannot_be_shown
-from labs.runtime.description import plain_config, read_description, restore
+from labs.runtime.directory.description import plain_config, read_description, restore
+from labs.runtime.directory.identity import differences
+from labs.runtime.directory.mirror import fetch_run, is_remote
 from labs.runtime.errors import InputError
-from labs.runtime.identity import differences
-from labs.runtime.mirror import fetch_run, is_remote
+from labs.runtime.loop import signals
+from labs.runtime.loop.console import replace_what_cannot_be_shown
 from labs.runtime.options import NameOrPath, RuntimeOptions
 
 C = TypeVar("C")

@@ -9,17 +9,17 @@ from typing import Any
 import ray
 import torch
 
-from labs.runtime import compat
-from labs.runtime.asha import entrants
-from labs.runtime.console import say
-from labs.runtime.description import resume_command
-from labs.runtime.devices import hidden_gpus
+from labs.runtime.directory.description import resume_command
+from labs.runtime.directory.recorder import Recorder
+from labs.runtime.directory.runs import Run
 from labs.runtime.errors import InputError
-from labs.runtime.local import run_here
-from labs.runtime.options import RuntimeOptions
-from labs.runtime.recorder import Recorder
-from labs.runtime.reports import Objective, Train
-from labs.runtime.resources import (
+from labs.runtime.loop.asha import entrants
+from labs.runtime.loop.console import say
+from labs.runtime.loop.local import run_here
+from labs.runtime.loop.tune_loop import run_with_tune
+from labs.runtime.machine import compat
+from labs.runtime.machine.devices import hidden_gpus
+from labs.runtime.machine.resources import (
     Needs,
     Node,
     Resources,
@@ -30,11 +30,11 @@ from labs.runtime.resources import (
     require_shared_storage,
     trial_resources,
 )
+from labs.runtime.machine.session import connect, in_local_mode
+from labs.runtime.options import RuntimeOptions
+from labs.runtime.reports import Objective, Train
 from labs.runtime.results import GridResult
-from labs.runtime.runs import Run
-from labs.runtime.session import connect, in_local_mode
 from labs.runtime.trial import BATCH_SECONDS, GridSpec, TrialSpec
-from labs.runtime.tune_loop import run_with_tune
 
 SHOWN_FAILURES = 20
 

@@ -18,11 +18,8 @@ import numpy as np
 import torch
 
 from labs.runtime.checkpoints import from_bytes, require_loadable
-from labs.runtime.devices import same_numbers
-from labs.runtime.memory import release_memory
-from labs.runtime.reports import Checkpoint, Objective, Report, Train
-from labs.runtime.storage import StoragePath, retry_io
-from labs.runtime.trial_files import (
+from labs.runtime.directory.storage import StoragePath, retry_io
+from labs.runtime.directory.trial_files import (
     PROGRESS,
     Progress,
     ReportRow,
@@ -31,6 +28,9 @@ from labs.runtime.trial_files import (
     best_content,
     last_content,
 )
+from labs.runtime.machine.devices import same_numbers
+from labs.runtime.machine.memory import release_memory
+from labs.runtime.reports import Checkpoint, Objective, Report, Train
 
 BATCH_SECONDS = 0.5
 """A step of Tune costs a round trip to the driver, so short epochs travel several at a time."""

@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from labs.runtime.checkpoints import load_checkpoint
-from labs.runtime.devices import Precision, autocast, resolve_device, resolve_precision
 from labs.runtime.errors import InputError
+from labs.runtime.machine.devices import Precision, autocast, resolve_device, resolve_precision
 from labs.runtime.reports import Checkpoint, Report
 from labs.vision.data.datasets import Splits
 from labs.vision.data.preprocessing import DeviceImages, Preprocessor, augment

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from labs.runtime import resources
+from labs.runtime.directory.storage import StoragePath
 from labs.runtime.errors import InputError
-from labs.runtime.options import RuntimeOptions
-from labs.runtime.resources import (
+from labs.runtime.machine import resources
+from labs.runtime.machine.resources import (
     Resources,
     available_nodes,
     future_nodes,
@@ -19,7 +19,7 @@ from labs.runtime.resources import (
     require_shared_storage,
     trial_resources,
 )
-from labs.runtime.storage import StoragePath
+from labs.runtime.options import RuntimeOptions
 
 pytestmark = pytest.mark.usefixtures("private_ray")
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from labs.runtime.errors import InputError
+from labs.runtime.machine.session import connect
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.session import connect
 
 GUARDED = """
 import ray, sys, labs.runtime
@@ -26,7 +26,7 @@ JOIN = """
 import sys, ray
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.session import connect
+from labs.runtime.machine.session import connect
 try:
     with connect(RuntimeOptions(address=sys.argv[1])):
         print("joined", ray.get(ray.remote(lambda: 6 * 7).remote()))

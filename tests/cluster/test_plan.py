@@ -20,11 +20,11 @@ from labs.cluster.plan import (
     read_cluster_file,
     simulate,
 )
+from labs.runtime.directory.runs import open_run
 from labs.runtime.errors import InputError
+from labs.runtime.machine.resources import Resources
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.resources import Resources
 from labs.runtime.results import GridResult
-from labs.runtime.runs import open_run
 from labs.runtime.sweep import run_grid
 
 ROOT = Path(__file__).parent.parent.parent

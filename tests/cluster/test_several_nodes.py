@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from node_procedures import NodeConfig, where
 
+from labs.runtime.directory.runs import open_run
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Objective
 from labs.runtime.results import GridResult
-from labs.runtime.runs import open_run
 from labs.runtime.sweep import run_grid
 
 TESTS = Path(__file__).parent.parent

@@ -19,12 +19,12 @@ from procedures import WalkConfig, walk
 from s3_server import S3Server, s3_server
 
 from labs.runtime.checkpoints import load_checkpoint
+from labs.runtime.directory.runs import open_run
+from labs.runtime.directory.storage import retry_io
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Objective
 from labs.runtime.results import GridResult
-from labs.runtime.runs import open_run
-from labs.runtime.storage import retry_io
 from labs.runtime.sweep import run_grid
 
 TESTS = Path(__file__).parent.parent
@@ -132,7 +132,7 @@ def test_storage_that_cannot_be_used_is_refused_before_anything_is_written(
     storage: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=f"--run-root {root} cannot be written: "):
+    with pytest.raises(InputError, match=f"`run_root` {root} cannot be written: "):
         sweep(root, [WalkConfig()])
     assert list(tmp_path.iterdir()) == []
 
@@ -169,11 +169,11 @@ def test_a_disk_that_is_full_for_a_while_costs_no_trial(tmp_path: Path) -> None:
         from dataclasses import dataclass
         from pathlib import Path
         import labs.runtime, ray
-        from labs.runtime import recorder
+        from labs.runtime.directory import recorder
         from procedures import WalkConfig, walk
         from labs.runtime.options import RuntimeOptions
         from labs.runtime.reports import Objective
-        from labs.runtime.runs import open_run
+        from labs.runtime.directory.runs import open_run
         from labs.runtime.sweep import run_grid
 
         @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 from scripts import run_here
 
 import labs.runtime.sweep
-from labs.runtime.recorder import Recorder
+from labs.runtime.directory.recorder import Recorder
 from labs.runtime.trial import GridSpec
 
 SMALL = {

@@ -27,12 +27,12 @@ from typing import Any
 
 import pandas as pd
 
-from labs.runtime import recorder, runs, tracking
 from labs.runtime.checkpoints import load_checkpoint
+from labs.runtime.directory import recorder, runs, tracking
+from labs.runtime.directory.runs import open_run
+from labs.runtime.directory.storage import StoragePath
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Checkpoint, Objective, Report
-from labs.runtime.runs import open_run
-from labs.runtime.storage import StoragePath
 from labs.runtime.sweep import run_grid
 
 PLACES = (

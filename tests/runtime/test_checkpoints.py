@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from labs.runtime import storage
 from labs.runtime.checkpoints import load_checkpoint, save_checkpoint
+from labs.runtime.directory import storage
 from labs.runtime.errors import InputError
 
 

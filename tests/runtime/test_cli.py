@@ -17,7 +17,7 @@ import pytest
 import tyro
 
 from labs.runtime.cli import launch, parse, spell_options
-from labs.runtime.description import describe_run
+from labs.runtime.directory.description import describe_run
 from labs.runtime.errors import InputError
 from labs.runtime.options import NameOrPath, RuntimeOptions
 
@@ -243,7 +243,7 @@ def test_a_run_of_another_format_is_refused_in_one_sentence(tmp_path: Path, foun
 def test_the_command_that_goes_on_is_quoted(tmp_path: Path) -> None:
     script = tmp_path / "my script.py"
     script.write_text(
-        "from pathlib import Path\nfrom labs.runtime.description import resume_command\n"
+        "from pathlib import Path\nfrom labs.runtime.directory.description import resume_command\n"
         "print(resume_command(Path('/runs/a (b) #1')))"
     )
     done = subprocess.run(

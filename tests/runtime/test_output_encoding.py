@@ -11,7 +11,7 @@ import pytest
 PROGRAM = r"""
 from dataclasses import dataclass
 from labs.runtime.cli import launch
-from labs.runtime.console import say
+from labs.runtime.loop.console import say
 from labs.runtime.errors import InputError
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from types import SimpleNamespace
 import pytest
 import ray
 
-from labs.runtime import compat, session
 from labs.runtime.errors import InputError
+from labs.runtime.machine import compat, session
+from labs.runtime.machine.session import connect, ray_directory
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.session import connect, ray_directory
 
 LONGEST = session.SOCKET_PATH_LIMIT - session.SOCKET_SUFFIX
 
@@ -120,7 +120,7 @@ def test_a_private_ray_that_cannot_start_is_one_sentence() -> None:
         """
         from labs.runtime.errors import InputError
         from labs.runtime.options import RuntimeOptions
-        from labs.runtime.session import connect
+        from labs.runtime.machine.session import connect
         try:
             with connect(RuntimeOptions(num_cpus=1)):
                 print("started")

@@ -15,11 +15,11 @@ import torch
 from procedures import RiseConfig, WalkConfig, rise, walk
 
 from labs.runtime.checkpoints import load_checkpoint
+from labs.runtime.directory.runs import open_run
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Objective, Report
 from labs.runtime.results import GridResult
-from labs.runtime.runs import open_run
 from labs.runtime.sweep import run_grid
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("private_ray")]

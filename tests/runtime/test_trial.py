@@ -15,10 +15,10 @@ import torch
 from procedures import WalkConfig
 
 from labs.runtime.checkpoints import load_checkpoint
+from labs.runtime.directory.storage import StoragePath
+from labs.runtime.directory.tracking import TrialLog, read_history, selected_report
+from labs.runtime.loop.trainable import Trainable
 from labs.runtime.reports import Checkpoint, Objective, Report
-from labs.runtime.storage import StoragePath
-from labs.runtime.tracking import TrialLog, read_history, selected_report
-from labs.runtime.trainable import Trainable
 from labs.runtime.trial import GridSpec, StepResult, TrialRunner, TrialSpec
 
 OBJECTIVE = Objective("val/accuracy")

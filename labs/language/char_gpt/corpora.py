@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from labs.language.text_encoding import decode_text
-from labs.runtime.download import download_once, read_url
+from labs.runtime.directory.download import download_once, read_url
 from labs.runtime.errors import InputError
 
 INFERNO_URL = "https://www.gutenberg.org/cache/epub/997/pg997.txt"

@@ -19,9 +19,9 @@ from labs.language.char_gpt.memorisation import TrainingWords
 from labs.language.char_gpt.model import CharGPT, CharGPTConfig
 from labs.language.char_gpt.writing import write
 from labs.language.sampling import SamplingConfig
-from labs.runtime.devices import Precision, autocast, resolve_device, resolve_precision
 from labs.runtime.errors import InputError
-from labs.runtime.memory import keep_freed_memory
+from labs.runtime.machine.devices import Precision, autocast, resolve_device, resolve_precision
+from labs.runtime.machine.memory import keep_freed_memory
 from labs.runtime.reports import Checkpoint, Report
 
 KIND = "language.char_gpt"

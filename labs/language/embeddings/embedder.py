@@ -25,9 +25,9 @@ from labs.language.pipeline import (
     map_rows,
     resolve_pool,
 )
-from labs.runtime.devices import Precision, resolve_device
 from labs.runtime.errors import InputError
-from labs.runtime.resources import Node
+from labs.runtime.machine.devices import Precision, resolve_device
+from labs.runtime.machine.resources import Node
 
 Pooling = Literal["mean", "cls"]
 TOKENS_PER_BATCH = {"cpu": 1024, "cuda": 32_768}
@@ -206,7 +206,7 @@ def embed(
     Args:
         parts: sets of texts, such as training and test texts, each with a file of its own in the
             cache.
-        nodes: the machines, see ``labs.runtime.resources.available_nodes``.
+        nodes: the machines, see ``labs.runtime.machine.resources.available_nodes``.
         in_process: as for :func:`labs.language.pipeline.map_rows`.
 
     Raises:

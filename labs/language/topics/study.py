@@ -31,13 +31,13 @@ from labs.language.topics.classifier import (
 )
 from labs.language.topics.figures import TITLES
 from labs.language.topics.texts import TextCorpus
-from labs.runtime.console import duration, say, show_table
+from labs.runtime.directory.runs import Run
 from labs.runtime.errors import InputError
+from labs.runtime.loop.console import duration, say, show_table
+from labs.runtime.machine.resources import available_nodes
+from labs.runtime.machine.session import connect
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.resources import available_nodes
 from labs.runtime.results import GridResult
-from labs.runtime.runs import Run
-from labs.runtime.session import connect
 
 MODEL_FILE = "model.pt"
 MAPPED_TEXTS = 1000

@@ -22,10 +22,10 @@ from labs.rl.agents.config import AgentConfig
 from labs.rl.agents.policies import Policy, PolicySpec, policy_state
 from labs.rl.envs.make import make_env
 from labs.rl.evaluation import evaluation_metrics
-from labs.runtime import compat
 from labs.runtime.errors import InputError
+from labs.runtime.machine import compat
+from labs.runtime.machine.session import ray_for_a_library
 from labs.runtime.reports import Checkpoint, Report
-from labs.runtime.session import ray_for_a_library
 
 
 def train_rllib(config: AgentConfig, resume: Checkpoint | None = None) -> Iterator[Report]:

@@ -14,7 +14,7 @@ from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 from labs.rl.agents.segments import Segment, concatenate
 from labs.rl.rollouts.collector import Collector, CollectorSpec
 from labs.runtime.errors import InputError
-from labs.runtime.session import in_local_mode
+from labs.runtime.machine.session import in_local_mode
 
 MAX_DEATHS = 3
 """A worker that dies so often in a row, without a segment in between, would go on doing so."""
@@ -54,7 +54,9 @@ def make_rollouts(spec: CollectorSpec, num_workers: int) -> Rollouts:
     if num_workers == 0 or in_local_mode():
         return InProcess([Collector(spec, index) for index in range(max(1, num_workers))])
     if not ray.is_initialized():
-        raise RuntimeError("rollout workers need Ray: train inside labs.runtime.session.connect")
+        raise RuntimeError(
+            "rollout workers need Ray: train inside labs.runtime.machine.session.connect"
+        )
     return Workers(spec, num_workers)
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from torch import nn
 
+from labs.runtime.directory.storage import StoragePath
 from labs.runtime.errors import InputError
-from labs.runtime.storage import StoragePath
 from labs.vision.cam.maps import CamNetwork
 from labs.vision.models import FAMILY_TITLES, ConvClassifier
 from labs.vision.training import load_classifier

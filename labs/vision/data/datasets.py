@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from labs.runtime.console import say
 from labs.runtime.errors import InputError
+from labs.runtime.loop.console import say
 from labs.vision.data import downloads, folders
 from labs.vision.data.folders import RawSplits
 from labs.vision.data.images import allocate

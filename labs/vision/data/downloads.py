@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labs.runtime.download import download_once, read_url
+from labs.runtime.directory.download import download_once, read_url
 from labs.runtime.errors import InputError
 from labs.vision.data.folders import RawSplits
 

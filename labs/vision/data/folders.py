@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from labs.runtime.console import say
-from labs.runtime.cores import usable_cores
 from labs.runtime.errors import InputError
+from labs.runtime.loop.console import say
+from labs.runtime.machine.cores import usable_cores
 from labs.vision.data.images import (
     Picture,
     Range,

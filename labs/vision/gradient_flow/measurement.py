@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from labs.runtime.devices import resolve_device
 from labs.runtime.errors import InputError
+from labs.runtime.machine.devices import resolve_device
 from labs.runtime.reports import Checkpoint, Report
 from labs.vision.data.datasets import Splits
 from labs.vision.data.preprocessing import DeviceImages, Preprocessor

@@ -1,0 +1,1 @@
+"""What a run leaves: its directory, who may write there, its record, its copy elsewhere."""

@@ -1,0 +1,191 @@
+"""``config.json``: what a run was asked for, its trials, and how to run it again. Knows no Ray."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import enum
+import importlib.metadata
+import json
+import platform
+import shlex
+import subprocess
+import sys
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from labs.runtime.directory.identity import TrialRecord, plain
+from labs.runtime.errors import InputError
+
+CONFIG_FILE = "config.json"
+FORMAT = 2
+
+T = TypeVar("T")
+
+
+def describe_run(
+    experiment: str,
+    config: Any,
+    runtime: Any,
+    trials: Sequence[TrialRecord],
+    data: Mapping[str, str],
+) -> dict[str, Any]:
+    """The content of a new run's ``config.json``.
+
+    Args:
+        experiment: name of the experiment.
+        config: its dataclass.
+        runtime: the runtime options.
+        trials: what the run consists of; a grid that grows adds to it.
+        data: fingerprints of what all trials share, by argument name.
+    """
+    versions = {"python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(name) for name in ("torch", "ray")}
+    return {
+        "format": FORMAT,
+        "experiment": experiment,
+        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+        "arguments": sys.argv[1:],
+        "config": plain_config(config),
+        "runtime": plain(runtime),
+        "git": code_versions(),
+        "versions": versions,
+        "data": dict(data),
+        "trials": [dataclasses.asdict(trial) for trial in trials],
+    }
+
+
+def extended(
+    described: Mapping[str, Any], config: Any, trials: Sequence[TrialRecord]
+) -> dict[str, Any]:
+    """A run's ``config.json`` when it is resumed: its trials and options of now, and one session more."""
+    session = {
+        "began": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+        "git": code_versions(),
+        "trials": len(trials),
+    }
+    return {
+        **described,
+        "config": plain_config(config),
+        "trials": [dataclasses.asdict(trial) for trial in trials],
+        "resumed": [*described.get("resumed", []), session],
+    }
+
+
+def read_description(directory: str | Path) -> dict[str, Any]:
+    """The ``config.json`` of a run.
+
+    Raises:
+        InputError: the directory holds no run, or one of another format.
+    """
+    path = Path(directory).expanduser() / CONFIG_FILE
+    try:
+        described = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        described = None
+    if not isinstance(described, dict) or "config" not in described:
+        raise InputError(
+            f"{directory} is not the directory of a run: it has no readable {CONFIG_FILE}"
+        )
+    found = described.get("format", 1)
+    if found != FORMAT:
+        raise InputError(
+            f"{directory} is a run of format {found}, which this version (format {FORMAT}) cannot go"
+            " on with: use the version that made it, or start a new run"
+        )
+    return described
+
+
+def recorded_trials(described: Mapping[str, Any]) -> list[TrialRecord]:
+    """The trials of a run, in the order of their numbers."""
+    return [TrialRecord(**trial) for trial in described["trials"]]
+
+
+def plain_config(config: Any) -> dict[str, Any]:
+    """An experiment's config as JSON values, without the runtime options."""
+    fields = [field.name for field in dataclasses.fields(config) if field.name != "runtime"]
+    return {name: plain(getattr(config, name), name) for name in fields}
+
+
+def restore(kind: type[T], values: Mapping[str, Any]) -> T:
+    """The dataclass of which these are the JSON values; what is missing has its default."""
+    hints = get_type_hints(kind)
+    names = [f.name for f in dataclasses.fields(cast(Any, kind)) if f.init and f.name in values]
+    return kind(**{name: _restore(hints[name], values[name]) for name in names})
+
+
+def _restore(hint: Any, value: Any) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if value is None or hint is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        choices = [a for a in arguments if a is not type(None)]
+        if isinstance(value, dict):  # of several dataclasses the one that has these fields
+            choices.sort(key=lambda choice: -len(set(value) & _names(choice)))
+        return _restore(choices[0], value)
+    if dataclasses.is_dataclass(hint):
+        return restore(cast(type, hint), value)
+    if origin is tuple:
+        parts = [arguments[0]] * len(value) if arguments[1:] == (...,) else arguments
+        return tuple(_restore(part, v) for part, v in zip(parts, value, strict=True))
+    if origin is list:
+        return [_restore(arguments[0], part) for part in value]
+    if origin is None and isinstance(hint, type) and issubclass(hint, (Path, enum.Enum, float)):
+        return hint(value)
+    return value
+
+
+def _names(kind: Any) -> set[str]:
+    is_config = dataclasses.is_dataclass(kind)
+    return {f.name for f in dataclasses.fields(kind)} if is_config else set()
+
+
+def resume_command(directory: Path) -> str:
+    """The whole command, as a shell takes it, that goes on with a run."""
+    original = list(sys.orig_argv)
+    options = sys.argv[1:]
+    if options == original[len(original) - len(options) :]:
+        start = original[: len(original) - len(options)]
+    else:  # main() was called from another program
+        start = ["python", sys.argv[0]]
+    return shlex.join([*start, "--resume", str(directory)])
+
+
+def code_versions() -> dict[str, str | None]:
+    """The git commits of ``labs`` and of the user's script, ``-dirty`` where files differ."""
+    script = Path(sys.argv[0]) if sys.argv and sys.argv[0] else None
+    return {
+        "labs": _git_commit(Path(__file__).parent),
+        "script": _git_commit(script.resolve().parent) if script and script.is_file() else None,
+    }
+
+
+def code_changes(then: Mapping[str, Any] | None) -> str | None:
+    """A sentence where the code is not that of ``then``, or is not committed."""
+    now = code_versions()
+    for part in ("labs", "script"):
+        before, here = (then or {}).get(part), now[part]
+        if before != here:
+            return f"the code of {part} is at {_short(here)}, and the run began at {_short(before)}"
+        if here is not None and here.endswith("-dirty"):
+            return f"the code of {part} differs from its commit, as it did when the run began"
+    return None
+
+
+def _short(commit: str | None) -> str:
+    return "no commit" if commit is None else commit[:10] + "-dirty" * commit.endswith("-dirty")
+
+
+def _git_commit(directory: Path) -> str | None:
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        found = subprocess.run(
+            command, check=False, cwd=directory, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,79 @@
+"""A grid as it is on disk: a row per trial, whoever reads it, and whenever. Knows neither Ray nor Tune."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from labs.runtime.directory.storage import StoragePath
+from labs.runtime.directory.tracking import read_history, read_state, selected_report
+from labs.runtime.reports import Objective
+from labs.runtime.results import INTERRUPTED, GridResult
+
+
+@dataclass(frozen=True)
+class GridFiles:
+    """Where the trials of a grid leave what they report.
+
+    Attributes:
+        names: of the trials, in the order of their numbers.
+        configs: the fields of each.
+        path: the run's directory.
+        checkpoints: what the trials write, where all machines see it.
+        objective: what is selected by.
+    """
+
+    names: Sequence[str]
+    configs: Sequence[Mapping[str, Any]]
+    path: Path
+    checkpoints: StoragePath
+    objective: Objective
+
+    def directory(self, index: int) -> Path:
+        """What the driver writes of a trial."""
+        return self.path / "tensorboard" / self.names[index]
+
+    def result(self) -> GridResult:
+        """The table and the history of all trials, as they are on disk now."""
+        rows, history = [], []
+        for index in range(len(self.names)):
+            reports = read_history(self.directory(index))
+            rows.append(self.row(index, reports))
+            for report in reports:
+                times = {"trial": index, "step": report["step"], "seconds": report["seconds"]}
+                history.append(times | report["metrics"])
+        columns = None if history else ["trial", "step", "seconds"]
+        return GridResult(
+            pd.DataFrame(rows), pd.DataFrame(history, columns=columns), self.objective
+        )
+
+    def row(
+        self, index: int, reports: Sequence[dict[str, Any]], state: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """A trial's row of the table.
+
+        Args:
+            index: the trial's number.
+            reports: all that it has made.
+            state: how it ended; ``None`` reads it.
+        """
+        state = read_state(self.directory(index)) if state is None else state
+        row = {"trial": index, "name": self.names[index], **self.configs[index]}
+        row |= {"status": state.get("status", INTERRUPTED), "error": state.get("error", "")}
+        selected = selected_report(reports, self.objective, state.get("best_step"))
+        row["step"] = selected["step"] if selected else None
+        row["seconds"] = reports[-1]["seconds"] if reports else None
+        row |= selected["metrics"] if selected else {}
+        row["checkpoint"] = self._checkpoint(self.names[index])
+        return row
+
+    def _checkpoint(self, name: str) -> str | None:
+        for file in ("best.pt", "last.pt"):
+            path = self.checkpoints / name / file
+            if path.local is None or path.local.exists():
+                return str(path)
+        return None

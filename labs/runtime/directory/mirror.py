@@ -1,0 +1,156 @@
+"""A copy of a run's directory beside its checkpoints on shared storage, at most some seconds behind.
+
+The driver's record (config, reports, tables, curves, figures) is written on the driver's disk, which a
+spot head or a pod takes along when it goes. With ``--run-root s3://...`` a thread copies what has
+changed, and ``--resume s3://.../RUN`` brings it home on a machine that has nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+
+from labs.runtime.directory.storage import StoragePath, reason, retry_io, write_atomically
+from labs.runtime.errors import InputError
+from labs.runtime.loop.console import say
+
+MIRROR_SECONDS = 5.0
+"""Between two looks at what has changed."""
+
+_BYTES_PER_SECOND = 2**20
+"""A file that only grows is copied whole: a large one less often, at this rate on average."""
+
+SESSION_FILE = "session.json"
+"""Which driver wrote last, by the number of its lease: of two copies the higher number is newer."""
+
+_NOT_MIRRORED = ("checkpoints", "lease")  # the trials and the lease write there themselves
+
+
+class Mirror:
+    """Copies a directory's files to shared storage, those that have changed since the last time.
+
+    Args:
+        source: the run's directory on this machine.
+        target: where it is copied.
+    """
+
+    def __init__(self, source: Path, target: StoragePath) -> None:
+        self._source, self._target = source, target
+        self._copied: dict[str, tuple[int, int]] = {}
+        self._not_before: dict[str, float] = {}
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._fails = False
+
+    def start(self) -> None:
+        """Copy in a thread of its own, until ``close``."""
+        self._thread = threading.Thread(target=self._copy_regularly, name="mirror", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Copy what is left; waits for storage that is away.
+
+        Raises:
+            InputError: it stays away; names what is missing there.
+        """
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+        try:
+            retry_io(lambda: self.copy(everything=True))
+        except OSError as error:
+            raise InputError(
+                f"the record of the run could not be copied to {self._target}: {reason(error)};"
+                f" it is in {self._source}"
+            ) from None
+
+    def copy(self, everything: bool = False) -> None:
+        """Copy the files that have changed.
+
+        Args:
+            everything: also large files that were copied a short while ago.
+
+        Raises:
+            OSError: the storage fails.
+        """
+        for path in sorted(self._source.rglob("*")):
+            name = path.relative_to(self._source).as_posix()
+            if name.split("/")[0] in _NOT_MIRRORED or path.name.startswith("."):
+                continue
+            try:
+                if not path.is_file():
+                    continue
+                state = path.stat()
+                known = (state.st_mtime_ns, state.st_size)
+                waits = not everything and time.monotonic() < self._not_before.get(name, 0.0)
+                if self._copied.get(name) == known or waits:
+                    continue
+                content = path.read_bytes()
+            except FileNotFoundError:  # a temporary file that was renamed
+                continue
+            (self._target / name).write(content)
+            self._copied[name] = known
+            self._not_before[name] = time.monotonic() + len(content) / _BYTES_PER_SECOND
+
+    def _copy_regularly(self) -> None:
+        while not self._ended.wait(MIRROR_SECONDS):
+            try:
+                self.copy()
+            except OSError as error:  # tried again next time, and at the end
+                if not self._fails:
+                    say(f"the run's record cannot be copied to {self._target}: {reason(error)}")
+                self._fails = True
+            else:
+                if self._fails:
+                    say(f"the run's record is copied to {self._target} again")
+                self._fails = False
+
+
+def write_session(directory: Path, number: int) -> None:
+    """Say in the directory that the driver with this lease writes it."""
+    write_atomically(directory / SESSION_FILE, json.dumps({"lease": number}).encode())
+
+
+def fetch_run(uri: str, root: Path = Path("runs")) -> tuple[Path, str]:
+    """Bring a run's directory from shared storage, unless this machine's copy is as new.
+
+    Args:
+        uri: the run: ``s3://bucket/runs/EXPERIMENT/NAME``.
+        root: where runs are kept on this machine.
+
+    Returns:
+        The run's directory here, and the ``run_root`` that it belongs to.
+
+    Raises:
+        InputError: there is no run, or the storage cannot be read.
+    """
+    source = StoragePath(uri.rstrip("/"))
+    path = (root / source.parent.name / source.name).absolute()
+    try:
+        if _session((source / SESSION_FILE).read()) > _session(_read(path / SESSION_FILE)):
+            names = [n for n in source.files() if n.split("/")[0] not in _NOT_MIRRORED]
+            for name in names:
+                content = (source / name).read()
+                if content is not None:
+                    write_atomically(path / name, content)
+            say(f"{len(names)} files of {uri} are now in {path}")
+    except OSError as error:
+        raise InputError(f"`resume` {uri} cannot be read: {reason(error)}") from None
+    if not path.is_dir():
+        raise InputError(f"`resume` {uri} is not a run: it has no {SESSION_FILE}")
+    return path, str(source.parent.parent)
+
+
+def is_remote(directory: str | None) -> bool:
+    """Whether a run is named by its place on shared storage, other than a directory."""
+    return directory is not None and StoragePath(directory).local is None
+
+
+def _read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+def _session(content: bytes | None) -> int:
+    return -1 if content is None else int(json.loads(content)["lease"])

@@ -1,0 +1,294 @@
+"""Hears of every trial of a grid: logs it, shows it, and makes the table. Knows neither Ray nor Tune."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import pandas as pd
+
+from labs.runtime.directory.files import GridFiles
+from labs.runtime.directory.identity import varying_fields
+from labs.runtime.directory.lease import LeaseLost
+from labs.runtime.directory.runs import Run
+from labs.runtime.directory.storage import RETRY_SECONDS, retry_io
+from labs.runtime.directory.tracking import (
+    TrialLog,
+    read_history,
+    read_state,
+    selected_report,
+    write_state,
+)
+from labs.runtime.directory.trial_files import Progress, TrialFiles
+from labs.runtime.errors import InputError
+from labs.runtime.loop.console import GridConsole, say
+from labs.runtime.reports import Objective
+from labs.runtime.results import DONE, FAILED, INTERRUPTED, OVER, STOPPED, GridResult
+from labs.runtime.trial import StepResult
+
+RUNNING = "running"
+"""In a ``results.csv`` that is written while the run goes on."""
+TABLE_SECONDS = 5.0
+"""At least so long between two writings of ``results.csv``, and 50 times as long as one takes."""
+
+
+class Recorder:
+    """Takes what whoever drives the trials tells it, for the time of a ``with``.
+
+    Trials are known by their number. The order of events is: :meth:`started`, :meth:`reported` any
+    number of times, then :meth:`retried` (and all again), :meth:`failed` or :meth:`ended`.
+    """
+
+    def __init__(
+        self, names: Sequence[str], configs: Sequence[Any], run: Run, objective: Objective
+    ) -> None:
+        self.slots = 1
+        self.live = True
+        self._objective = objective
+        self._names, self._run = names, run
+        self._configs = [dataclasses.asdict(config) for config in configs]
+        self._varying = varying_fields(self._configs)
+        self._files = GridFiles(names, self._configs, run.path, run.checkpoints, objective)
+        self._directories = [self._files.directory(index) for index in range(len(names))]
+        self._logs: dict[int, TrialLog] = {}
+        self._late: list[TrialLog] = []
+        """Logs of trials that have ended, for which the disk had no room."""
+        self._disk_fails = False
+        self._failures: dict[int, str] = {}
+        self._completed: set[int] = set()
+        self._console: GridConsole | None = None
+        self._metric_is_missing_said = False
+        self._rows: dict[int, dict[str, Any]] = {}
+        """Rows of the trials that have ended, for the table that is written in between."""
+        self._next_table = 0.0
+        states = [read_state(directory) for directory in self._directories]
+        self._stopped_now: set[int] = set()
+        self._last_steps = [objective.last_step_of(config) for config in configs]
+        self._heard: dict[int, float] = {}
+        """When each running trial has last said something."""
+        self.unfinished = [i for i, state in enumerate(states) if state.get("status") not in OVER]
+
+    def __enter__(self) -> Self:
+        done = len(self._names) - len(self.unfinished)
+        if done:
+            say(f"{done} of {len(self._names)} trials are finished already")
+        for index in set(range(len(self._names))) - set(self.unfinished):
+            self._rows[index] = self._files.row(index, read_history(self._directories[index]))
+        self._console = GridConsole(
+            list(self._names),
+            self.slots,
+            self._objective,
+            done,
+            live=self.live,
+            last_steps=self._last_steps,
+        )
+        self._console.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Whatever has not ended by now was interrupted."""
+        if self._run.lease.taken_by is not None:
+            self._show().__exit__()
+            return
+        for index, log in list(self._logs.items()):
+            best = self._catch_up_with(index, log)
+            log.finish(INTERRUPTED, "interrupted before its end", best)
+            self._late.append(log)
+            del self._logs[index]
+        self._confirm_stopped()
+        assert self._console is not None
+        self._console.__exit__()
+        with self._run.naming_the_way_on():
+            retry_io(self._write_late, timeout=RETRY_SECONDS / 3)
+
+    def started(self, index: int) -> None:
+        """The trial runs, for the first time or again."""
+        self._heard[index] = time.monotonic()
+        self._open(index)
+        self._show().started(index)
+
+    def reported(self, index: int, result: StepResult) -> None:
+        """Log the reports, show the last, remember a failure."""
+        if not self._may_write():
+            return
+        reports = result["reports"]
+        self._heard[index] = time.monotonic()
+        log = self._logs[index]
+        log.add(reports, result["best_step"])
+        self._watch_disk(log)
+        if reports:
+            last = reports[-1]
+            self._show().reported(index, last["step"], last["metrics"])
+            self._say_missing_metric(index, last["metrics"])
+        if result["failure"] is not None:
+            self._failures[index] = result["failure"]["error"]
+            with contextlib.suppress(OSError):  # the table has the error, too
+                path = self._directories[index] / "error.txt"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(result["failure"]["traceback"])
+        if result["completed"]:
+            self._completed.add(index)
+        self._write_table()
+
+    def retried(self, index: int, reason: str) -> None:
+        """The trial begins again from its last checkpoint.
+
+        Args:
+            reason: what is known of its end, where it has not said so itself.
+        """
+        self._show().retried(index, self._why(index, reason))
+
+    def failed(self, index: int, reason: str) -> None:
+        """The trial has failed for good. Its process is dead, so its files are put in order here."""
+        if not self._may_write():
+            return
+        self._open(index)  # its process may have failed before the trial began
+        error = self._why(index, reason)
+        best: int | None = None
+        with contextlib.suppress(OSError, InputError):
+            files = TrialFiles(self._run.checkpoints / self._names[index])
+            best = self._take_over(self._logs[index], files.claim()[1])
+        self._finish(index, FAILED, best, error)
+
+    def ended(self, index: int) -> None:
+        """The trial has reached its end, or a scheduler has stopped it."""
+        if not self._may_write():
+            return
+        self._open(index)
+        status = DONE if index in self._completed else STOPPED
+        if status == STOPPED:
+            self._stopped_now.add(index)
+        self._finish(index, status, self._logs[index].best_step)
+
+    def record(self, index: int) -> tuple[str | None, list[dict[str, Any]]]:
+        """A trial's status (None where it has not ended) and its reports, as they are on disk."""
+        directory = self._directories[index]
+        return read_state(directory).get("status"), read_history(directory)
+
+    def result(self) -> GridResult:
+        """The table and the history of all trials, read back from their directories."""
+        return self._files.result()
+
+    def _why(self, index: int, reason: str) -> str:
+        """Why a trial failed: its own words, or what its silence says."""
+        own = self._failures.pop(index, None)
+        timeout = self._run.options.trial_timeout
+        silent = time.monotonic() - self._heard.get(index, time.monotonic())
+        if own is None and timeout is not None and silent >= timeout:
+            return f"no report for {timeout:g} s (`trial_timeout`): its process was ended"
+        return own or reason
+
+    def _may_write(self) -> bool:
+        """Whether the run is still this driver's: another one may have taken it over."""
+        try:
+            self._run.lease.require()
+        except LeaseLost:
+            return False
+        return True
+
+    def _show(self) -> GridConsole:
+        assert self._console is not None, "outside of the with block"
+        return self._console
+
+    def _open(self, index: int) -> None:
+        if index not in self._logs:
+            config, varying = self._configs[index], self._varying
+            ordered = {key: config[key] for key in (*varying, *config)}
+            self._logs[index] = TrialLog(self._directories[index], ordered, self._objective)
+
+    def _finish(self, index: int, status: str, best: int | None, error: str = "") -> None:
+        log = self._logs.pop(index)
+        log.finish(status, error, best)
+        if log.write_error:
+            self._late.append(log)
+        self._watch_disk(log)
+        row = selected_report(log.history, self._objective, best)
+        value = self._objective.value(row["metrics"]) if row else None
+        self._show().ended(index, status, value, error)
+        state = {"status": status, "error": error, "best_step": best}
+        self._rows[index] = self._files.row(index, log.history, state)
+        self._write_table()
+
+    def _catch_up_with(self, index: int, log: TrialLog) -> int | None:
+        """What an interrupted trial has written since it was last heard; the step of its best."""
+        with contextlib.suppress(OSError, InputError):
+            files = TrialFiles(self._run.checkpoints / self._names[index])
+            return self._take_over(log, files.read()[1])
+        return None
+
+    def _confirm_stopped(self) -> None:
+        """A trial that was stopped has saved its best since: what it has not is not in the table.
+
+        On an object store its word is taken, as reading every checkpoint back would take long.
+        """
+        for index in self._stopped_now:
+            files = TrialFiles(self._run.checkpoints / self._names[index])
+            if files.last.local is None:
+                continue
+            with contextlib.suppress(OSError, InputError):
+                progress = files.read()[1]
+                best = progress["best"][1] if progress and progress["best"] else None
+                state = read_state(self._directories[index])
+                if state and state["best_step"] != best:
+                    write_state(self._directories[index], {**state, "best_step": best})
+
+    @staticmethod
+    def _take_over(log: TrialLog, progress: Progress | None) -> int | None:
+        """Record what a trial's ``last.pt`` carries; the step of its best checkpoint."""
+        if progress is None:
+            return None
+        log.add(progress["unacknowledged"])
+        return None if progress["best"] is None else progress["best"][1]
+
+    def _say_missing_metric(self, index: int, metrics: Mapping[str, float]) -> None:
+        metric = self._objective.metric
+        if metric is None or metric in metrics or self._metric_is_missing_said:
+            return
+        self._metric_is_missing_said = True
+        say(
+            f"{metric} is not among the metrics that {self._names[index]} reports so far:"
+            f" {', '.join(sorted(metrics)) or 'none'}"
+        )
+
+    def _write_late(self) -> None:
+        """Write what there was no room for. Raises OSError where there still is none."""
+        for log in self._late:
+            log.write()
+        self._late = [log for log in self._late if log.write_error]
+        error = next((log.write_error for log in self._late), None)
+        if error is not None:
+            raise error
+
+    def _watch_disk(self, log: TrialLog) -> None:
+        """Say once that results cannot be written, and once that they are."""
+        with contextlib.suppress(OSError):
+            self._write_late()
+        error = log.write_error or next((late.write_error for late in self._late), None)
+        if error is not None and not self._disk_fails:
+            reason = error.strerror or error
+            say(
+                f"cannot write to {self._run.path} ({reason}): results are kept in memory until it is"
+            )
+        elif self._disk_fails and error is None:
+            say(f"results are written to {self._run.path} again")
+        self._disk_fails = error is not None
+
+    def _write_table(self) -> None:
+        """``results.csv`` while the run goes on, with the trials that have begun."""
+        if time.monotonic() < self._next_table:
+            return
+        begun = time.monotonic()
+        running = {
+            index: self._files.row(
+                index, log.history, {"status": RUNNING, "best_step": log.best_step}
+            )
+            for index, log in self._logs.items()
+        }
+        rows = self._rows | running
+        with contextlib.suppress(OSError):
+            self._run.add_table("results", pd.DataFrame([rows[i] for i in sorted(rows)]), False)
+        now = time.monotonic()
+        self._next_table = now + max(TABLE_SECONDS, 50 * (now - begun))

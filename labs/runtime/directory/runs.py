@@ -1,0 +1,292 @@
+"""Run directories: everything that a run leaves behind, and what is needed to run it again."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import io
+import json
+import os
+import shlex
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
+
+from labs.runtime.directory import tracking
+from labs.runtime.directory.description import (
+    CONFIG_FILE,
+    code_changes,
+    describe_run,
+    extended,
+    read_description,
+    recorded_trials,
+    resume_command,
+)
+from labs.runtime.directory.identity import TrialRecord, fingerprint, match_trials
+from labs.runtime.directory.lease import Lease
+from labs.runtime.directory.mirror import Mirror, fetch_run, is_remote, write_session
+from labs.runtime.directory.storage import StoragePath, reason, write_atomically
+from labs.runtime.errors import InputError
+from labs.runtime.loop.console import say
+from labs.runtime.options import RuntimeOptions
+from labs.runtime.reports import Objective
+
+
+class Run:
+    """A run's directory. Nothing is written before ``start`` or the first result.
+
+    Attributes:
+        path: absolute directory of the run.
+        options: where and how it runs.
+        storage: the run where all machines see it: an object store, or ``path`` itself.
+        checkpoints: what the trials write, inside ``storage``.
+        trials: the trials of its grid, in the order of their numbers.
+        objective: what its grid is optimised for, once that is known.
+    """
+
+    def __init__(self, experiment: str, config: Any, options: RuntimeOptions) -> None:
+        self.experiment = experiment
+        self.config = config
+        self.options = options
+        self.resumed = options.resume is not None
+        root = StoragePath(options.run_root)
+        if options.resume is not None:
+            self.path = Path(options.resume).expanduser().resolve()
+        else:
+            parent = (root.local or Path("runs")).expanduser().resolve() / experiment
+            self.path = _free_directory(parent, options.run_name)
+        if root.local is None:
+            self.storage = root / experiment / self.path.name
+        else:
+            self.storage = StoragePath(self.path, shared=root.shared)
+        self.checkpoints = self.storage / "checkpoints"
+        self.lease = Lease(self.storage, on_lost=_stop_this_run)
+        self._mirror = Mirror(self.path, self.storage) if self.storage.local is None else None
+        self._described: dict[str, Any] | None = None
+        self.trials: list[TrialRecord] = []
+        self._data: dict[str, str] = {}
+        self.objective: Objective | None = None
+        self._started = False
+
+    def claim(self) -> None:
+        """Become the only one who writes the run, until ``release``; a resumed run is read now.
+
+        Raises:
+            InputError: another driver writes it, or the storage is out of reach.
+        """
+        try:
+            self.lease.acquire()
+        except OSError as error:
+            raise InputError(f"{self.storage} cannot be written: {reason(error)}") from None
+        self.lease.start_renewing()
+        if self._mirror is not None:
+            write_session(self.path, self.lease.number)
+            self._mirror.start()
+        if self.resumed:  # what is read before may have changed since
+            self._described = read_description(self.path)
+            self.trials = recorded_trials(self._described)
+            self._data = self._described["data"]
+
+    def release(self) -> None:
+        """Let others write the run; TensorBoard's file is closed."""
+        if "writer" in vars(self):
+            self.writer.close()
+        try:
+            if self._mirror is not None and self.path.exists() and self.lease.taken_by is None:
+                self._mirror.close()
+        finally:
+            self.lease.release()
+
+    def set_trials(self, configs: Sequence[Any], shared: Mapping[str, Any]) -> list[Any]:
+        """Make these configs the run's trials; the configs in the order of the trials' numbers.
+
+        A resumed run keeps the trials that it has, each known by its whole config, and grows by those
+        that are new.
+
+        Raises:
+            InputError: bad configs, a trial of the run that is not among them, or other data.
+        """
+        trials, ordered = match_trials(self.trials, configs)
+        data = {name: fingerprint(value) for name, value in shared.items()}
+        changed = [n for n in self._data if n in data and self._data[n] != data[n]]
+        if changed:
+            raise InputError(
+                f"the data {' and '.join(changed)} are not those that the run began with:"
+                " go on where they are the same, or start a new run"
+            )
+        if self._started and (trials, data) != (self.trials, self._data):
+            raise InputError(f"{self.path} holds another grid already: open a run for each")
+        self.trials, self._data = trials, data
+        return ordered
+
+    def start(self) -> None:
+        """Create the directory and its ``config.json``, which shared storage gets as well.
+
+        Raises:
+            InputError: the directory cannot be written, or another run has taken it.
+        """
+        if self._started:
+            return
+        self._started = True
+        try:
+            if self.path.exists() and not self.resumed:  # before shared storage is written to
+                raise FileExistsError
+            if self._described is None:
+                described = describe_run(
+                    self.experiment, self.config, self.options, self.trials, self._data
+                )
+            else:
+                described = extended(self._described, self.config, self.trials)
+            if self.objective is not None:
+                described["objective"] = dataclasses.asdict(self.objective)
+            content = f"{json.dumps(described, indent=2)}\n".encode()
+            if self.storage.local is None:  # first: it may be out of reach
+                (self.storage / CONFIG_FILE).write(content)
+            self.path.mkdir(parents=True, exist_ok=self.resumed)
+            if not self.resumed:
+                self.claim()
+            write_atomically(self.path / CONFIG_FILE, content)  # before a new trial starts
+        except FileExistsError:
+            raise InputError(
+                f"{self.path} has just been taken by another run: start again, with another"
+                " `run_name` where you gave one"
+            ) from None
+        except OSError as error:
+            raise InputError(
+                f"`run_root` {self.options.run_root} cannot be written: {reason(error)}"
+            ) from None
+
+    @contextlib.contextmanager
+    def naming_the_way_on(self) -> Iterator[None]:
+        """Where the run's directory cannot be written inside the block, say how to go on."""
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"{self.path} cannot be written: {error.strerror or error}; make room there, and go"
+                f" on with: {resume_command(self.path)}"
+            ) from None
+
+    @cached_property
+    def writer(self) -> tracking.Writer:
+        """TensorBoard's ``summary`` run: what belongs to no single trial."""
+        self.start()
+        return tracking.open_writer(self.path / "tensorboard" / "summary")
+
+    def add_figure(self, name: str, figure: Figure, step: int = 0) -> Path:
+        """Save a figure as ``figures/<name>.png`` and show it in TensorBoard."""
+        self.start()
+        buffer = io.BytesIO()
+        figure.savefig(buffer, dpi=150, bbox_inches="tight")
+        path = self.path / "figures" / f"{name}.png"
+        write_atomically(path, buffer.getvalue())
+        with Image.open(buffer) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        self.writer.add_image(f"figures/{name}", pixels, step, dataformats="HWC")
+        return path
+
+    def add_animation(self, name: str, frames: Sequence[np.ndarray], fps: float = 15) -> Path:
+        """Save frames (uint8 ``[H, W, 3]`` each) as ``figures/<name>.gif``, and in TensorBoard."""
+        self.start()
+        images = [Image.fromarray(frame) for frame in frames]
+        buffer = io.BytesIO()
+        images[0].save(
+            buffer, "GIF", save_all=True, append_images=images[1:], duration=1000 / fps, loop=0
+        )
+        path = self.path / "figures" / f"{name}.gif"
+        write_atomically(path, buffer.getvalue())
+        tracking.add_animation(self.writer, f"videos/{name}", buffer.getvalue())
+        return path
+
+    def add_text(self, tag: str, text: str, step: int = 0) -> None:
+        """Show Markdown on TensorBoard's text page."""
+        self.writer.add_text(tag, text, step)
+
+    def add_table(self, name: str, table: pd.DataFrame, shown: bool = True) -> Path:
+        """Save a table as ``<name>.csv``; ``shown`` puts it on TensorBoard's text page, too."""
+        self.start()
+        path = self.path / f"{name}.csv"
+        write_atomically(path, table.to_csv(index=False).encode())
+        if shown:
+            self.writer.add_text(name, _markdown(table))
+        return path
+
+    def answer(self, tag: str, sentences: Sequence[str]) -> None:
+        """Print what the run comes to, and show it on TensorBoard's text page."""
+        self.add_text(tag, "\n\n".join(sentences))
+        for sentence in sentences:
+            say(sentence)
+
+    def say_curves(self) -> None:
+        """Print how to look at the curves."""
+        say(f"curves: {shlex.join(['tensorboard', '--logdir', str(self.path / 'tensorboard')])}")
+
+
+@contextlib.contextmanager
+def open_run(experiment: str, config: Any, options: RuntimeOptions) -> Iterator[Run]:
+    """A run of ``experiment``: new, or the one that ``--resume`` names.
+
+    Args:
+        experiment: name of the directory below ``--run-root``.
+        config: the experiment's dataclass, written to ``config.json``.
+
+    Raises:
+        InputError: ``--resume`` names no run of this experiment, or one that another driver is
+            writing.
+    """
+    if options.resume is not None:
+        if is_remote(options.resume):
+            path, root = fetch_run(options.resume)
+            options = dataclasses.replace(options, resume=str(path), run_root=root)
+        assert options.resume is not None
+        described = read_description(options.resume)
+        if described.get("experiment") != experiment:
+            raise InputError(
+                f"`resume` {options.resume} is a run of {described.get('experiment')},"
+                f" not of {experiment}"
+            )
+        changed = code_changes(described["git"])
+        if changed is not None:
+            say(f"note: {changed}")
+    run = Run(experiment, config, options)
+    try:
+        if run.resumed:
+            run.claim()
+        yield run
+    finally:
+        run.release()
+
+
+def _stop_this_run() -> None:
+    """Another driver has the run: end as at Ctrl-C, on which the run says why."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def _free_directory(parent: Path, name: str | None) -> Path:
+    if name is not None:
+        if (parent / name).exists():
+            raise InputError(
+                f"`run_name` {name} exists already in {parent}: choose another, or continue it"
+                f" with `resume` {parent / name}"
+            )
+        return parent / name
+    stem = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    candidates = [stem, *(f"{stem}-{n}" for n in range(2, 1000))]
+    return next(parent / c for c in candidates if not (parent / c).exists())
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    def cell(value: Any) -> str:
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        return text.replace("|", "\\|").replace("\n", " ")
+
+    rows = [list(table.columns), ["---"] * len(table.columns), *table.values.tolist()]
+    return "\n".join("| " + " | ".join(cell(v) for v in row) + " |" for row in rows)

@@ -1,0 +1,63 @@
+"""Running a grid's trials in this process, one after another, without Ray: for breakpoints."""
+
+from __future__ import annotations
+
+import bdb
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from labs.runtime.directory.recorder import Recorder
+from labs.runtime.loop import signals
+from labs.runtime.loop.console import say
+from labs.runtime.trial import GridSpec, TrialRunner
+
+
+def run_here(
+    grid: GridSpec, shared: Mapping[str, Any], recorder: Recorder, max_failures: int = 0
+) -> None:
+    """Run the recorder's unfinished trials.
+
+    The first SIGINT ends the run after the report that is under way. Leaving the debugger (``q``) ends
+    it at once, as whoever debugs one trial does not want to meet the same breakpoint in the next.
+    """
+    stopped = threading.Event()
+    with recorder, signals.stopping(stopped.set):
+        for index in recorder.unfinished:
+            try:
+                _run_trial(grid, index, shared, recorder, max_failures, stopped)
+            except bdb.BdbQuit:
+                say("the debugger was left: the run ends here")
+                break
+            if stopped.is_set():
+                break
+
+
+def _run_trial(
+    grid: GridSpec,
+    index: int,
+    shared: Mapping[str, Any],
+    recorder: Recorder,
+    max_failures: int,
+    stopped: threading.Event,
+) -> None:
+    for failures in range(max_failures + 1):
+        runner = TrialRunner(grid, index, shared)
+        recorder.started(index)
+        try:
+            result = runner.step()
+            recorder.reported(index, result)
+            while not (result["done"] or result["failure"] or stopped.is_set()):
+                result = runner.step()
+                recorder.reported(index, result)
+        finally:
+            runner.close()
+        if result["done"]:
+            recorder.ended(index)
+        if not result["failure"]:
+            return
+        if failures < max_failures and not stopped.is_set():
+            recorder.retried(index, "")
+        else:
+            recorder.failed(index, "")
+            return

@@ -1,0 +1,54 @@
+"""What runs in an actor: the trials of a grid, as Ray Tune wants them.
+
+It stands alone, since every worker process imports it: the recorder's tables and figures would double the
+time until its first trial.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+from typing import Any
+
+from ray import tune
+
+from labs.runtime.machine.memory import keep_freed_memory
+from labs.runtime.trial import GridSpec, TrialRunner
+
+
+class Trainable(tune.Trainable):
+    """Runs trial ``config["index"]`` of a grid; the actor is reused for further trials."""
+
+    def setup(  # type: ignore[override]  # Tune's with_parameters passes more than its base class says
+        self, config: dict[str, Any], grid: GridSpec, **shared: Any
+    ) -> None:
+        """Tune calls it once per process: the grid comes from the object store."""
+        self._grid = grid
+        self._shared = shared
+        keep_freed_memory()
+        # Looking through all that the imports made would take longer than a short trial's training.
+        gc.freeze()
+        self._runner = TrialRunner(grid, config["index"], shared)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Go on with another trial in the same process."""
+        self._runner.close()
+        self._runner = TrialRunner(self._grid, new_config["index"], self._shared)
+        return True
+
+    def cleanup(self) -> None:
+        """Tune calls it when the process ends (in local mode: is needed no longer)."""
+        self._runner.close()
+        gc.unfreeze()
+
+    def step(self) -> dict[str, Any]:
+        """What the runner has to say. A process that hangs in it ends, with its stacks on stderr."""
+        timeout = self._grid.trial_timeout
+        if timeout is None:
+            return {**self._runner.step()}
+        # A thread in C, which also runs while a call holds the interpreter's lock.
+        faulthandler.dump_traceback_later(timeout, exit=True, file=2)
+        try:
+            return {**self._runner.step()}
+        finally:
+            faulthandler.cancel_dump_traceback_later()

@@ -1,0 +1,117 @@
+"""Running a grid's trials side by side, as Ray Tune trials in actors of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from labs.runtime.directory.recorder import Recorder
+from labs.runtime.loop import signals
+from labs.runtime.loop.asha import AshaScheduler, Halving, entrants
+from labs.runtime.loop.trainable import Trainable
+from labs.runtime.machine import compat
+from labs.runtime.machine.resources import Resources
+from labs.runtime.machine.start_watch import StartWatch
+from labs.runtime.options import RuntimeOptions
+from labs.runtime.trial import GridSpec
+
+
+class RecorderCallback(tune.Callback):
+    """Tells a recorder what Tune tells its callbacks."""
+
+    def __init__(self, recorder: Recorder | None = None) -> None:
+        self._recorder = recorder
+
+    def __reduce__(self) -> tuple[type[RecorderCallback], tuple[()]]:
+        return (RecorderCallback, ())  # Tune pickles its callbacks; open logs stay in the driver
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The trial runs, for the first time or again."""
+        if self._recorder is not None:
+            self._recorder.started(trial.config["index"])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A step of the trial has ended. Tune asks for the next one only after this."""
+        if self._recorder is not None:
+            self._recorder.reported(trial.config["index"], result)  # type: ignore[arg-type]  # Tune adds keys
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The trial begins again."""
+        if self._recorder is not None:
+            self._recorder.retried(trial.config["index"], _reason(trial))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The trial has failed for good."""
+        if self._recorder is not None:
+            self._recorder.failed(trial.config["index"], _reason(trial))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The trial has reached its end, or a scheduler has stopped it."""
+        if self._recorder is not None:
+            self._recorder.ended(trial.config["index"])
+
+
+def run_with_tune(
+    grid: GridSpec,
+    shared: Mapping[str, Any],
+    recorder: Recorder,
+    request: Resources,
+    options: RuntimeOptions,
+) -> None:
+    """Run the recorder's unfinished trials, each with ``request``; Ray must be connected."""
+    trainable = tune.with_resources(
+        tune.with_parameters(Trainable, grid=grid, **shared),
+        tune.PlacementGroupFactory(request.bundles()),
+    )
+    # Tune's own files are of no use after the sweep: trials write their checkpoints themselves.
+    with (
+        tempfile.TemporaryDirectory(prefix="labs-tune-") as scratch,
+        compat.stoppable_tune() as stop,
+        recorder,
+        signals.stopping(stop),
+    ):
+        tune.Tuner(
+            trainable,
+            param_space={"index": tune.grid_search(recorder.unfinished)},
+            tune_config=tune.TuneConfig(
+                reuse_actors=True,
+                scheduler=_scheduler(grid, recorder, options),
+                max_concurrent_trials=options.max_concurrent,
+            ),
+            run_config=tune.RunConfig(
+                name="grid",
+                storage_path=scratch,
+                verbose=0,
+                callbacks=[RecorderCallback(recorder), StartWatch(request)],
+                failure_config=tune.FailureConfig(max_failures=options.max_failures),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        ).fit()
+
+
+def _scheduler(grid: GridSpec, recorder: Recorder, options: RuntimeOptions) -> TrialScheduler:
+    if options.scheduler != "asha":
+        return FIFOScheduler()
+    halving = Halving(
+        entrants([trial.config for trial in grid.trials], grid.objective), grid.objective.mode
+    )
+    for index in range(len(grid.trials)):
+        halving.replay(index, *recorder.record(index), metric=grid.objective.metric)
+    return AshaScheduler(halving, grid.objective)
+
+
+def _reason(trial: Any) -> str:
+    """Why a process ended without a report of a failure, as far as Tune's notes tell."""
+    with contextlib.suppress(OSError, TypeError):
+        text = Path(trial.error_file).read_text().rpartition("Failure #")[2].strip()
+        if "in its creation task" in text:  # for instance a module that its machine lacks
+            return text.splitlines()[-1].strip()
+    return "its process died (out of memory, or killed)"

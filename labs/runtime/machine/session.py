@@ -1,0 +1,224 @@
+"""Connecting to Ray: a cluster, a private Ray on this machine, or this very process."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import ray
+
+from labs.runtime.errors import InputError
+from labs.runtime.loop.waiting import said_while_waiting
+from labs.runtime.machine import compat
+from labs.runtime.machine.cores import usable_cores
+from labs.runtime.options import RuntimeOptions
+
+_in_process = False
+
+SOCKET_PATH_LIMIT = 107 if sys.platform.startswith("linux") else 103
+"""Bytes in the path of a Unix socket (``sun_path``, without its final zero)."""
+
+SOCKET_SUFFIX = len("/ray/session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store.1")
+"""What Ray (2.54.1 to 2.60.0) appends to its temporary directory for its longest socket."""
+
+
+@contextlib.contextmanager
+def connect(options: RuntimeOptions) -> Iterator[None]:
+    """Be connected to Ray inside the ``with`` block.
+
+    Under ``local_mode`` there is no Ray: the block runs in this process, which :func:`in_local_mode`
+    tells whoever would start actors. ``address`` or ``RAY_ADDRESS`` joins a running cluster; otherwise
+    a private Ray starts on this machine, listens on 127.0.0.1 only, uses the cores that this process
+    may use, and ends with the block. Where this process is connected already (a notebook, a test),
+    that connection is used and left alone.
+
+    Raises:
+        InputError: the cluster cannot be reached, or a private Ray cannot start.
+    """
+    global _in_process
+    if options.local_mode and not in_local_mode():
+        _in_process = True
+        try:
+            yield
+        finally:
+            _in_process = False
+        return
+    if ray.is_initialized() or _in_process:
+        yield
+        return
+    if not options.verbose:
+        for name in ("ray", "ray.tune", "ray.data"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    with _connected(options):
+        yield
+
+
+@contextlib.contextmanager
+def ray_for_a_library() -> Iterator[None]:
+    """For a library that cannot do without Ray (RLlib): where local mode has none, a private one."""
+    if ray.is_initialized():
+        yield
+        return
+    with _connected(RuntimeOptions(num_cpus=1, address="local")):  # whatever RAY_ADDRESS says
+        yield
+
+
+@contextlib.contextmanager
+def _connected(options: RuntimeOptions) -> Iterator[None]:
+    with compat.own_token() if is_private(options) else contextlib.nullcontext():
+        with warnings.catch_warnings(), compat.own_signal_handlers():
+            warnings.simplefilter("default" if options.verbose else "ignore")
+            if is_private(options):
+                _start(options)
+            else:
+                _join(options)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _start(options: RuntimeOptions) -> None:
+    """Start a private Ray.
+
+    Raises:
+        InputError: it does not start.
+    """
+    directory = ray_directory()
+    try:
+        with said_while_waiting("Ray to start on this machine"):
+            ray.init(
+                address="local",  # without it Ray silently joins a running cluster
+                num_cpus=options.num_cpus or usable_cores(),
+                include_dashboard=False,
+                _temp_dir=directory and str(directory),
+                log_to_driver=options.verbose,
+                configure_logging=options.verbose,
+            )
+    except Exception as error:
+        ray.shutdown()
+        raise InputError(
+            f"Ray cannot start on this machine: {_reason(error)} (`verbose` shows its messages, its"
+            f" logs are in {(directory or _temporary() / 'ray') / 'session_latest' / 'logs'})"
+        ) from None
+
+
+def ray_directory() -> Path | None:
+    """Where a private Ray keeps its sockets and logs; None for Ray's own choice.
+
+    That is ``RAY_TMPDIR``, else ``TMPDIR``, which batch systems set to paths that are too long for
+    sockets, and people to paths that Ray (2.54.1 to 2.60.0) cannot encode. ``/tmp`` then serves instead.
+
+    Raises:
+        InputError: ``RAY_TMPDIR`` is such a path, or ``TMPDIR`` is and ``/tmp`` cannot be written.
+    """
+    longest = SOCKET_PATH_LIMIT - SOCKET_SUFFIX
+    wanted = _temporary()
+    path = str(wanted.absolute())
+    if len(path) <= longest and path.isascii():
+        # Ray passes a relative path on to processes that run elsewhere
+        return None if wanted.is_absolute() else wanted.absolute() / "ray"
+    fallback = Path("/tmp")
+    if "RAY_TMPDIR" in os.environ or not os.access(fallback, os.W_OK):
+        name = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
+        raise InputError(
+            f"{name}={wanted}: the paths of Ray's sockets have room for at most {longest} characters, of"
+            " ASCII only: set RAY_TMPDIR to such a directory, for instance /tmp"
+        )
+    return fallback / "ray"
+
+
+def _temporary() -> Path:
+    """The directory that Ray takes for temporary files (``ray._common.utils``)."""
+    default = "/tmp"
+    if sys.platform.startswith("linux"):
+        default = os.environ.get("TMPDIR", default)
+    return Path(os.environ.get("RAY_TMPDIR", default))
+
+
+def _join(options: RuntimeOptions) -> None:
+    """Join a running cluster.
+
+    Raises:
+        InputError: there is none, or it does not answer.
+    """
+    address = options.address or os.environ["RAY_ADDRESS"].strip()
+    named = f"`address` {address}" if options.address else f"RAY_ADDRESS={address}"
+    if address.startswith(("http://", "https://")):
+        raise InputError(
+            f"{named} is the address of a dashboard, to which `ray job submit` sends jobs: give"
+            " HOST:PORT of the cluster instead (the port is 6379 unless it was chosen), or none at all"
+        )
+    if address == "auto":
+        address = _find_cluster(named)
+    try:
+        _require_listener(address)
+        with said_while_waiting(f"the Ray cluster at {address}"):
+            ray.init(
+                address=address, log_to_driver=options.verbose, configure_logging=options.verbose
+            )
+    # AssertionError for what Ray cannot parse; the others where it does not answer
+    except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as error:
+        raise InputError(f"no Ray cluster answers at {address}: {_reason(error)}") from None
+
+
+def _find_cluster(named: str) -> str:
+    """The cluster that this machine belongs to.
+
+    Raises:
+        InputError: there is none. A private Ray is none: its cores are another program's, with which
+            it ends.
+    """
+    clusters, private = compat.rays_on_this_machine()
+    if clusters:
+        return clusters[0]
+    if private:
+        raise InputError(
+            f"{named}: this machine belongs to no cluster, it only has a private Ray"
+            f" ({', '.join(private)}), which ends with the program that started it: start a cluster"
+            " with ray start --head, or give the address of one"
+        )
+    raise InputError(
+        f"{named}: no Ray runs on this machine: start a cluster with ray start --head, or give the"
+        " address of one"
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """One line for an error of ``ray.init``, which may be empty and hide the true one behind it."""
+    texts = []
+    found: BaseException | None = error
+    while found is not None:
+        texts.append(str(found).strip())
+        found = found.__cause__ or found.__context__
+    if any("Authentication" in text for text in texts):
+        return (
+            "authentication failed; it needs RAY_AUTH_MODE=token and the cluster's token in"
+            " ~/.ray/auth_token"
+        )
+    return next((text.splitlines()[0] for text in texts if text), type(error).__name__)
+
+
+def _require_listener(address: str) -> None:
+    """Raise OSError or ValueError where nobody listens: Ray would end this process from C++."""
+    host, colon, port = address.split("://")[-1].rpartition(":")
+    if not colon or not port.isdigit():
+        raise ValueError("an address is HOST:PORT, ray://HOST:PORT or auto")
+    socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def is_private(options: RuntimeOptions) -> bool:
+    """Whether the options ask for this machine alone rather than for a running cluster."""
+    address = options.address or os.environ.get("RAY_ADDRESS", "").strip()
+    return options.local_mode or address in ("", "local")
+
+
+def in_local_mode() -> bool:
+    """Whether tasks and actors run in this process (Ray Data cannot run there)."""
+    return _in_process or compat.in_ray_local_mode()

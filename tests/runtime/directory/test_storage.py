@@ -1,0 +1,131 @@
+"""Storage paths: the same behaviour for local directories, shared ones and object stores."""
+
+from __future__ import annotations
+
+import errno
+import pickle
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from s3_server import S3Server, s3_server
+
+from labs.runtime.directory.download import download_once, read_url
+from labs.runtime.directory.storage import StoragePath, reason, retry_io
+from labs.runtime.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with s3_server() as made:
+        yield made
+
+
+@pytest.fixture(params=["local", "shared", "s3", "s3 with its endpoint in the URI"])
+def directory(request: pytest.FixtureRequest, tmp_path: Path) -> StoragePath:
+    """An empty directory, whose name has characters that a URI must quote."""
+    name = f"a b%{random.randrange(10**9)}"
+    if request.param == "local":
+        return StoragePath(tmp_path) / name
+    if request.param == "shared":
+        return StoragePath(f"file://{tmp_path}") / name
+    server = request.getfixturevalue("server")
+    if request.param == "s3":
+        return StoragePath("s3://results/top/") / name
+    host = server.url.removeprefix("http://")
+    request.getfixturevalue("monkeypatch").setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    return StoragePath(f"s3://results/top?endpoint_override={host}&scheme=http") / name
+
+
+def test_files_are_written_read_listed_moved_and_deleted(directory: StoragePath) -> None:
+    contents = {
+        name: random.randbytes(random.randrange(1, 2000))
+        for name in ("last.pt", "000-lr=0.1,depth=3/best.pt", "x/y/ä ö.txt", "q?#")
+    }
+    assert directory.files() == []
+    assert (directory / "last.pt").read() is None
+    assert not (directory / "last.pt").exists()
+    for name, content in contents.items():
+        (directory / name).write(b"older and longer" * 200)
+        (directory / name).write(content)
+    assert directory.files() == sorted(contents)
+    assert {name: (directory / name).read() for name in contents} == contents
+    assert directory.exists()
+    assert (directory / "x").files() == ["y/ä ö.txt"]
+
+    (directory / "last.pt").move(directory / "q?#")
+    assert (directory / "q?#").read() == contents["last.pt"]
+    with pytest.raises(OSError, match=r"last\.pt"):
+        (directory / "last.pt").move(directory / "q?#")
+    (directory / "q?#").delete()
+    (directory / "q?#").delete()
+    assert directory.files() == ["000-lr=0.1,depth=3/best.pt", "x/y/ä ö.txt"]
+
+
+def test_a_name_says_all(directory: StoragePath) -> None:
+    file = directory / "x" / "b=1,c.pt"
+    assert file == directory / "x/b=1,c.pt"
+    assert file.name == "b=1,c.pt"
+    assert file.parent == directory / "x"
+    file.write(b"1")
+    for copy in (StoragePath(str(file)), StoragePath(file), pickle.loads(pickle.dumps(file))):
+        assert copy == file
+        assert copy.shared == file.shared
+        assert copy.read() == b"1"
+
+
+def test_what_a_name_means(tmp_path: Path) -> None:
+    assert StoragePath("runs").local == Path("runs")
+    assert not StoragePath("runs").shared
+    assert StoragePath("file:///mnt/my%20runs").local == Path("/mnt/my runs")
+    assert StoragePath("file://localhost/mnt").local == Path("/mnt")
+    assert StoragePath(tmp_path, shared=True).shared
+    assert str(StoragePath("file:///mnt/a=1, b")) == "file:///mnt/a=1,%20b"
+    assert str(StoragePath("S3://bucket/runs/") / "a") == "s3://bucket/runs/a"
+    assert str(StoragePath("s3://b/runs?region=x") / "a") == "s3://b/runs/a?region=x"
+    assert StoragePath("gs://bucket/runs").local is None
+    with pytest.raises(InputError, match="write file:///mnt/runs"):
+        StoragePath("file://mnt/runs")
+    with pytest.raises(OSError, match="nonsense") as raised:
+        StoragePath("nonsense://x/y").read()
+    assert raised.value.errno == errno.EINVAL
+    assert "\n" not in reason(raised.value)
+
+
+def test_no_bucket_is_not_waited_for(server: S3Server) -> None:
+    path = StoragePath("s3://there-is-no-such-bucket/a")
+    with pytest.raises(OSError, match="NO_SUCH_BUCKET"):
+        retry_io(lambda: path.write(b""), timeout=600)
+
+
+def test_one_of_many_downloads(tmp_path: Path) -> None:
+    calls: list[int] = []
+    path = tmp_path / "data" / "poem.txt"
+    started = threading.Event()
+
+    def download() -> bytes:
+        calls.append(1)
+        started.wait(1)
+        return b"text"
+
+    threads = [threading.Thread(target=download_once, args=(path, download)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    started.set()
+    for thread in threads:
+        thread.join()
+    assert calls == [1]
+    assert path.read_bytes() == b"text"
+
+
+def test_a_download_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def download() -> bytes:
+        return read_url("http://127.0.0.1:9/poem.txt", timeout=2)
+
+    with pytest.raises(OSError, match="refused"):
+        download_once(tmp_path / "a" / "b" / "poem.txt", download)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OSError, match="unknown url type"):
+        read_url("poem.txt")

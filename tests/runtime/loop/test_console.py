@@ -1,0 +1,112 @@
+"""What a person sees while a grid runs."""
+
+from __future__ import annotations
+
+import io
+import random
+import threading
+
+import pytest
+from rich.console import Console
+
+from labs.runtime.loop.console import GridConsole
+from labs.runtime.reports import Objective
+
+OBJECTIVE = Objective("val/score")
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def drawn(grid: GridConsole, width: int = 120) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width).print(grid._view())
+    return out.getvalue()
+
+
+def test_into_a_pipe_a_long_trial_has_a_line_every_half_minute(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clock = Clock()
+    names = ["000-a", "001-b"]
+    grid = GridConsole(names, 2, OBJECTIVE, last_steps=[400, None], clock=clock)
+    with grid:
+        grid.started(0)
+        grid.started(1)
+        for step in range(1, 100):
+            clock.now += 1.0
+            grid.reported(0, step, {"val/score": step / 1000})
+            if step % 40 == 0:
+                grid.reported(1, step, {"other/thing": 1.0})
+        clock.now += 1
+        grid.ended(0, "done", 0.5, "")
+    assert capsys.readouterr().out.splitlines() == [
+        "running 000-a  step 30 of 400  val/score 0.03  about 6m 10s left",
+        "running 001-b  step 40  40.0s so far",
+        "running 000-a  step 60 of 400  val/score 0.06  about 5m 40s left",
+        "running 001-b  step 80  1m 20s so far",
+        "running 000-a  step 90 of 400  val/score 0.09  about 5m 10s left",
+        "[1/2] done    000-a  1m 40s  val/score 0.5",
+    ]
+
+
+def test_the_view_counts_and_names_the_best() -> None:
+    clock = Clock()
+    grid = GridConsole([f"trial [{i}]" for i in range(12)], 4, OBJECTIVE, 1, clock=clock)
+    for index in range(11):
+        grid.started(index)
+    clock.now += 10
+    grid.reported(3, 7, {"val/score": 0.25})
+    grid.reported(4, 7, {"val/score": 0.75})
+    grid.ended(3, "done", 0.25, "")
+    grid.ended(5, "failed", None, "boom")
+    text = drawn(grid)
+    assert "2 of 12 done, 9 running, 1 failed, 10.0s elapsed" in text
+    assert "trial [4]" in text and "step 7  val/score 0.75" in text  # no markup in names
+    assert "and 1 more" in text
+    assert "best so far: trial [4]  val/score 0.75" in text
+    # 9 trials are left of 10 s each, the running ones have done all of theirs: nothing is left
+    assert "about 0.0s left" in text
+
+
+def test_the_time_left_counts_what_a_failed_attempt_took() -> None:
+    clock = Clock()
+    grid = GridConsole(["a", "b", "c"], 1, OBJECTIVE, clock=clock)
+    grid.started(0)
+    clock.now += 30
+    grid.retried(0, "boom")
+    grid.started(0)
+    clock.now += 10
+    grid.ended(0, "done", 1.0, "")
+    assert "about 1m 20s left" in drawn(grid)  # two trials of 40 s
+
+
+@pytest.mark.parametrize("width", [40, 80, 160])
+def test_the_view_is_drawn_while_trials_come_and_go(width: int) -> None:
+    grid = GridConsole([str(i) for i in range(400)], 8, OBJECTIVE)
+    errors: list[BaseException] = []
+    ended = threading.Event()
+
+    def draw() -> None:
+        try:
+            while not ended.is_set():
+                drawn(grid, width)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    rng = random.Random(0)
+    grid._live = object()  # type: ignore[assignment]  # as on a terminal: no lines
+    for index in range(400):
+        grid.started(index)
+        grid.reported(index, 1, {"val/score": rng.random()})
+        if index >= 8:
+            grid.ended(index - 8, "done", 0.1, "")
+    ended.set()
+    thread.join()
+    assert not errors
