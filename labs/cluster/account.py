@@ -1,6 +1,6 @@
 """What a cluster needs in an AWS account beside instances: checked, made, listed and removed.
 
-Whatever changes the account is checked before it begins. A step that fails puts the earlier ones back.
+Whatever changes the account is checked before it begins. A step that fails undoes the earlier ones.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from labs.cluster.errors import explain
+from labs.cluster.changes import Changes
 from labs.cluster.file import Names
+from labs.cluster.ingress import set_ingress
 from labs.cluster.permissions import (
     CLUSTER_TAG,
     Statement,
@@ -37,39 +37,6 @@ LIFECYCLE_RULE = {
 BUCKET_CLOSED = dict.fromkeys(
     ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
 )
-
-
-class Changes:
-    """Changes of an account that are put back, the last one first, when the block fails."""
-
-    def __init__(self) -> None:
-        self._undo: list[tuple[str, Callable[[], object]]] = []
-
-    def done(self, what: str, undo: Callable[[], object]) -> None:
-        """Remember how a change is put back."""
-        self._undo.append((what, undo))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is None:
-            return
-        left = []
-        for what, undo in reversed(self._undo):
-            try:
-                undo()
-            except Exception:  # the others are put back in any case
-                left.append(what)
-        if left:
-            raise InputError(
-                f"{explain(error)}; these changes could not be put back: {', '.join(left)}"
-            ) from None
 
 
 class Account:
@@ -165,7 +132,7 @@ class Account:
             head = bucket_statements(bucket) + head_statements(self.names, worker_role)
             self._create_profile(changes, self.names.head_profile, head)
             for group in self._create_groups(changes):
-                _set_entrances(changes, group, ssh_from)
+                set_ingress(changes, group, ssh_from)
             self._allow_spot()  # last, since it is for the whole account and not put back
 
     def _check_before_create(self, bucket: str) -> bool:
@@ -377,48 +344,3 @@ class Account:
         ):
             with contextlib.suppress(iam.exceptions.NoSuchEntityException):
                 step(**arguments)
-
-
-Rule = tuple[Any, ...]
-_SOURCES = {
-    "IpRanges": "CidrIp",
-    "Ipv6Ranges": "CidrIpv6",
-    "PrefixListIds": "PrefixListId",
-    "UserIdGroupPairs": "GroupId",
-}
-
-
-def _rules(permissions: list[Any]) -> dict[Rule, dict[str, Any]]:
-    """Permissions of a security group taken apart: one of a single source each, by what it admits."""
-    return {
-        (p["IpProtocol"], p.get("FromPort"), p.get("ToPort"), kind, source[key]): {
-            **{k: p[k] for k in ("IpProtocol", "FromPort", "ToPort") if k in p},
-            kind: [source],
-        }
-        for p in permissions
-        for kind, key in _SOURCES.items()
-        for source in p.get(kind, [])
-    }
-
-
-def _set_entrances(changes: Changes, group: Any, ssh_from: str) -> None:
-    """The group's only rules: everything among its members, and SSH from one network.
-
-    What is missing is added before what is too much goes, so that nobody is locked out meanwhile.
-    """
-    ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": ssh_from}]}
-    members = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group.id}]}
-    wanted, there = _rules([ssh, members]), _rules(group.ip_permissions)
-    missing = [rule for key, rule in wanted.items() if key not in there]
-    excess = [rule for key, rule in there.items() if key not in wanted]
-    if missing:
-        group.authorize_ingress(IpPermissions=missing)
-        changes.done(
-            f"new rules of {group.id}", lambda: group.revoke_ingress(IpPermissions=missing)
-        )
-    if excess:
-        group.revoke_ingress(IpPermissions=excess)
-        changes.done(
-            f"old rules of {group.id}", lambda: group.authorize_ingress(IpPermissions=excess)
-        )
-    group.load()

@@ -266,7 +266,7 @@ def test_a_failing_step_leaves_a_new_account_as_it_was(
         said = capsys.readouterr().err
         assert said.count("\n") == 1
         assert "AccessDenied" in said
-        assert "could not be put back" not in said
+        assert "could not be undone" not in said
         assert snapshot(account) == before, made
     assert len(made) == number == 14
     assert made[0] == "CreateBucket"
@@ -325,7 +325,7 @@ def test_nobody_is_locked_out_while_the_entrances_change(
     assert seen == [{OFFICE, MOVED}, {MOVED}]
 
 
-def test_what_cannot_be_put_back_is_named(
+def test_what_cannot_be_undone_is_named(
     account: boto3.Session, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call = botocore.client.BaseClient._make_api_call
@@ -337,7 +337,7 @@ def test_what_cannot_be_put_back_is_named(
 
     monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", make_api_call)
     assert command("create", "--bucket", "results", "--ssh-from", OFFICE) == 2
-    assert "could not be put back: role labs-cluster-worker\n" in capsys.readouterr().err
+    assert "could not be undone: role labs-cluster-worker\n" in capsys.readouterr().err
     monkeypatch.undo()
     assert account.client("s3").list_buckets()["Buckets"] == []  # the others are put back
 
