@@ -112,6 +112,9 @@ class Config:
     augment: bool = False
     """Shift the training images, and mirror them where that keeps the class."""
 
+    batch_norm: bool = True
+    """Batch norm after every convolution. MLPs have none."""
+
     compile: bool = False
     """Compile the models with torch.compile."""
 
@@ -135,6 +138,8 @@ class Config:
             if family is None:
                 raise InputError(f"`families` {name} is unknown: use {', '.join(plans)}")
             chosen[family] = dataclasses.replace(plans[family], **given)
+        if not self.batch_norm and "mlp" in chosen:
+            raise InputError("`batch_norm` has no effect on mlp: use --families cnn rescnn")
         return chosen
 
 
@@ -146,6 +151,7 @@ def main(config: Config) -> int:
         trial_seeds(config.seed, config.seeds),
         precision=config.precision,
         augment=config.augment,
+        batch_norm=config.batch_norm,
         compile=config.compile,
     )
     data = {

@@ -55,6 +55,9 @@ class Config:
     width: int = 16
     """Channels of a convolution."""
 
+    batch_norm: bool = True
+    """Batch norm after every convolution."""
+
     seeds: int = 3
     """Networks per family and depth, each with its own initial weights."""
 
@@ -90,6 +93,7 @@ class Config:
                 batch_size=self.batch_size,
                 seed=seed,
                 batch_seed=self.seed,
+                batch_norm=self.batch_norm,
             )
             for depth in self.depths
             for family in self.families

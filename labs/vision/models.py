@@ -61,15 +61,19 @@ class ConvClassifier(nn.Module):
 
 
 class CNN(ConvClassifier):
-    """``depth`` 3x3 convolutions with batch norm and ReLU, all at full resolution."""
+    """``depth`` 3x3 convolutions with ReLU, all at full resolution; batch norm unless it is off."""
 
     def __init__(
-        self, depth: int, width: int, in_shape: tuple[int, int, int], num_classes: int
+        self,
+        depth: int,
+        width: int,
+        in_shape: tuple[int, int, int],
+        num_classes: int,
+        batch_norm: bool = True,
     ) -> None:
         fan_ins = [in_shape[0]] + [width] * (depth - 1)
-        super().__init__(
-            nn.Sequential(*(ConvNormRelu(fan_in, width) for fan_in in fan_ins)), width, num_classes
-        )
+        layers = (conv_norm_relu(fan_in, width, batch_norm) for fan_in in fan_ins)
+        super().__init__(nn.Sequential(*layers), width, num_classes)
 
 
 class ResCNN(ConvClassifier):
@@ -80,41 +84,38 @@ class ResCNN(ConvClassifier):
     """
 
     def __init__(
-        self, depth: int, width: int, in_shape: tuple[int, int, int], num_classes: int
+        self,
+        depth: int,
+        width: int,
+        in_shape: tuple[int, int, int],
+        num_classes: int,
+        batch_norm: bool = True,
     ) -> None:
         validate_architecture("rescnn", depth, width)
-        blocks = (ResidualBlock(width) for _ in range((depth - 1) // 2))
-        super().__init__(
-            nn.Sequential(ConvNormRelu(in_shape[0], width), *blocks), width, num_classes
-        )
+        blocks = (ResidualBlock(width, batch_norm) for _ in range((depth - 1) // 2))
+        stem = conv_norm_relu(in_shape[0], width, batch_norm)
+        super().__init__(nn.Sequential(stem, *blocks), width, num_classes)
 
 
-class ConvNormRelu(nn.Sequential):
-    """3x3 convolution without bias (the norm has one), batch norm, ReLU."""
-
-    def __init__(self, fan_in: int, fan_out: int) -> None:
-        super().__init__(
-            nn.Conv2d(fan_in, fan_out, 3, padding=1, bias=False),
-            nn.BatchNorm2d(fan_out),
-            nn.ReLU(inplace=True),
-        )
+def conv_norm_relu(fan_in: int, fan_out: int, batch_norm: bool = True) -> nn.Sequential:
+    """3x3 convolution, batch norm, ReLU. The convolution has a bias where no norm brings one."""
+    convolution = nn.Conv2d(fan_in, fan_out, 3, padding=1, bias=not batch_norm)
+    norm = [nn.BatchNorm2d(fan_out)] if batch_norm else []
+    return nn.Sequential(convolution, *norm, nn.ReLU(inplace=True))
 
 
 class ResidualBlock(nn.Module):
     """Two convolutions with an identity skip around them."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, batch_norm: bool = True) -> None:
         super().__init__()
-        self.first = ConvNormRelu(width, width)
-        self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(width)
+        self.first = conv_norm_relu(width, width, batch_norm)
+        self.second = nn.Conv2d(width, width, 3, padding=1, bias=not batch_norm)
+        self.norm = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, width, H, W] to the same shape."""
         return torch.relu_(self.norm(self.second(self.first(x))).add_(x))
-
-
-_MODELS = {"mlp": MLP, "cnn": CNN, "rescnn": ResCNN}
 
 
 def validate_architecture(family: str, depth: int, width: int = 1) -> None:
@@ -139,7 +140,12 @@ def validate_architecture(family: str, depth: int, width: int = 1) -> None:
 
 
 def build_model(
-    family: str, depth: int, width: int, in_shape: tuple[int, int, int], num_classes: int
+    family: str,
+    depth: int,
+    width: int,
+    in_shape: tuple[int, int, int],
+    num_classes: int,
+    batch_norm: bool = True,
 ) -> nn.Module:
     """A new model with torch's default initialisation, drawn from torch's global generator.
 
@@ -149,12 +155,16 @@ def build_model(
         width: units of a hidden layer, channels of a convolution.
         in_shape: channels, height, width of an image.
         num_classes: number of logits.
+        batch_norm: after every convolution. An MLP has none.
 
     Raises:
         InputError: there is no such model.
     """
     validate_architecture(family, depth, width)
-    return _MODELS[family](depth, width, in_shape, num_classes)
+    if family == "mlp":
+        return MLP(depth, width, in_shape, num_classes)
+    model = CNN if family == "cnn" else ResCNN
+    return model(depth, width, in_shape, num_classes, batch_norm)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -62,6 +62,9 @@ class TrainConfig:
     augment: bool = False
     """Shift the training images by up to an eighth, and mirror them where that keeps the class."""
 
+    batch_norm: bool = True
+    """Batch norm after every convolution. An MLP has none."""
+
     compile: bool = False
     """Compile the model with torch.compile: slow to start, faster after."""
 
@@ -164,6 +167,10 @@ class ModelConfig(Protocol):
     def seed(self) -> int:
         """Of the initial weights."""
 
+    @property
+    def batch_norm(self) -> bool:
+        """Whether batch norm follows every convolution."""
+
 
 def describe_model(config: ModelConfig, data: Splits) -> dict[str, Any]:
     """The arguments of ``build_model``, as a checkpoint keeps them."""
@@ -173,6 +180,7 @@ def describe_model(config: ModelConfig, data: Splits) -> dict[str, Any]:
         "width": config.width,
         "in_shape": list(data.in_shape),
         "num_classes": data.num_classes,
+        "batch_norm": config.batch_norm,
     }
 
 
@@ -194,7 +202,8 @@ def require_same_model(checkpoint: Checkpoint, description: dict[str, Any]) -> N
     Raises:
         InputError: the checkpoint's model is not the one described.
     """
-    if checkpoint.get("model") != description:
+    # Checkpoints from before batch norm was an option do not name it.
+    if {"batch_norm": True, **checkpoint.get("model", {})} != description:
         raise InputError(
             f"the checkpoint is of the model {checkpoint.get('model')}, not of {description}"
         )

@@ -74,3 +74,20 @@ def test_depth_must_be_positive(family, depth):
 def test_unknown_family_names_the_known_ones():
     with pytest.raises(InputError, match="resnet is unknown: use mlp, cnn, rescnn"):
         build_model("resnet", 3, 8, (1, 8, 8), 10)
+
+
+@pytest.mark.parametrize(("family", "depth"), [("cnn", 4), ("rescnn", 5)])
+def test_without_batch_norm_convolutions_have_biases(family, depth):
+    normed = build_model(family, depth, 6, (3, 8, 8), 10)
+    plain = build_model(family, depth, 6, (3, 8, 8), 10, batch_norm=False)
+    convolutions = modules_of(plain, nn.Conv2d)
+    assert modules_of(plain, nn.BatchNorm2d) == [] and len(convolutions) == depth
+    assert all(layer.bias is not None for layer in convolutions)
+    # A norm has a scale and a shift per channel, a convolution without one a bias.
+    assert count_parameters(normed) - count_parameters(plain) == depth * 6
+    # Nothing mixes the images of a batch.
+    images = torch.randn(7, 3, 8, 8)
+    together = plain.train()(images)
+    apart = torch.cat([plain(image[None]) for image in images])
+    torch.testing.assert_close(together, apart)
+    assert not torch.allclose(normed.train()(images), normed(images[:2])[:1].expand(7, -1))

@@ -94,6 +94,24 @@ def test_resuming_refuses_another_model(digits):
         next(train_classifier(deeper, last.checkpoint(), data=digits))
 
 
+def test_without_batch_norm_it_is_another_model(digits, tmp_path):
+    config = dataclasses.replace(SMALL, batch_norm=False, epochs=2, learning_rate=3e-3)
+    *_, last = train_classifier(config, data=digits)
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, last.checkpoint())
+    loaded = load_classifier(path)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in loaded.model.modules())
+    with pytest.raises(InputError, match="'batch_norm': False"):
+        next(train_classifier(SMALL, last.checkpoint(), data=digits))
+
+
+def test_a_checkpoint_that_does_not_name_batch_norm_has_it(digits):
+    _, *rest = metrics(train_classifier(SMALL, data=digits))
+    checkpoint = next(train_classifier(SMALL, data=digits)).checkpoint()
+    del checkpoint["model"]["batch_norm"]
+    assert metrics(train_classifier(SMALL, checkpoint, data=digits)) == rest
+
+
 def test_read_only_arrays_are_used_as_they_are(digits, recwarn):
     data = dataclasses.replace(digits, train=frozen_copy(digits.train))
     on_device = DeviceImages(data.train, torch.device("cpu"))

@@ -31,7 +31,7 @@ METRIC = "val/accuracy"
 """Epochs, learning rates and models are chosen by this; the test accuracy is only reported."""
 
 _TEST = "test/accuracy"
-_MODEL = ("dataset", "family", "depth", "width", "learning_rate")
+_MODEL = ("dataset", "family", "depth", "width", "batch_norm", "learning_rate")
 """What a config is known by; everything else is the same in the whole grid, or per family."""
 
 
@@ -103,7 +103,12 @@ def cost(trial: DepthTrial, data: Mapping[str, Splits]) -> float:
     """
     splits = data[trial.dataset]
     parameters = _parameters(
-        trial.family, trial.depth, trial.width, splits.in_shape, splits.num_classes
+        trial.family,
+        trial.depth,
+        trial.width,
+        splits.in_shape,
+        splits.num_classes,
+        trial.batch_norm,
     )
     uses = 1 if trial.family == "mlp" else math.prod(splits.in_shape[1:])
     return float(parameters * uses * len(splits.train) * trial.epochs)
@@ -111,10 +116,17 @@ def cost(trial: DepthTrial, data: Mapping[str, Splits]) -> float:
 
 @functools.cache  # thousands of trials share a few architectures, and a deep one takes long to build
 def _parameters(
-    family: str, depth: int, width: int, in_shape: tuple[int, int, int], num_classes: int
+    family: str,
+    depth: int,
+    width: int,
+    in_shape: tuple[int, int, int],
+    num_classes: int,
+    batch_norm: bool,
 ) -> int:
     with torch.device("meta"):
-        return count_parameters(build_model(family, depth, width, in_shape, num_classes))
+        return count_parameters(
+            build_model(family, depth, width, in_shape, num_classes, batch_norm)
+        )
 
 
 def group_models(table: pd.DataFrame, metric: str) -> list[ConfigRuns]:
@@ -138,7 +150,10 @@ def summarise(table: pd.DataFrame, data: Mapping[str, Splits]) -> pd.DataFrame:
         row: dict[str, Any] = {k: val.fields[k] for k in ("dataset", "family", "depth")}
         row["learning_rate"] = val.fields["learning_rate"]
         row |= {"seeds": len(val.scores), "stopped": val.stopped, "failed": val.failed}
-        row["parameters"] = _parameters(family, depth, width, splits.in_shape, splits.num_classes)
+        norm = val.fields.get("batch_norm", True)
+        row["parameters"] = _parameters(
+            family, depth, width, splits.in_shape, splits.num_classes, norm
+        )
         row["train_accuracy"] = score_interval(train_).estimate
         for split, config in (("val", val), ("test", test)):
             interval = score_interval(config).within(0, 1)

@@ -61,6 +61,9 @@ class GradientFlowConfig:
     batch_seed: int = 0
     """Of the order of the images: the same for all networks that are compared."""
 
+    batch_norm: bool = True
+    """Batch norm after every convolution."""
+
     device: str = "auto"
     """auto (the GPU that the trial was given, else the CPU), cpu or cuda."""
 
