@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,16 @@ ROOT = Path(__file__).parent.parent.parent
 FILE = ROOT / "cluster.yaml"
 REGION = "us-west-2"
 OFFICE = "203.0.113.7/32"
+REAL_SESSION = boto3.Session
+
+
+@functools.cache
+def kept_session(**options: str) -> boto3.Session:
+    """One session, and one client of each kind: to make three takes boto3 half a second of work."""
+    session = REAL_SESSION(**options)
+    session.client = functools.cache(session.client)  # type: ignore[method-assign]
+    session.resource = functools.cache(session.resource)  # type: ignore[method-assign]
+    return session
 
 
 @contextlib.contextmanager
@@ -39,6 +50,8 @@ def simulated_account(home: Path) -> Iterator[boto3.Session]:
             patch.setenv(name, "testing")
         patch.delenv("AWS_PROFILE", raising=False)
         patch.setenv("HOME", str(home))
+        patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # 1,300 of them, in each account
+        patch.setattr(boto3, "Session", kept_session)
         for function in caches:  # Ray keeps clients, and what it learnt from them
             function.cache_clear()
         yield boto3.Session(region_name=REGION)
