@@ -29,7 +29,7 @@ class NodeConfig(WalkConfig):
 
 
 def where(config: NodeConfig, resume: Checkpoint | None = None) -> Iterator[Report]:
-    """``walk`` with the number of its raylet, its GPU (-1 for none) and where it resumed."""
+    """``walk`` with the number of its raylet, its first GPU (-1 for none) and where it resumed."""
     begun = resume["step"] if resume else 0
     node = float(os.getppid())  # asked once: a worker outlives its raylet for a moment, orphaned
     if config.meet:
@@ -43,7 +43,7 @@ def where(config: NodeConfig, resume: Checkpoint | None = None) -> Iterator[Repo
             {
                 "walk/position": report.metrics["walk/position"],
                 "where/node": node,
-                "where/gpu": float(visible) if visible else -1.0,
+                "where/gpu": float(visible.split(",")[0]) if visible else -1.0,
                 "where/resumed_at": float(begun),
             },
             report.checkpoint,

@@ -163,12 +163,15 @@ def test_retrying_ends(tmp_path: Path) -> None:
 )
 @pytest.mark.slow
 def test_a_disk_that_is_full_for_a_while_costs_no_trial(tmp_path: Path) -> None:
-    """The driver's disk is full in mid-sweep and has room again before the end of the sweep."""
+    """The driver's disk is full in mid-sweep and has room again before the end of the sweep.
+
+    In local mode: how the trials run makes no difference to the driver's files.
+    """
     code = textwrap.dedent("""
         import glob, os, threading, time
         from dataclasses import dataclass
         from pathlib import Path
-        import labs.runtime, ray
+        import labs.runtime
         from labs.runtime.directory import recorder
         from procedures import WalkConfig, walk
         from labs.runtime.options import RuntimeOptions
@@ -211,7 +214,7 @@ def test_a_disk_that_is_full_for_a_while_costs_no_trial(tmp_path: Path) -> None:
         configs = [
             WalkConfig(seed=s, steps=4 + 12 * s, pause=0.3, note_length=20_000) for s in range(2)
         ]
-        options = RuntimeOptions(run_root=str(root), num_cpus=2, checkpoint_interval=0)
+        options = RuntimeOptions(run_root=str(root), local_mode=True, checkpoint_interval=0)
         with open_run("walk", Config(), options) as run:
             result = run_grid(walk, configs, run=run, objective=Objective("walk/position"))
         for index, config in enumerate(configs):
