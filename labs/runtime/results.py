@@ -47,7 +47,9 @@ class GridResult:
     Attributes:
         table: one row per trial, failed ones included: ``trial`` (its number), ``name``, the
             config's fields, ``status`` (done, stopped, failed, interrupted), ``error``, ``step``
-            of the selected report and its metrics, ``seconds`` of the whole trial, ``checkpoint``.
+            of the selected report and its metrics, ``seconds`` of the whole trial, ``peak_gib`` and
+            ``peak_gpu_gib`` (the most memory that its process has held on the host and, by PyTorch, on
+            its GPU), ``checkpoint``.
         history: one row per report: ``trial``, ``step``, ``seconds`` and the metrics. Without any
             report it is empty, and has these three columns.
         objective: what was selected by.

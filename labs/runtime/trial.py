@@ -29,7 +29,7 @@ from labs.runtime.directory.trial_files import (
     last_content,
 )
 from labs.runtime.machine.devices import same_numbers
-from labs.runtime.machine.memory import release_memory
+from labs.runtime.machine.memory import MemoryUse, peak_memory, release_memory, reset_peak
 from labs.runtime.reports import Checkpoint, Objective, Report, Train
 
 BATCH_SECONDS = 0.5
@@ -74,6 +74,8 @@ class StepResult(TypedDict):
     """As ``done``, which Tune also sets where its scheduler stops a trial."""
     failure: Mapping[str, str] | None
     """``error`` (one line) and ``traceback``."""
+    memory: MemoryUse
+    """The most that the trial's process has held so far."""
 
 
 class TrialRunner:
@@ -87,6 +89,7 @@ class TrialRunner:
 
     def __init__(self, grid: GridSpec, index: int, shared: Mapping[str, Any]) -> None:
         torch.set_num_threads(grid.threads)
+        reset_peak()
         self._grid = grid
         self._spec = grid.trials[index]
         self._shared = shared
@@ -304,6 +307,7 @@ class TrialRunner:
             "done": done,
             "completed": done,
             "failure": None if self.failure is None else describe(self.failure),
+            "memory": peak_memory(),
         }
 
 

@@ -67,6 +67,8 @@ class GridFiles:
         selected = selected_report(reports, self.objective, state.get("best_step"))
         row["step"] = selected["step"] if selected else None
         row["seconds"] = reports[-1]["seconds"] if reports else None
+        memory = state.get("memory") or {}
+        row["peak_gib"], row["peak_gpu_gib"] = memory.get("host"), memory.get("gpu")
         row |= selected["metrics"] if selected else {}
         row["checkpoint"] = self._checkpoint(self.names[index])
         return row

@@ -17,7 +17,10 @@ import torch
 
 from labs.runtime.errors import InputError
 
-RESERVED = ("trial", "name", "status", "error", "step", "seconds", "checkpoint")
+RESERVED = (
+    *("trial", "name", "status", "error", "step", "seconds", "checkpoint"),
+    *("peak_gib", "peak_gpu_gib"),
+)
 """Columns of the results table, which no field of a config may be called."""
 
 

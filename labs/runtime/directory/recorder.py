@@ -25,6 +25,7 @@ from labs.runtime.directory.tracking import (
 from labs.runtime.directory.trial_files import Progress, TrialFiles
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import GridConsole, say
+from labs.runtime.machine.memory import PeakMemory
 from labs.runtime.reports import Objective
 from labs.runtime.results import DONE, FAILED, INTERRUPTED, OVER, STOPPED, GridResult
 from labs.runtime.trial import StepResult
@@ -70,6 +71,10 @@ class Recorder:
         self._heard: dict[int, float] = {}
         """When each running trial has last said something."""
         self.unfinished = [i for i, state in enumerate(states) if state.get("status") not in OVER]
+        self._memory = PeakMemory()
+        for index in self.unfinished:
+            if "memory" in states[index]:  # of the session that was interrupted
+                self._memory.add(index, states[index]["memory"])
 
     def __enter__(self) -> Self:
         done = len(self._names) - len(self.unfinished)
@@ -95,7 +100,7 @@ class Recorder:
             return
         for index, log in list(self._logs.items()):
             best = self._catch_up_with(index, log)
-            log.finish(INTERRUPTED, "interrupted before its end", best)
+            log.finish(INTERRUPTED, "interrupted before its end", best, self._memory.of(index))
             self._late.append(log)
             del self._logs[index]
         self._confirm_stopped()
@@ -115,6 +120,7 @@ class Recorder:
         if not self._may_write():
             return
         reports = result["reports"]
+        self._memory.add(index, result["memory"])
         self._heard[index] = time.monotonic()
         log = self._logs[index]
         log.add(reports, result["best_step"])
@@ -201,14 +207,17 @@ class Recorder:
 
     def _finish(self, index: int, status: str, best: int | None, error: str = "") -> None:
         log = self._logs.pop(index)
-        log.finish(status, error, best)
+        memory = self._memory.of(index)
+        log.finish(status, error, best, memory)
         if log.write_error:
             self._late.append(log)
         self._watch_disk(log)
         row = selected_report(log.history, self._objective, best)
         value = self._objective.value(row["metrics"]) if row else None
         self._show().ended(index, status, value, error)
-        state = {"status": status, "error": error, "best_step": best}
+        if status == DONE and (advice := self._memory.advice(index, self._names[index])):
+            say(advice)
+        state = {"status": status, "error": error, "best_step": best, "memory": memory}
         self._rows[index] = self._files.row(index, log.history, state)
         self._write_table()
 
@@ -281,13 +290,11 @@ class Recorder:
         if time.monotonic() < self._next_table:
             return
         begun = time.monotonic()
-        running = {
-            index: self._files.row(
-                index, log.history, {"status": RUNNING, "best_step": log.best_step}
-            )
-            for index, log in self._logs.items()
-        }
-        rows = self._rows | running
+        rows = dict(self._rows)
+        for index, log in self._logs.items():
+            memory = self._memory.of(index)
+            state = {"status": RUNNING, "best_step": log.best_step, "memory": memory}
+            rows[index] = self._files.row(index, log.history, state)
         with contextlib.suppress(OSError):
             self._run.add_table("results", pd.DataFrame([rows[i] for i in sorted(rows)]), False)
         now = time.monotonic()

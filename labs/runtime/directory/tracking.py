@@ -22,6 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 
 from labs.runtime.directory.storage import write_atomically
+from labs.runtime.machine.memory import MemoryUse
 from labs.runtime.reports import Objective
 from labs.runtime.results import OVER
 
@@ -95,10 +96,25 @@ class TrialLog:
             )
         )
 
-    def finish(self, status: str, error: str = "", best_step: int | None = None) -> None:
-        """Close the trial: ``done``, ``stopped`` (by the scheduler), ``failed`` or ``interrupted``."""
+    def finish(
+        self,
+        status: str,
+        error: str = "",
+        best_step: int | None = None,
+        memory: MemoryUse | None = None,
+    ) -> None:
+        """Close the trial.
+
+        Args:
+            status: ``done``, ``stopped`` (by the scheduler), ``failed`` or ``interrupted``.
+            error: why it failed.
+            best_step: step of its best report that has a checkpoint.
+            memory: the most that its process has held.
+        """
         self.best_step = best_step
         self._end = {"status": status, "error": error, "best_step": best_step}
+        if memory is not None:
+            self._end["memory"] = memory
         self.write()
 
     def write(self) -> None:
@@ -248,7 +264,7 @@ def read_history(directory: Path) -> list[dict[str, Any]]:
 
 
 def write_state(directory: Path, state: Mapping[str, Any]) -> None:
-    """Record how a trial ended (``status``, ``error``, ``best_step``)."""
+    """Record how a trial ended (``status``, ``error``, ``best_step``, ``memory``)."""
     write_atomically(directory / STATE, json.dumps(dict(state)).encode())
 
 

@@ -125,7 +125,11 @@ def test_what_is_no_grid_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["trial", "name", "status", "error", "step", "seconds", "checkpoint"]
+    "name",
+    [
+        *("trial", "name", "status", "error", "step", "seconds", "checkpoint"),
+        *("peak_gib", "peak_gpu_gib"),
+    ],
 )
 def test_a_field_with_the_name_of_a_column_is_refused(name: str) -> None:
     kind = dataclasses.make_dataclass("Kind", [(name, int, 0)], frozen=True)

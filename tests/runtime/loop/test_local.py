@@ -13,6 +13,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from labs.runtime.directory.runs import open_run
 from labs.runtime.errors import InputError
 from labs.runtime.machine.session import in_local_mode
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.reports import Objective
+from labs.runtime.reports import Checkpoint, Objective, Report
 from labs.runtime.results import GridResult
 from labs.runtime.sweep import run_grid
 
@@ -102,6 +103,49 @@ def test_a_retry_goes_on_and_a_failure_is_named(
     assert command.endswith(f"--resume {only_run(tmp_path)}")
 
 
+@dataclass(frozen=True)
+class Holding:
+    mib: int = 0
+    fails: bool = False
+
+
+def hold(config: Holding, resume: Checkpoint | None = None, *, once: Path) -> Iterator[Report]:
+    """Holds so much memory for a moment, unless it goes on from a checkpoint."""
+    if resume is None:
+        np.ones(config.mib * 2**20, np.uint8)
+        yield Report(1, {"val/score": 1.0}, lambda: {"step": 1})
+    if config.fails and not once.exists():
+        once.touch()
+        raise RuntimeError("planted")
+    yield Report(2, {"val/score": 2.0}, lambda: {"step": 2})
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_the_row_has_the_peak_of_this_trial_over_all_sessions(tmp_path: Path) -> None:
+    configs = [Holding(500, fails=True), Holding(100), Holding(300)]
+
+    def run(**options: str) -> pd.DataFrame:
+        runtime = RuntimeOptions(
+            run_root=str(tmp_path), local_mode=True, checkpoint_interval=0, **options
+        )
+        with open_run("hold", Config(), runtime) as run:
+            once = {"once": tmp_path / "once"}
+            run_grid(hold, configs, run=run, objective=Objective("val/score"), shared=once)
+        return pd.read_csv(run.path / "results.csv")
+
+    first = run()
+    assert list(first["status"]) == ["failed", "done", "done"]
+    (directory,) = (tmp_path / "hold").iterdir()
+    second = run(resume=str(directory))
+    assert list(second["status"]) == ["done"] * 3
+    for table in (first, second):  # the second session of the first trial holds nothing
+        high, low, middle = table["peak_gib"]
+        assert 0.15 < middle - low < 0.25
+        assert 0.15 < high - middle < 0.25
+        assert set(table["peak_gpu_gib"]) == {0.0}
+    assert list(first["peak_gib"]) == list(second["peak_gib"])
+
+
 def test_a_grid_grown_twice_is_the_big_grid(tmp_path: Path) -> None:
     """Keyed by config, apart from number, name and seconds."""
 
@@ -120,7 +164,7 @@ def test_a_grid_grown_twice_is_the_big_grid(tmp_path: Path) -> None:
     once = sweep(tmp_path / "once", grid(3, (4, 3, 5)))
 
     def keyed(result: GridResult) -> tuple[pd.DataFrame, pd.DataFrame]:
-        table = result.table.drop(columns=["name", "seconds", "checkpoint"])
+        table = result.table.drop(columns=["name", "seconds", "peak_gib", "checkpoint"])
         history = result.history.merge(table[["trial", "seed", "steps"]], on="trial")
         keys = ["seed", "steps"]
         return (
