@@ -15,11 +15,14 @@ episode) and figures/episodes.gif, which TensorBoard shows too.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import tyro
 
 from labs.rl.agents.policies import load_policy
+from labs.rl.envs.frames import NoFramesError
+from labs.rl.envs.settings import EnvSettings
 from labs.rl.evaluation import evaluate
 from labs.rl.recording import film_episodes
 from labs.runtime.cli import launch
@@ -44,6 +47,12 @@ class Config:
 
     env: str | None = None
     """Environment id. The default is the one that the agent was trained on."""
+
+    env_kwargs: tuple[str, ...] = ()
+    """Keyword arguments of the environment, each key=value, in place of those of the training."""
+
+    wrapper: tuple[str, ...] = ()
+    """Wrappers of the environment, each module:Class, in place of those of the training."""
 
     stochastic: bool = False
     """Sample actions as in training instead of taking the best."""
@@ -71,11 +80,16 @@ class Config:
 def main(config: Config) -> int:
     """Evaluate, print, film."""
     saved = load_policy(config.checkpoint)
-    env_id = config.env or saved.env_id
-    say(f"{saved.algorithm} after {saved.step} steps: {config.episodes} episodes of {env_id}")
+    env = saved.env if config.env in (None, saved.env_id) else EnvSettings(config.env)
+    env = dataclasses.replace(
+        env,
+        env_kwargs=config.env_kwargs or env.env_kwargs,
+        wrapper=config.wrapper or env.wrapper,
+    )
+    say(f"{saved.algorithm} after {saved.step} steps: {config.episodes} episodes of {env}")
     evaluation = evaluate(
         saved.policy,
-        env_id,
+        env,
         config.episodes,
         config.seed,
         frame_stack=saved.frame_stack,
@@ -84,18 +98,23 @@ def main(config: Config) -> int:
     with open_run("evaluate_agent", config, config.runtime) as run:
         summary = evaluation.summary()
         show_table(summary, intervals=("mean",))
+        if note := evaluation.note():
+            say(note)
         run.add_table("summary", summary)
         run.add_table("episodes", evaluation.table())
         if config.films:
-            frames = film_episodes(
-                saved.policy,
-                env_id,
-                evaluation,
-                config.films,
-                frame_stack=saved.frame_stack,
-                sampling_seed=config.seed if config.stochastic else None,
-            )
-            say(f"film: {run.add_animation('episodes', frames, config.fps)}")
+            try:
+                frames = film_episodes(
+                    saved.policy,
+                    env,
+                    evaluation,
+                    config.films,
+                    frame_stack=saved.frame_stack,
+                    sampling_seed=config.seed if config.stochastic else None,
+                )
+                say(f"film: {run.add_animation('episodes', frames, config.fps)}")
+            except NoFramesError as error:  # the evaluation is done and stands
+                say(f"no film: {error}")
         say(f"tables: {run.path}")
     return 0
 

@@ -10,8 +10,12 @@ import pandas as pd
 
 from labs.rl.envs.episodes import OUTCOMES, Environment, Episode
 from labs.rl.envs.make import make_env
+from labs.rl.envs.settings import EnvSettings
 from labs.runtime.errors import InputError
 from labs.statistics import mean_interval, proportion_interval
+
+SILENT = ("terminated", "truncated")
+"""Outcomes of episodes whose last info has no ``is_success``."""
 
 _STREAM = 7
 """Set apart from the streams that training derives from the same seed."""
@@ -27,8 +31,9 @@ class PolicyLike(Protocol):
     def act(
         self, observations: np.ndarray, generator: np.random.Generator | None = None
     ) -> np.ndarray:
-        """Actions for float32 observations ``[n, observation_size]``; the best ones without a
-        generator, else sampled with it.
+        """Actions for float32 observations ``[n, observation_size]``.
+
+        They are the best ones without a generator, else sampled with it.
         """
         ...
 
@@ -68,7 +73,7 @@ class Evaluation(NamedTuple):
             for name in OUTCOMES
             if name in counts
         }
-        found |= {name: mean_interval(table[name]) for name in ("return", "length")}
+        found |= {name: mean_interval(table[name].to_numpy()) for name in ("return", "length")}
         return pd.DataFrame(
             [
                 {
@@ -82,10 +87,21 @@ class Evaluation(NamedTuple):
             ]
         )
 
+    def note(self) -> str | None:
+        """What to know of the success rate: why there is none, or whom it counts as failed."""
+        silent = sum(episode.outcome in SILENT for episode in self.episodes)
+        count = len(self.episodes)
+        how = 'info["is_success"] of an episode\'s last step'
+        if silent == count:
+            return f"no success rate: the environment does not report one ({how})"
+        if silent:
+            return f"{silent} of {count} episodes did not report {how}: they count as no success"
+        return None
+
 
 def evaluate(
     policy: PolicyLike,
-    env_id: str,
+    env: str | EnvSettings,
     episodes: int,
     seed: int,
     *,
@@ -109,27 +125,31 @@ def evaluate(
     """
     seeds = _episode_seeds(seed, episodes)
     generator = np.random.default_rng([seed, _STREAM]) if stochastic else None
-    env = make_env(
-        env_id, min(num_envs, episodes), seed, frame_stack=frame_stack, episode_seeds=seeds
+    copies = make_env(
+        env, min(num_envs, episodes), seed, frame_stack=frame_stack, episode_seeds=seeds
     )
     try:
-        require_fit(policy, env)
-        observations = env.reset()
+        require_fit(policy, copies)
+        observations = copies.reset()
         ended: dict[int, Episode] = {}
         while len(ended) < episodes:
-            step = env.step(policy.act(observations, generator))
+            step = copies.step(policy.act(observations, generator))
             observations = step.observations
             ended |= {e.number: e for e in step.episodes if e.number < episodes}
     finally:
-        env.close()
+        copies.close()
     return Evaluation([ended[number] for number in range(episodes)], seeds)
 
 
 def evaluation_metrics(
-    policy: PolicyLike, env_id: str, episodes: int, seed: int, frame_stack: int = 1
+    policy: PolicyLike,
+    env: str | EnvSettings,
+    episodes: int,
+    seed: int,
+    frame_stack: int = 1,
 ) -> dict[str, float]:
     """``evaluate`` as the metrics of a report: those of ``episode_metrics``, tagged ``eval/...``."""
-    found = evaluate(policy, env_id, episodes, seed, frame_stack=frame_stack)
+    found = evaluate(policy, env, episodes, seed, frame_stack=frame_stack)
     return {f"eval/{name}": value for name, value in episode_metrics(found.episodes).items()}
 
 
@@ -140,13 +160,13 @@ class RandomPolicy:
         InputError: as for ``make_env``, or the actions are continuous.
     """
 
-    def __init__(self, env_id: str, seed: int) -> None:
-        env = make_env(env_id, 1, seed)
-        self.observation_size, self.action_size = env.observation_size, env.action_size
-        self.discrete = env.discrete
-        env.close()
+    def __init__(self, env: str | EnvSettings, seed: int) -> None:
+        probe = make_env(env, 1, seed)
+        self.observation_size, self.action_size = probe.observation_size, probe.action_size
+        self.discrete = probe.discrete
+        probe.close()
         if not self.discrete:
-            raise InputError(f"environment {env_id} has continuous actions, which have no bounds")
+            raise InputError(f"environment {env} has continuous actions, which have no bounds")
         self._generator = np.random.default_rng([seed, _STREAM])
 
     def act(
@@ -168,8 +188,10 @@ def require_fit(policy: PolicyLike, env: Environment) -> None:
 
 
 def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
-    """``return_mean`` and ``length_mean``; where the environment reports success, also
-    ``success_rate``, ``collision_rate`` and ``timeout_rate``.
+    """``return_mean`` and ``length_mean``, and the shares of outcomes where success is reported.
+
+    These are ``success_rate``, ``collision_rate`` and ``timeout_rate``, of all episodes: one that
+    does not say how it went is no success.
     """
     metrics = {
         "return_mean": float(np.mean([episode.total_reward for episode in episodes])),
@@ -183,8 +205,8 @@ def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
 
 
 def reports_success(episodes: Sequence[Episode]) -> bool:
-    """Whether the environment that these come from tells successes from failures."""
-    return not any(episode.outcome in ("terminated", "truncated") for episode in episodes)
+    """Whether any of these episodes told at its end whether it was a success."""
+    return any(episode.outcome not in SILENT for episode in episodes)
 
 
 def _episode_seeds(seed: int, episodes: int) -> list[int]:

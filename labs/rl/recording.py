@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from labs.rl.envs.episodes import Episode
 from labs.rl.envs.make import make_env
+from labs.rl.envs.settings import EnvSettings
 from labs.rl.evaluation import Evaluation, PolicyLike, reports_success, require_fit
 
 _BAR = 24  # pixels for the caption below a frame
@@ -48,7 +49,7 @@ def interesting(episodes: Sequence[Episode], count: int) -> list[Episode]:
 
 def record(
     policy: PolicyLike,
-    env_id: str,
+    env: str | EnvSettings,
     seed: int,
     *,
     frame_stack: int = 1,
@@ -60,30 +61,31 @@ def record(
         generator: sample actions from it instead of taking the best.
 
     Raises:
-        InputError: as for ``make_env``, or the environment draws no frames.
+        InputError: as for ``make_env``.
+        NoFramesError: the environment cannot be drawn.
     """
     # pygame looks for a screen and a sound card unless told that there are none.
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    env = make_env(env_id, 1, 0, frame_stack=frame_stack, episode_seeds=[seed], render=True)
+    shown = make_env(env, 1, 0, frame_stack=frame_stack, episode_seeds=[seed], render=True)
     try:
-        require_fit(policy, env)
-        observations = env.reset()
-        frames = list(env.frames)
+        require_fit(policy, shown)
+        observations = shown.reset()
+        frames = list(shown.frames)
         while True:
-            step = env.step(policy.act(observations, generator))
+            step = shown.step(policy.act(observations, generator))
             observations = step.observations
-            frames += env.frames
+            frames += shown.frames
             if step.episodes:
                 return Recording(step.episodes[0], frames)
     finally:
-        env.close()
+        shown.close()
 
 
 def film_episodes(
     policy: PolicyLike,
-    env_id: str,
+    env: str | EnvSettings,
     evaluation: Evaluation,
     count: int,
     *,
@@ -97,13 +99,13 @@ def film_episodes(
             than in the evaluation, and its caption says how it went in the film.
 
     Raises:
-        InputError: the environment draws no frames.
+        NoFramesError: the environment cannot be drawn.
     """
     generator = None if sampling_seed is None else np.random.default_rng(sampling_seed)
     recordings = []
     for episode in interesting(evaluation.episodes, count):
         seed = evaluation.seeds[episode.number]
-        shown = record(policy, env_id, seed, frame_stack=frame_stack, generator=generator)
+        shown = record(policy, env, seed, frame_stack=frame_stack, generator=generator)
         again = shown.episode._replace(number=episode.number)
         recordings.append(Recording(again, shown.frames))
     return film(recordings)

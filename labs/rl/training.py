@@ -11,7 +11,7 @@ import numpy as np
 
 from labs.rl.agents.config import AgentConfig
 from labs.rl.agents.dqn import DQN
-from labs.rl.agents.policies import Policy, policy_state
+from labs.rl.agents.policies import Policy, env_state, policy_state, saved_env
 from labs.rl.agents.ppo import PPO
 from labs.rl.agents.segments import Segment
 from labs.rl.envs.episodes import Episode
@@ -199,7 +199,7 @@ def _train(
         """Everything from which training goes on after the last report."""
         return {
             "kind": f"rl.{config.algorithm}",
-            "env_id": config.env,
+            **env_state(config.env_settings()),
             "frame_stack": config.frame_stack,
             "step": step,
             "seconds": seconds,
@@ -225,7 +225,11 @@ def _train(
         if finished or _passed(before, step, config.eval_interval):
             policy.load(trainer.learner.actor_parameters())
             found |= evaluation_metrics(
-                policy, config.env, config.eval_episodes, eval_seed, config.frame_stack
+                policy,
+                config.env_settings(),
+                config.eval_episodes,
+                eval_seed,
+                config.frame_stack,
             )
         yield Report(step, found, checkpoint)
         interval = _Interval(seconds)
@@ -246,7 +250,7 @@ def check_agent(config: AgentConfig) -> None:
 
 def _make_trainer(config: AgentConfig, seed: int) -> Trainer:
     """The algorithm's learner, shaped for the environment."""
-    probe = make_env(config.env, 1, 0, frame_stack=config.frame_stack)
+    probe = make_env(config.env_settings(), 1, 0, frame_stack=config.frame_stack)
     sizes = probe.observation_size, probe.action_size
     probe.close()
     device = resolve_device(config.device)
@@ -262,7 +266,7 @@ def _make_trainer(config: AgentConfig, seed: int) -> Trainer:
 
 def _collector_spec(config: AgentConfig, policy: Any, seed: int) -> CollectorSpec:
     return CollectorSpec(
-        env_id=config.env,
+        env=config.env_settings(),
         num_envs=config.envs_per_worker,
         frame_stack=config.frame_stack,
         segment_length=config.segment_length,
@@ -280,7 +284,7 @@ def _require_matching(checkpoint: Checkpoint, config: AgentConfig, spec: Any) ->
     saved = checkpoint["policy"]["spec"] if "policy" in checkpoint else None
     for name, found, wanted in (
         ("kind", checkpoint["kind"], f"rl.{config.algorithm}"),
-        ("environment", checkpoint.get("env_id"), config.env),
+        ("environment", str(saved_env(checkpoint)), str(config.env_settings())),
         ("frame stack", checkpoint.get("frame_stack"), config.frame_stack),
         ("network", saved and {**saved, "hidden_sizes": tuple(saved["hidden_sizes"])}, vars(spec)),
     ):

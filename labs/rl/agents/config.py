@@ -10,6 +10,7 @@ from labs.rl.agents.dqn import DQNConfig
 from labs.rl.agents.learner import LearnerConfig, require
 from labs.rl.agents.networks import Activation
 from labs.rl.agents.ppo import PPOConfig
+from labs.rl.envs.settings import EnvSettings
 from labs.runtime.errors import InputError
 
 Algorithm = Literal["ppo", "dqn"]
@@ -91,6 +92,12 @@ class AgentConfig(PPOConfig, DQNConfig):
     env: str = "labs/NavigationGoal-v1"
     """A gymnasium environment with a flat or discrete observation; module:id imports the module."""
 
+    env_kwargs: tuple[str, ...] = ()
+    """Keyword arguments of the environment, each key=value, for instance gravity=-5.0."""
+
+    wrapper: tuple[str, ...] = ()
+    """Wrappers of the environment, each module:Class; the first is the innermost."""
+
     seed: int = 0
     """Everything random derives from it."""
 
@@ -171,6 +178,7 @@ class AgentConfig(PPOConfig, DQNConfig):
             require(name, filled[name], filled[name] >= 1, "100")
         require("num_workers", self.num_workers, self.num_workers >= 0, "2")
         require("seed", self.seed, self.seed >= 0, "0")
+        self.env_settings()
         self.learner_config()
         length = filled["segment_length"]
         if self.algorithm == "dqn" and length < filled["n_step"]:
@@ -201,6 +209,14 @@ class AgentConfig(PPOConfig, DQNConfig):
     def resolve(self) -> AgentConfig:
         """The same configuration with every value written out."""
         return dataclasses.replace(self, **self.resolved_values())
+
+    def env_settings(self) -> EnvSettings:
+        """The environment with its keyword arguments and wrappers.
+
+        Raises:
+            InputError: a keyword argument is not of the form ``key=value``.
+        """
+        return EnvSettings(self.env, self.env_kwargs, self.wrapper)
 
     def learner_config(self) -> LearnerConfig:
         """The part that the learner sees: a ``PPOConfig`` or a ``DQNConfig``.

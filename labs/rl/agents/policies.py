@@ -12,8 +12,10 @@ import torch
 from labs.rl.agents.distributions import Categorical, DiagonalGaussian
 from labs.rl.agents.networks import MLP, Activation
 from labs.rl.agents.normalization import normalize
+from labs.rl.envs.settings import EnvSettings
 from labs.runtime.checkpoints import load_checkpoint
 from labs.runtime.errors import InputError
+from labs.runtime.reports import Checkpoint
 
 Head = Literal["categorical", "gaussian", "values"]
 
@@ -115,15 +117,35 @@ class SavedPolicy(NamedTuple):
     policy: Policy
     algorithm: str
     """``ppo`` or ``dqn``"""
-    env_id: str
+    env: EnvSettings
     frame_stack: int
     step: int
     """Environment steps of training."""
+
+    @property
+    def env_id(self) -> str:
+        """Of the environment that it was trained on."""
+        return self.env.env_id
 
 
 def policy_state(policy_spec: PolicySpec, parameters: np.ndarray) -> dict[str, Any]:
     """The part of a checkpoint that ``load_policy`` reads."""
     return {"spec": asdict(policy_spec), "parameters": torch.from_numpy(parameters)}
+
+
+def env_state(env: EnvSettings) -> dict[str, Any]:
+    """The part of a checkpoint that ``saved_env`` reads."""
+    return {
+        "env_id": env.env_id,
+        "env_kwargs": list(env.env_kwargs),
+        "wrapper": list(env.wrapper),
+    }
+
+
+def saved_env(checkpoint: Checkpoint) -> EnvSettings:
+    """The environment that a checkpoint's agent was trained on."""
+    kwargs, wrapper = checkpoint.get("env_kwargs", ()), checkpoint.get("wrapper", ())
+    return EnvSettings(checkpoint.get("env_id", ""), tuple(kwargs), tuple(wrapper))
 
 
 def load_policy(path: str | Path) -> SavedPolicy:
@@ -149,5 +171,5 @@ def load_policy(path: str | Path) -> SavedPolicy:
         )
     policy.load(state["parameters"].numpy())
     return SavedPolicy(
-        policy, algorithm, checkpoint["env_id"], checkpoint["frame_stack"], checkpoint["step"]
+        policy, algorithm, saved_env(checkpoint), checkpoint["frame_stack"], checkpoint["step"]
     )

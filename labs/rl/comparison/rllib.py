@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from labs.rl.agents.config import AgentConfig
-from labs.rl.agents.policies import Policy, PolicySpec, policy_state
-from labs.rl.envs.make import make_env
+from labs.rl.agents.policies import Policy, PolicySpec, env_state, policy_state
+from labs.rl.envs.make import make_env, make_single
 from labs.rl.evaluation import evaluation_metrics
 from labs.runtime.errors import InputError
 from labs.runtime.machine import compat
@@ -63,7 +63,7 @@ def _train(config: AgentConfig, algorithm: Any, eval_seed: int) -> Iterator[Repo
         seconds += time.perf_counter() - began
         step = int(result["env_runners"]["num_env_steps_sampled_lifetime"])
         policy.load(parameters_of(algorithm.get_module()))
-        metrics = evaluation_metrics(policy, config.env, config.eval_episodes, eval_seed)
+        metrics = evaluation_metrics(policy, config.env_settings(), config.eval_episodes, eval_seed)
         metrics["time/training_seconds"] = seconds
         metrics["time/steps_per_second"] = step / seconds
         yield Report(step, metrics, partial(_checkpoint, config, spec, algorithm, step))
@@ -73,7 +73,7 @@ def _checkpoint(config: AgentConfig, spec: PolicySpec, algorithm: Any, step: int
     """The policy alone: enough to evaluate it, not to train on."""
     return {
         "kind": f"rl.{config.algorithm}",
-        "env_id": config.env,
+        **env_state(config.env_settings()),
         "frame_stack": 1,
         "step": step,
         "policy": policy_state(spec, parameters_of(algorithm.get_module())),
@@ -89,12 +89,10 @@ def check_rllib(config: AgentConfig) -> None:
             hyperparameters that RLlib counts in another unit and cannot meet exactly.
     """
     values = config.resolved_values()
-    make_env(config.env, 1, 0).close()  # with its own sentence for what nobody supports
-    env = gymnasium.make(config.env)
+    env = make_env(config.env_settings(), 1, 0)  # with its own sentence for what nobody supports
     flat = isinstance(env.observation_space, gymnasium.spaces.Box)
-    discrete = isinstance(env.action_space, gymnasium.spaces.Discrete)
     env.close()
-    if not (flat and discrete):
+    if not (flat and env.discrete):
         raise InputError(
             f"`env` {config.env}: RLlib is compared where observations are a Box with one"
             " dimension and actions are discrete, for instance on CartPole-v1"
@@ -124,12 +122,19 @@ def _build(config: AgentConfig, seed: int) -> Any:
     from ray.rllib.algorithms.dqn import DQNConfig
     from ray.rllib.algorithms.ppo import PPOConfig
     from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+    from ray.tune.registry import register_env
 
-    spec = gymnasium.spec(config.env)
-    vectorized = "sync" if spec.vector_entry_point is None else "vector_entry_point"
+    settings = config.env_settings()
+    name = settings.env_id
+    vectorized = "sync"
+    if settings.env_kwargs or settings.wrapper:
+        name = str(settings)
+        register_env(name, lambda _: make_single(settings))
+    elif gymnasium.spec(name).vector_entry_point is not None:
+        vectorized = "vector_entry_point"
     base = PPOConfig() if config.algorithm == "ppo" else DQNConfig()
     built = (
-        base.environment(config.env)
+        base.environment(name)
         .framework("torch")
         .env_runners(
             num_env_runners=0,
@@ -205,7 +210,7 @@ def _dqn(config: AgentConfig) -> dict[str, Any]:
 
 
 def _policy_spec(config: AgentConfig) -> PolicySpec:
-    env = make_env(config.env, 1, 0)
+    env = make_env(config.env_settings(), 1, 0)
     sizes = env.observation_size, env.action_size
     env.close()
     head = "categorical" if config.algorithm == "ppo" else "values"

@@ -8,7 +8,7 @@ its state can be written down.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
@@ -16,15 +16,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 
-class CartPoleVectorEnv(VectorEnv):
+class CartPoleVectorEnv(VectorEnv[Any, Any, Any]):
     """``num_envs`` carts; restarts by ``reset(options={"reset_mask": ...})``; draws no frames."""
 
-    metadata: ClassVar[dict[str, Any]] = {
-        "render_modes": [],
-        "autoreset_mode": AutoresetMode.DISABLED,
-    }
-
     def __init__(self, num_envs: int, max_episode_steps: int) -> None:
+        self.metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.DISABLED}
         self.num_envs = num_envs
         self._max_episode_steps = max_episode_steps
         self._physics = CartPoleEnv()

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple, Protocol
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
+from gymnasium.error import DependencyNotInstalled
 
+from labs.rl.envs.frames import NoFramesError, as_frame
+from labs.rl.envs.spaces import Actions, Observations
 from labs.runtime.errors import InputError
 
 OUTCOMES = ("success", "collision", "timeout", "failure", "terminated", "truncated")
@@ -30,9 +32,9 @@ class Episode(NamedTuple):
     length: int
     """In steps."""
     outcome: str
-    """Where the environment reports ``info["is_success"]`` one of ``success``, ``timeout`` (truncated
-    without it), ``collision`` (it reports ``info["collision"]`` too) and ``failure``; elsewhere
-    ``terminated`` or ``truncated``."""
+    """Where the info of the episode's last step has ``is_success``: one of ``success``, ``timeout``
+    (truncated without it), ``collision`` (``info["collision"]`` is true) and ``failure``. Where it has
+    not: ``terminated`` or ``truncated``."""
 
 
 class Step(NamedTuple):
@@ -57,10 +59,12 @@ class Step(NamedTuple):
 
 
 class ResumableVectorEnv(Protocol):
-    """What an ``Environment`` runs on: a ``gymnasium.vector.VectorEnv`` in autoreset mode
-    ``DISABLED`` (restarts by ``reset(options={"reset_mask": ...})``) that can write down where it
-    is. A vector entry point of the registry that has these two methods is used in place of the loop
-    over single environments; its constructor takes ``autoreset_mode``.
+    """What an ``Environment`` runs on: a vector environment that can write down where it is.
+
+    It is a ``gymnasium.vector.VectorEnv`` in autoreset mode ``DISABLED`` (restarts by
+    ``reset(options={"reset_mask": ...})``). A vector entry point of the registry that has these two
+    methods is used in place of the loop over single environments; its constructor takes
+    ``autoreset_mode``.
     """
 
     def get_state(self) -> dict[str, Any]:
@@ -79,6 +83,9 @@ class Environment:
     action_size: int
     """Number of actions if ``discrete``, else number of components of the action vector."""
     discrete: bool
+    observation_space: gymnasium.Space[Any]
+    action_space: gymnasium.Space[Any]
+    """Those of one copy, as the environment has them."""
     frames: list[np.ndarray]
     """If made with ``render=True``: one uint8 frame ``[height, width, 3]`` per copy, of what the
     last step or reset led to, before any restart."""
@@ -96,17 +103,13 @@ class Environment:
         self._vector_env = vector_env
         self._seed = seed
         self._episode_seeds = episode_seeds
-        self._observation_space = vector_env.single_observation_space
-        self._action_space = vector_env.single_action_space
-        self.discrete = isinstance(self._action_space, spaces.Discrete)
-        self.action_size = int(
-            self._action_space.n if self.discrete else self._action_space.shape[0]
-        )
-        one_hot = isinstance(self._observation_space, spaces.Discrete)
-        self._frame_size = int(
-            self._observation_space.n if one_hot else self._observation_space.shape[0]
-        )
-        self._one_hot = np.eye(self._frame_size, dtype=np.float32) if one_hot else None
+        self.observation_space = vector_env.single_observation_space
+        self.action_space = vector_env.single_action_space
+        self._encoder = Observations(env_id, self.observation_space)
+        self._actions = Actions(env_id, self.action_space)
+        self.discrete = self._actions.discrete
+        self.action_size = self._actions.size
+        self._frame_size = self._encoder.size
         self.observation_size = self._frame_size * frame_stack
         self._frame_stack = frame_stack
         self._steps = 0
@@ -139,13 +142,14 @@ class Environment:
 
         Args:
             actions: integers ``[num_envs]`` from 0 to ``action_size - 1`` if ``discrete``, else
-                floats ``[num_envs, action_size]``, clipped to the bounds of the action space.
+                floats ``[num_envs, action_size]``, where -1 and 1 are the bounds of the action space
+                (see ``labs.rl.envs.spaces.Actions``).
 
         Raises:
             InputError: an observation or reward is NaN or infinite; the message names the step.
         """
         raw, rewards, terminated, truncated, infos = self._vector_env.step(
-            self._native_actions(actions)
+            self._actions.native(actions)
         )
         self._steps += 1
         frames = self._encode(raw)
@@ -201,24 +205,22 @@ class Environment:
         """Close the copies."""
         self._vector_env.close()
 
-    def _native_actions(self, actions: np.ndarray) -> np.ndarray:
-        space = self._action_space
-        if self.discrete:
-            return actions if space.start == 0 else actions + space.start
-        return np.clip(actions, space.low, space.high).astype(space.dtype, copy=False)
-
     def _render(self) -> None:
         if not self._renders:
             return
         try:
-            self.frames = list(self._vector_env.render())
-        except gymnasium.error.DependencyNotInstalled as error:
-            raise missing_package(self.env_id, error) from None
+            drawn = list(self._vector_env.render())
+        except DependencyNotInstalled as error:
+            raise NoFramesError(str(missing_package(self.env_id, error))) from None
+        except Exception as error:  # a fault of the drawing: everything else was computed
+            raise NoFramesError(
+                f"environment {self.env_id} could not be drawn, its render raised"
+                f" {type(error).__name__}: {error}"
+            ) from error
+        self.frames = [as_frame(self.env_id, frame) for frame in drawn]
 
     def _encode(self, raw: np.ndarray) -> np.ndarray:
-        if self._one_hot is not None:
-            return self._one_hot[raw - self._observation_space.start]
-        return np.array(raw, dtype=np.float32)
+        return self._encoder.encode(raw)
 
     def _check(self, frames: np.ndarray, rewards: np.ndarray) -> None:
         """A sum is finite only if every term is, and costs a third of asking each of them."""
@@ -243,17 +245,18 @@ class Environment:
     def _finish(
         self, ended: np.ndarray, truncated: np.ndarray, infos: dict[str, Any]
     ) -> list[Episode]:
-        success, collision = infos.get("is_success"), infos.get("collision")
+        success, told = _reported(infos, "is_success", self.num_envs)
+        collision, _ = _reported(infos, "collision", self.num_envs)
         episodes = []
         for i in np.flatnonzero(ended):
-            if success is None:
+            if not told[i]:
                 outcome = "truncated" if truncated[i] else "terminated"
             elif success[i]:
                 outcome = "success"
             elif truncated[i]:
                 outcome = "timeout"
             else:
-                outcome = "collision" if collision is not None and collision[i] else "failure"
+                outcome = "collision" if collision[i] else "failure"
             episodes.append(
                 Episode(
                     int(self._numbers[i]), float(self._returns[i]), int(self._lengths[i]), outcome
@@ -279,9 +282,18 @@ class Environment:
         return observations
 
 
+def _reported(infos: dict[str, Any], key: str, num_envs: int) -> tuple[np.ndarray, np.ndarray]:
+    """What each copy's info says under ``key``, and whether it says anything: bool ``[num_envs]``."""
+    if key not in infos:
+        return np.zeros(num_envs, dtype=bool), np.zeros(num_envs, dtype=bool)
+    values = np.asarray(infos[key]).astype(bool)
+    told = np.asarray(infos.get(f"_{key}", np.ones(num_envs, dtype=bool)))
+    return values & told, told
+
+
 def missing_package(env_id: str, error: Exception) -> InputError:
     """The error to raise when a package that the environment needs is not installed."""
-    return InputError(
-        f"environment {env_id} needs a package that is not installed ({error});"
-        " pip install 'labs[envs]' brings Box2D and pygame"
-    )
+    text = str(error)
+    ours = any(name in text.lower() for name in ("box2d", "pygame"))
+    hint = "; pip install 'labs[envs]' brings Box2D and pygame" if ours else ""
+    return InputError(f"environment {env_id} needs a package that is not installed ({text}){hint}")

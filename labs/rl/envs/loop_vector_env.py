@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from labs.runtime.errors import InputError
 
-class LoopVectorEnv(VectorEnv):
+OUTCOME_KEYS = ("is_success", "collision")
+"""What is taken from the infos of single environments; whatever else they hold may have any form."""
+
+
+class LoopVectorEnv(VectorEnv[Any, Any, Any]):
     """What ``gymnasium.vector.SyncVectorEnv`` is in autoreset mode ``DISABLED``, lean and resumable.
 
     The wrappers that only check the caller are left out and the time limit is counted here, which
     makes a step of CartPole three times as fast. ``get_state`` writes down how every running
-    episode began and the actions taken since; ``set_state`` takes them again.
+    episode began and the actions taken since; ``set_state`` takes them again. Infos hold
+    ``OUTCOME_KEYS`` alone.
     """
 
     def __init__(
         self,
-        spec: EnvSpec,
+        name: str,
+        make: Callable[[], gymnasium.Env[Any, Any]],
         num_envs: int,
         max_episode_steps: int,
-        **options: Any,
     ) -> None:
-        """``options``: for the environments' constructor, for instance ``render_mode``."""
-        bare = copy.deepcopy(spec)
-        bare.order_enforce = False
-        bare.disable_env_checker = True
-        bare.max_episode_steps = None
-        self._envs: list[gymnasium.Env] = []  # ``close`` finds it even if ``make`` fails
-        self._envs += [gymnasium.make(bare, **options) for _ in range(num_envs)]
-        self.spec = spec
+        """``name`` is for errors; ``make`` builds a single environment without a time limit."""
+        self._name = name
+        self._envs: list[gymnasium.Env[Any, Any]] = []  # ``close`` finds it even if ``make`` fails
+        self._envs += [make() for _ in range(num_envs)]
         self.num_envs = num_envs
         self.render_mode = self._envs[0].render_mode
         self.metadata = {**self._envs[0].metadata, "autoreset_mode": AutoresetMode.DISABLED}
@@ -60,15 +61,13 @@ class LoopVectorEnv(VectorEnv):
         if seed is None or isinstance(seed, int):
             seed = [None if seed is None else seed + i for i in range(self.num_envs)]
         mask = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
-        infos: dict[str, Any] = {}
         for i in np.flatnonzero(mask):
-            env = self._envs[i]
-            start = env.unwrapped.np_random.bit_generator.state if seed[i] is None else seed[i]
-            self._starts[i] = start
+            env, own = self._envs[i], seed[i]
+            state: Any = env.unwrapped.np_random.bit_generator.state
+            self._starts[i] = state if own is None else own
             self._actions[i] = []
-            self._observations[i], info = env.reset(seed=seed[i])
-            infos = self._add_info(infos, info, i)
-        return np.array(self._observations), infos
+            self._observations[i], _ = env.reset(seed=own)
+        return self._stacked(), {}
 
     def step(
         self, actions: np.ndarray
@@ -76,23 +75,53 @@ class LoopVectorEnv(VectorEnv):
         """Step every environment; one whose episode has ended must have been reset before."""
         rewards, terminated, truncated = [], [], []
         infos: dict[str, Any] = {}
-        native = actions.tolist() if actions.ndim == 1 else actions
-        for i, (env, action) in enumerate(zip(self._envs, native, strict=True)):
+        for i, (env, action) in enumerate(zip(self._envs, actions, strict=True)):
             observation, reward, is_terminal, is_cut, info = env.step(action)
             self._observations[i] = observation
             self._actions[i].append(action)
-            rewards.append(reward)
+            rewards.append(self._number(reward))
             terminated.append(is_terminal)
             truncated.append(is_cut or len(self._actions[i]) >= self._max_episode_steps)
             if info:
-                infos = self._add_info(infos, info, i)
+                self._note_outcome(infos, info, i)
         return (
-            np.array(self._observations),
+            self._stacked(),
             np.array(rewards, dtype=np.float64),
             np.array(terminated, dtype=bool),
             np.array(truncated, dtype=bool),
             infos,
         )
+
+    def _number(self, reward: Any) -> float:
+        try:
+            return float(reward)
+        except (TypeError, ValueError):
+            raise InputError(
+                f"environment {self._name} returned the reward {reward!r}: expected is one number"
+            ) from None
+
+    def _note_outcome(self, infos: dict[str, Any], info: dict[str, Any], i: int) -> None:
+        """In gymnasium's form: a value and whether it is there."""
+        for key in OUTCOME_KEYS:
+            if info.get(key) is not None:
+                for name, value in ((key, bool(info[key])), (f"_{key}", True)):
+                    infos.setdefault(name, np.zeros(self.num_envs, dtype=bool))[i] = value
+
+    def _stacked(self) -> np.ndarray:
+        """A fresh array: an environment may return the same array every time, and change it."""
+        try:
+            stacked = np.array(self._observations)
+        except ValueError:  # of different lengths
+            stacked = np.empty(0)
+        if stacked.shape != self.observation_space.shape:
+            expected = self.single_observation_space.shape
+            shapes = [np.shape(observation) for observation in self._observations]
+            bad = next((shape for shape in shapes if shape != expected), None)
+            raise InputError(
+                f"environment {self._name} returned an observation of shape {bad}: expected is"
+                f" {expected}, that of its observation space"
+            )
+        return stacked
 
     def get_state(self) -> dict[str, Any]:
         """How each running episode began (its seed, or the state of ``np_random``), and its actions."""
@@ -111,14 +140,13 @@ class LoopVectorEnv(VectorEnv):
             self._observations[i], _ = env.reset(seed=seed)
             self._actions[i] = []
             for action in state["actions"][i]:
-                if not isinstance(action, int):
-                    action = np.array(action, dtype=self.single_action_space.dtype)
-                self._observations[i], *_ = env.step(action)
-                self._actions[i].append(action)
-        return np.array(self._observations)
+                native = np.asarray(action, dtype=self.single_action_space.dtype)[()]
+                self._observations[i], *_ = env.step(native)
+                self._actions[i].append(native)
+        return self._stacked()
 
-    def render(self) -> tuple[np.ndarray, ...]:
-        """One uint8 frame per environment."""
+    def render(self) -> tuple[Any, ...]:
+        """What each environment draws: a uint8 frame, if it keeps to gymnasium's interface."""
         return tuple(env.render() for env in self._envs)
 
     def close_extras(self, **kwargs: Any) -> None:

@@ -12,13 +12,14 @@ from labs.rl.agents.policies import Policy, PolicySpec
 from labs.rl.agents.segments import Segment
 from labs.rl.envs.episodes import Episode
 from labs.rl.envs.make import make_env
+from labs.rl.envs.settings import EnvSettings
 
 
 @dataclass(frozen=True)
 class CollectorSpec:
     """What a collector is built from, wherever it is built."""
 
-    env_id: str
+    env: EnvSettings
     num_envs: int
     frame_stack: int
     segment_length: int
@@ -39,7 +40,7 @@ class Collector:
         self._policy = Policy(spec.policy)
         self._generator = np.random.default_rng(action_seed)
         self._environment = make_env(
-            spec.env_id, spec.num_envs, env_seed, frame_stack=spec.frame_stack
+            spec.env, spec.num_envs, env_seed, frame_stack=spec.frame_stack
         )
         self._observations = self._environment.reset()
 
