@@ -5,20 +5,18 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any, Protocol
 
 import numpy as np
 
-from labs.rl.agents.config import AgentConfig
-from labs.rl.agents.dqn import DQN
-from labs.rl.agents.policies import Policy, env_state, policy_state, saved_env
-from labs.rl.agents.ppo import PPO
+from labs.rl.agents.config import AgentConfig, find_algorithm
+from labs.rl.agents.policies import Policy, PolicySpec, policy_state
 from labs.rl.agents.segments import Segment
+from labs.rl.agents.trainer import Rollouts, Spaces, Trainer
 from labs.rl.envs.episodes import Episode
 from labs.rl.envs.make import make_env
 from labs.rl.evaluation import episode_metrics, evaluation_metrics
 from labs.rl.rollouts.collector import CollectorSpec
-from labs.rl.rollouts.workers import Rollouts, make_rollouts
+from labs.rl.rollouts.workers import make_rollouts
 from labs.runtime.errors import InputError
 from labs.runtime.machine.devices import resolve_device
 from labs.runtime.reports import Checkpoint, Report
@@ -33,86 +31,6 @@ CURVES = {
     "rollout/length_mean": "training: mean length",
 }
 """The metrics whose curves are drawn, with their titles."""
-
-
-class Trainer(Protocol):
-    """An algorithm's way to alternate between collecting and learning."""
-
-    learner: PPO | DQN
-
-    def collect(self, rollouts: Rollouts, progress: float) -> Segment:
-        """The next segment."""
-
-    def learn(self, segment: Segment, step: int, progress: float) -> dict[str, float]:
-        """Learn from a segment that was collected from this step on; returns metrics."""
-
-    def state(self) -> dict[str, Any]:
-        """All that ``load`` needs to go on exactly."""
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Go on from ``state()``."""
-
-
-class PPOTrainer:
-    """Collect with the newest parameters, learn from all of it, throw it away."""
-
-    def __init__(self, learner: PPO) -> None:
-        self.learner = learner
-
-    def collect(self, rollouts: Rollouts, progress: float) -> Segment:
-        """One segment of all environments, with the newest parameters."""
-        return rollouts.gather(self.learner.actor_parameters(), self.learner.version)
-
-    def learn(self, segment: Segment, step: int, progress: float) -> dict[str, float]:
-        """All epochs over the segment."""
-        return self.learner.update(segment, progress)
-
-    def state(self) -> dict[str, Any]:
-        """The learner's state."""
-        return {"learner": self.learner.state()}
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Go on from ``state()``."""
-        self.learner.load(state["learner"])
-
-
-class DQNTrainer:
-    """Collect into the replay, and take one gradient step for every so many environment steps."""
-
-    def __init__(self, learner: DQN) -> None:
-        self.learner = learner
-        self._owed = 0
-        """Environment steps that no gradient step has been taken for yet."""
-
-    def collect(self, rollouts: Rollouts, progress: float) -> Segment:
-        """Whichever segment is ready first, explored with this moment's epsilon."""
-        learner = self.learner
-        epsilon = learner.config.epsilon(progress)
-        return rollouts.next(learner.actor_parameters(), learner.version, epsilon)
-
-    def learn(self, segment: Segment, step: int, progress: float) -> dict[str, float]:
-        """As many gradient steps as the segment's steps are worth, once learning has begun."""
-        learner, config = self.learner, self.learner.config
-        metrics = {
-            "train/epsilon": config.epsilon(progress),
-            "train/parameter_age": float(learner.version - segment.version),
-        }
-        learner.add(segment)
-        if learner.replay.size < config.batch_size or step < config.learning_starts:
-            return metrics
-        count, self._owed = divmod(self._owed + segment.num_steps, config.update_interval)
-        if count:
-            metrics |= learner.update(count, progress)
-        return metrics
-
-    def state(self) -> dict[str, Any]:
-        """The learner's state, and the steps that are still owed."""
-        return {"learner": self.learner.state(), "owed": self._owed}
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Go on from ``state()``."""
-        self.learner.load(state["learner"])
-        self._owed = state["owed"]
 
 
 class _Interval:
@@ -166,7 +84,6 @@ def train_agent(config: AgentConfig, resume: Checkpoint | None = None) -> Iterat
         InputError: an environment that is unknown, not supported or returns NaN, DQN with
             continuous actions, or a checkpoint of another algorithm, environment or network.
     """
-    config = config.resolve()
     seeds = np.random.SeedSequence(config.seed).generate_state(3).tolist()
     trainer = _make_trainer(config, seeds[0])
     spec = trainer.learner.spec
@@ -198,8 +115,8 @@ def _train(
     def checkpoint() -> Checkpoint:
         """Everything from which training goes on after the last report."""
         return {
-            "kind": f"rl.{config.algorithm}",
-            **env_state(config.env_settings()),
+            "kind": _kind(config),
+            "env_id": config.env,
             "frame_stack": config.frame_stack,
             "step": step,
             "seconds": seconds,
@@ -225,11 +142,7 @@ def _train(
         if finished or _passed(before, step, config.eval_interval):
             policy.load(trainer.learner.actor_parameters())
             found |= evaluation_metrics(
-                policy,
-                config.env_settings(),
-                config.eval_episodes,
-                eval_seed,
-                config.frame_stack,
+                policy, config.env, config.eval_episodes, eval_seed, config.frame_stack
             )
         yield Report(step, found, checkpoint)
         interval = _Interval(seconds)
@@ -245,28 +158,25 @@ def check_agent(config: AgentConfig) -> None:
     Raises:
         InputError: as for ``train_agent``.
     """
-    _make_trainer(config.resolve(), seed=0)
+    _make_trainer(config, seed=0)
 
 
 def _make_trainer(config: AgentConfig, seed: int) -> Trainer:
-    """The algorithm's learner, shaped for the environment."""
-    probe = make_env(config.env_settings(), 1, 0, frame_stack=config.frame_stack)
-    sizes = probe.observation_size, probe.action_size
+    """The algorithm's trainer, shaped for the environment."""
+    probe = make_env(config.env, 1, 0, frame_stack=config.frame_stack)
+    spaces = Spaces(probe.observation_size, probe.action_size, probe.discrete)
     probe.close()
-    device = resolve_device(config.device)
-    if config.algorithm == "ppo":
-        return PPOTrainer(PPO(config.learner_config(), *sizes, probe.discrete, seed, device))
-    if not probe.discrete:
-        raise InputError(
-            f"`algorithm` dqn chooses among discrete actions and {config.env} has continuous ones:"
-            " use `algorithm` ppo"
-        )
-    return DQNTrainer(DQN(config.learner_config(), *sizes, seed, device))
+    algorithm = find_algorithm(config.algorithm)
+    return algorithm.make_trainer(config, spaces, seed, resolve_device(config.device))
 
 
-def _collector_spec(config: AgentConfig, policy: Any, seed: int) -> CollectorSpec:
+def _kind(config: AgentConfig) -> str:
+    return f"rl.{find_algorithm(config.algorithm).name}"
+
+
+def _collector_spec(config: AgentConfig, policy: PolicySpec, seed: int) -> CollectorSpec:
     return CollectorSpec(
-        env=config.env_settings(),
+        env_id=config.env,
         num_envs=config.envs_per_worker,
         frame_stack=config.frame_stack,
         segment_length=config.segment_length,
@@ -275,7 +185,7 @@ def _collector_spec(config: AgentConfig, policy: Any, seed: int) -> CollectorSpe
     )
 
 
-def _require_matching(checkpoint: Checkpoint, config: AgentConfig, spec: Any) -> int:
+def _require_matching(checkpoint: Checkpoint, config: AgentConfig, spec: PolicySpec) -> int:
     """The step that the checkpoint was written at.
 
     Raises:
@@ -283,8 +193,8 @@ def _require_matching(checkpoint: Checkpoint, config: AgentConfig, spec: Any) ->
     """
     saved = checkpoint["policy"]["spec"] if "policy" in checkpoint else None
     for name, found, wanted in (
-        ("kind", checkpoint["kind"], f"rl.{config.algorithm}"),
-        ("environment", str(saved_env(checkpoint)), str(config.env_settings())),
+        ("kind", checkpoint["kind"], _kind(config)),
+        ("environment", checkpoint.get("env_id"), config.env),
         ("frame stack", checkpoint.get("frame_stack"), config.frame_stack),
         ("network", saved and {**saved, "hidden_sizes": tuple(saved["hidden_sizes"])}, vars(spec)),
     ):

@@ -1,229 +1,219 @@
-"""Everything that decides how an agent is trained."""
+"""What every algorithm's training is told, and the registry of algorithms."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
-from labs.rl.agents.dqn import DQNConfig
-from labs.rl.agents.learner import LearnerConfig, require
-from labs.rl.agents.networks import Activation
-from labs.rl.agents.ppo import PPOConfig
-from labs.rl.envs.settings import EnvSettings
+import torch
+
+from labs.rl.agents.learner import require
+from labs.rl.agents.trainer import Spaces, Trainer
+from labs.rl.plugins import import_module
 from labs.runtime.errors import InputError
 
-Algorithm = Literal["ppo", "dqn"]
 
-DEFAULTS: dict[Algorithm, dict[str, Any]] = {
-    "ppo": {
-        "total_steps": 1_000_000,
-        "envs_per_worker": 16,
-        "segment_length": 128,
-        "learning_rate": 1e-3,
-        "batch_size": 256,
-        "hidden_sizes": (128, 128),
-        "activation": "relu",
-    },
-    "dqn": {
-        "total_steps": 500_000,
-        "envs_per_worker": 16,
-        "segment_length": 8,
-        "learning_rate": 1e-3,
-        "batch_size": 128,
-        "hidden_sizes": (128, 64),
-        "activation": "relu",
-        "max_grad_norm": 10.0,
-    },
-}
-"""What an algorithm uses where neither the command line nor ``TUNED`` says otherwise."""
+class _AgentConfigType(type):
+    """``AgentConfig(...)`` is of the algorithm's own type, as ``Path(...)`` is a ``PosixPath``."""
 
-TUNED: dict[tuple[Algorithm, str], dict[str, Any]] = {
-    ("ppo", "labs/NavigationGoal-v1"): {
-        "total_steps": 3_000_000,
-        "envs_per_worker": 64,
-        "segment_length": 64,
-        "batch_size": 1024,
-    },
-    ("ppo", "labs/NavigationGoal-v0"): {
-        "total_steps": 3_000_000,
-        "envs_per_worker": 64,
-        "segment_length": 64,
-        "batch_size": 1024,
-        "frame_stack": 4,  # the folded bearing tells left from behind only over time
-    },
-    ("ppo", "CartPole-v1"): {"total_steps": 200_000},
-    ("dqn", "labs/NavigationGoal-v1"): {
-        "total_steps": 600_000,
-        "envs_per_worker": 64,
-        "batch_size": 256,
-        "gamma": 0.98,
-        "update_interval": 8,
-    },
-    ("dqn", "labs/NavigationGoal-v0"): {
-        "total_steps": 800_000,
-        "envs_per_worker": 64,
-        "batch_size": 256,
-        "gamma": 0.98,
-        "update_interval": 8,
-        "frame_stack": 4,
-        "reward_scale": 0.01,  # from -100 and 500 to where the Huber loss is still square
-    },
-    ("dqn", "CartPole-v1"): {
-        "total_steps": 200_000,
-        "update_interval": 5,
-        "target_interval": 100,
-    },
-}
-"""What differs from ``DEFAULTS`` on an environment, by algorithm and environment id."""
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        if cls is AgentConfig:
+            return agent_config(*args, **options)
+        return super().__call__(*args, **options)
 
 
 @dataclass(frozen=True)
-class AgentConfig(PPOConfig, DQNConfig):
-    """How an agent is trained. An option left out has a value tuned for algorithm and environment.
+class AgentConfig(metaclass=_AgentConfigType):
+    """How an agent is trained: what all algorithms share. Each adds its own in a subclass.
+
+    ``AgentConfig(algorithm="dqn", env="CartPole-v1", n_step=5)`` is a config of the algorithm's own
+    type. Options that are left out have values tuned for algorithm and environment.
 
     Raises:
-        InputError: a value is out of range, or two contradict each other.
+        InputError: a value is out of range, two contradict each other, or the algorithm has no such
+            option.
     """
 
-    algorithm: Algorithm = "ppo"
-    """Proximal policy optimisation, or deep Q-learning (discrete actions only)."""
+    algorithm: str = "ppo"
+    """ppo, dqn, or module:name for an algorithm that a module of your own registers."""
 
     env: str = "labs/NavigationGoal-v1"
     """A gymnasium environment with a flat or discrete observation; module:id imports the module."""
 
-    env_kwargs: tuple[str, ...] = ()
-    """Keyword arguments of the environment, each key=value, for instance gravity=-5.0."""
-
-    wrapper: tuple[str, ...] = ()
-    """Wrappers of the environment, each module:Class; the first is the innermost."""
-
     seed: int = 0
     """Everything random derives from it."""
 
-    total_steps: int | None = None
+    total_steps: int = 500_000
     """Environment steps of training, all environments counted together."""
 
     num_workers: int = 0
     """Ray actors that collect rollouts. Without any, this process does it between its updates."""
 
-    envs_per_worker: int | None = None
+    envs_per_worker: int = 16
     """Environments that each worker steps together."""
 
-    segment_length: int | None = None
+    segment_length: int = 128
     """Steps of every environment that a worker collects at a time."""
 
-    frame_stack: int | None = None
+    frame_stack: int = 1
     """Observations in a row that the agent sees as one."""
 
-    eval_interval: int | None = None
-    """Environment steps between two evaluations. The default is a twentieth of the run."""
+    eval_interval: int = 0
+    """Environment steps between two evaluations; 0 takes a twentieth of the run."""
 
     eval_episodes: int = 200
     """Episodes per evaluation, which takes the best action every time."""
 
-    report_interval: int | None = None
-    """Environment steps between two points of the training curves. The default is a hundredth."""
+    report_interval: int = 0
+    """Environment steps between two points of the training curves; 0 takes a hundredth."""
 
     device: str = "cpu"
     """Where the agent learns: cpu, cuda or auto. Networks of this size are fastest on the CPU."""
 
-    learning_rate: float | None = None  # type: ignore[assignment]
-    """Step size of Adam."""
-
-    batch_size: int | None = None  # type: ignore[assignment]
-    """Transitions per gradient step."""
-
-    gamma: float | None = None  # type: ignore[assignment]
-    """Discount of future rewards, per step."""
-
-    hidden_sizes: tuple[int, ...] | None = None  # type: ignore[assignment]
-    """Widths of the hidden layers."""
-
-    activation: Activation | None = None  # type: ignore[assignment]
-    """What the hidden layers apply."""
-
-    max_grad_norm: float | None = None  # type: ignore[assignment]
-    """Gradients that are longer are scaled down to this length."""
-
-    reward_scale: float | None = None  # type: ignore[assignment]
-    """The learner sees rewards times this; reported returns are the environment's own."""
-
-    entropy_coefficient: float | None = None  # type: ignore[assignment]
-    """PPO: weight of the entropy in the objective."""
-
-    normalize_observations: bool | None = None  # type: ignore[assignment]
-    """Scale observations by their running mean and standard deviation."""
-
-    n_step: int | None = None  # type: ignore[assignment]
-    """DQN: rewards counted before a target bootstraps."""
-
-    target_interval: int | None = None  # type: ignore[assignment]
-    """DQN: gradient steps between two copies of the parameters to the target network."""
-
-    update_interval: int | None = None  # type: ignore[assignment]
-    """DQN: environment steps per gradient step, all environments counted together."""
-
     def __post_init__(self) -> None:
-        filled = self.resolved_values()
-        for name in (
-            "total_steps",
-            "envs_per_worker",
-            "segment_length",
-            "frame_stack",
-            "eval_interval",
-            "eval_episodes",
-            "report_interval",
-        ):
-            require(name, filled[name], filled[name] >= 1, "100")
+        expected = find_algorithm(self.algorithm).config_type
+        if not isinstance(self, expected):
+            raise InputError(
+                f"`algorithm` {self.algorithm} has a config of the type {expected.__name__}, and this"
+                f" is a {type(self).__name__}"
+            )
+        for name in ("total_steps", "envs_per_worker", "segment_length", "frame_stack"):
+            require(name, getattr(self, name), getattr(self, name) >= 1, "100")
+        require("eval_episodes", self.eval_episodes, self.eval_episodes >= 1, "100")
         require("num_workers", self.num_workers, self.num_workers >= 0, "2")
         require("seed", self.seed, self.seed >= 0, "0")
-        self.env_settings()
-        self.learner_config()
-        length = filled["segment_length"]
-        if self.algorithm == "dqn" and length < filled["n_step"]:
-            raise InputError(
-                f"`segment_length` {length} is shorter than `n_step` {filled['n_step']}:"
-                f" use at least {filled['n_step']}"
-            )
-        rows = length * filled["envs_per_worker"] * max(1, self.num_workers)
-        if self.algorithm == "ppo" and filled["batch_size"] > rows:
-            raise InputError(
-                f"`batch_size` {filled['batch_size']} is larger than the {rows} steps that are"
-                f" collected per update: use at most {rows}"
-            )
-
-    def resolved_values(self) -> dict[str, Any]:
-        """All fields by name, those left out replaced by tuned or general defaults."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        learner = PPOConfig if self.algorithm == "ppo" else DQNConfig
-        general = {field.name: field.default for field in dataclasses.fields(learner)}
-        general |= {"frame_stack": 1}
-        general |= DEFAULTS[self.algorithm] | TUNED.get((self.algorithm, self.env), {})
-        filled = {k: general.get(k) if v is None else v for k, v in values.items()}
         for name, parts in (("eval_interval", 20), ("report_interval", 100)):
-            if filled[name] is None:
-                filled[name] = max(1, filled["total_steps"] // parts)
-        return filled
+            value = getattr(self, name)
+            require(name, value, value >= 0, "10000")
+            if value == 0:
+                object.__setattr__(self, name, max(1, self.total_steps // parts))
+
+    @property
+    def rows(self) -> int:
+        """Environment steps of one segment of all workers."""
+        return self.segment_length * self.envs_per_worker * max(1, self.num_workers)
+
+    def idle_options(self) -> Mapping[str, str]:
+        """The options that have no effect beside the others' values, each with the reason."""
+        return {}
 
     def resolve(self) -> AgentConfig:
-        """The same configuration with every value written out."""
-        return dataclasses.replace(self, **self.resolved_values())
+        """This config: all its values are written out."""
+        return self
 
-    def env_settings(self) -> EnvSettings:
-        """The environment with its keyword arguments and wrappers.
 
-        Raises:
-            InputError: a keyword argument is not of the form ``key=value``.
-        """
-        return EnvSettings(self.env, self.env_kwargs, self.wrapper)
+class Algorithm(NamedTuple):
+    """An algorithm as it was registered."""
 
-    def learner_config(self) -> LearnerConfig:
-        """The part that the learner sees: a ``PPOConfig`` or a ``DQNConfig``.
+    name: str
+    config_type: type[AgentConfig]
+    make_trainer: MakeTrainer
+    tuned: Mapping[str, Mapping[str, Any]]
 
-        Raises:
-            InputError: a hyperparameter is out of range.
-        """
-        learner = PPOConfig if self.algorithm == "ppo" else DQNConfig
-        values = self.resolved_values()
-        return learner(**{field.name: values[field.name] for field in dataclasses.fields(learner)})
+    @property
+    def path(self) -> str:
+        """What ``find_algorithm`` finds it by in any process: ``module:name``, or the name of ours."""
+        module = self.make_trainer.__module__
+        return self.name if self.name in BUILT_IN or module == "__main__" else f"{module}:{self.name}"
+
+    def configure(self, **options: Any) -> AgentConfig:
+        """The config of this algorithm with tuned values where ``options`` say nothing."""
+        fields = {field.name: field for field in dataclasses.fields(self.config_type)}
+        values = {"algorithm": self.path, "env": fields["env"].default, **options}
+        return self.config_type(**{**self.tuned.get(values["env"], {}), **values})
+
+
+MakeTrainer = Callable[[Any, Spaces, int, torch.device], Trainer]
+"""Called with the config, the environment's spaces, a seed, and the device to learn on."""
+
+BUILT_IN = {"ppo": "labs.rl.trainers", "dqn": "labs.rl.trainers"}
+"""The modules that register our own algorithms, imported when they are first asked for."""
+
+_registered: dict[str, Algorithm] = {}
+
+
+def register_algorithm(
+    name: str,
+    config_type: type[AgentConfig],
+    make_trainer: MakeTrainer,
+    tuned: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Make an algorithm known to training, evaluation and comparison.
+
+    Args:
+        name: a word. ``--algorithm module:name`` imports the module, which registers it.
+        config_type: frozen dataclass derived from ``AgentConfig``; all fields have defaults.
+        make_trainer: called as ``make_trainer(config, spaces, seed, device)``; returns a ``Trainer``.
+        tuned: by environment id, the options that differ from the config's defaults there.
+
+    Raises:
+        InputError: the name is another algorithm's, or the config is not an ``AgentConfig``.
+    """
+    if not name.isidentifier():
+        raise InputError(f"algorithm {name!r}: a name is one word, for instance reinforce")
+    if not (isinstance(config_type, type) and issubclass(config_type, AgentConfig)):
+        raise InputError(f"algorithm {name}: its config must be a subclass of AgentConfig")
+    if not config_type.__dataclass_params__.frozen or config_type is AgentConfig:  # type: ignore[attr-defined]  # not in typeshed
+        raise InputError(f"algorithm {name}: its config must be a frozen dataclass of its own")
+    known = _registered.get(name)
+    if name in BUILT_IN and BUILT_IN[name] != make_trainer.__module__:
+        raise InputError(f"algorithm {name} is one of ours: call yours otherwise")
+    if known is not None and known.make_trainer.__module__ != make_trainer.__module__:
+        raise InputError(
+            f"algorithm {name} is registered by {known.make_trainer.__module__} already, and"
+            f" {make_trainer.__module__} wants the name as well: rename one of them"
+        )
+    _registered[name] = Algorithm(name, config_type, make_trainer, dict(tuned or {}))
+
+
+def find_algorithm(name: str) -> Algorithm:
+    """The algorithm of that name; ``module:name`` imports the module that registers it.
+
+    Raises:
+        InputError: nobody registered it, or its module cannot be imported.
+    """
+    module, _, word = name.rpartition(":")
+    if module:
+        import_module(module, "algorithm")
+    elif word not in _registered and word in BUILT_IN:
+        importlib.import_module(BUILT_IN[word])
+    if word not in _registered:
+        if module:
+            raise InputError(
+                f"`algorithm` {name}: module {module} registers no algorithm {word}; it should call"
+                f' labs.register_algorithm("{word}", ...)'
+            )
+        raise InputError(
+            f"`algorithm` {name} is unknown: use {', '.join(BUILT_IN)}, or module:name for one that"
+            " a module of your own registers"
+        )
+    return _registered[word]
+
+
+def agent_config(algorithm: str = AgentConfig.algorithm, **options: Any) -> AgentConfig:
+    """The config of an algorithm; options that are left out have tuned values.
+
+    Raises:
+        InputError: the algorithm is unknown, has no such option, or the option has no effect.
+    """
+    found = find_algorithm(algorithm)
+    names = {field.name for field in dataclasses.fields(found.config_type)}
+    for name in options:
+        if name not in names:
+            raise InputError(_without_effect(name, algorithm))
+    config = found.configure(**options)
+    for name, reason in config.idle_options().items():
+        if name in options:
+            raise InputError(f"`{name}` {options[name]} has no effect: {reason}")
+    return config
+
+
+def _without_effect(name: str, algorithm: str) -> str:
+    for other in BUILT_IN:
+        fields = {field.name for field in dataclasses.fields(find_algorithm(other).config_type)}
+        if name in fields:
+            return f"`{name}` has no effect with `algorithm` {algorithm}: it is an option of {other}"
+    return f"`{name}` is no option of `algorithm` {algorithm}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import ray
@@ -12,6 +12,7 @@ import torch
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from labs.rl.agents.segments import Segment, concatenate
+from labs.rl.agents.trainer import Rollouts
 from labs.rl.rollouts.collector import Collector, CollectorSpec
 from labs.runtime.errors import InputError
 from labs.runtime.machine.session import in_local_mode
@@ -20,28 +21,6 @@ MAX_DEATHS = 3
 """A worker that dies so often in a row, without a segment in between, would go on doing so."""
 
 CollectorState = dict[str, Any] | None
-
-
-class Rollouts(Protocol):
-    """Where segments come from."""
-
-    replaced: int
-    """Workers that died and were replaced so far."""
-
-    def gather(self, parameters: np.ndarray, version: int) -> Segment:
-        """One segment of all environments together, collected with these very parameters."""
-
-    def next(self, parameters: np.ndarray, version: int, epsilon: float) -> Segment:
-        """The next segment that is ready, perhaps of older parameters (see its ``version``)."""
-
-    def get_state(self) -> list[CollectorState]:
-        """Every collector's state, for a checkpoint; None for a worker that cannot tell."""
-
-    def set_state(self, states: list[CollectorState]) -> None:
-        """Go on from ``get_state``. A collector without a state begins anew."""
-
-    def close(self) -> None:
-        """End the collectors."""
 
 
 def make_rollouts(spec: CollectorSpec, num_workers: int) -> Rollouts:

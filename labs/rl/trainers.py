@@ -1,0 +1,224 @@
+"""PPO and DQN as algorithms: their options with tuned values, and how each collects and learns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from labs.rl.agents.config import AgentConfig, register_algorithm
+from labs.rl.agents.dqn import DQN, DQNConfig
+from labs.rl.agents.networks import Activation
+from labs.rl.agents.ppo import PPO, PPOConfig
+from labs.rl.agents.segments import Segment
+from labs.rl.agents.trainer import Rollouts, Spaces
+from labs.runtime.errors import InputError
+
+
+@dataclass(frozen=True)
+class PPOAgentConfig(PPOConfig, AgentConfig):
+    """Options of PPO's training.
+
+    Raises:
+        InputError: a value is out of range, or two contradict each other.
+    """
+
+    algorithm: str = "ppo"
+    total_steps: int = 1_000_000
+    batch_size: int = 256
+    hidden_sizes: tuple[int, ...] = (128, 128)
+    activation: Activation = "relu"
+
+    def __post_init__(self) -> None:
+        AgentConfig.__post_init__(self)
+        PPOConfig.__post_init__(self)
+        if self.batch_size > self.rows:
+            raise InputError(
+                f"`batch_size` {self.batch_size} is larger than the {self.rows} steps that are"
+                f" collected per update: use at most {self.rows}"
+            )
+
+    def idle_options(self) -> Mapping[str, str]:
+        """``action_std_end`` where the spread follows no schedule."""
+        if self.action_std == "decay":
+            return {}
+        return {"action_std_end": "only with `action_std` decay is there a last standard deviation"}
+
+
+@dataclass(frozen=True)
+class DQNAgentConfig(DQNConfig, AgentConfig):
+    """Options of DQN's training.
+
+    Raises:
+        InputError: a value is out of range, or two contradict each other.
+    """
+
+    algorithm: str = "dqn"
+    segment_length: int = 8
+    hidden_sizes: tuple[int, ...] = (128, 64)
+    activation: Activation = "relu"
+    max_grad_norm: float = 10.0
+
+    def __post_init__(self) -> None:
+        AgentConfig.__post_init__(self)
+        DQNConfig.__post_init__(self)
+        if self.segment_length < self.n_step:
+            raise InputError(
+                f"`segment_length` {self.segment_length} is shorter than `n_step` {self.n_step}:"
+                f" use at least {self.n_step}"
+            )
+
+    def idle_options(self) -> Mapping[str, str]:
+        """``target_interval`` where the target network follows after every step."""
+        if self.target_rate is None:
+            return {}
+        return {"target_interval": "with `target_rate` the target network follows after every step"}
+
+
+class PPOTrainer:
+    """Collect with the newest parameters, learn from all of it, throw it away."""
+
+    def __init__(self, learner: PPO) -> None:
+        self.learner = learner
+
+    def collect(self, rollouts: Rollouts, progress: float) -> Segment:
+        """One segment of all environments, with the newest parameters."""
+        return rollouts.gather(self.learner.actor_parameters(), self.learner.version)
+
+    def learn(self, segment: Segment, step: int, progress: float) -> dict[str, float]:
+        """All epochs over the segment."""
+        return self.learner.update(segment, progress)
+
+    def state(self) -> dict[str, Any]:
+        """The learner's state."""
+        return {"learner": self.learner.state()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from ``state()``."""
+        self.learner.load(state["learner"])
+
+
+class DQNTrainer:
+    """Collect into the replay, and take one gradient step for every so many environment steps."""
+
+    def __init__(self, learner: DQN) -> None:
+        self.learner = learner
+        self._owed = 0
+        """Environment steps that no gradient step has been taken for yet."""
+
+    def collect(self, rollouts: Rollouts, progress: float) -> Segment:
+        """Whichever segment is ready first, explored with this moment's epsilon."""
+        learner = self.learner
+        epsilon = learner.config.epsilon(progress)
+        return rollouts.next(learner.actor_parameters(), learner.version, epsilon)
+
+    def learn(self, segment: Segment, step: int, progress: float) -> dict[str, float]:
+        """As many gradient steps as the segment's steps are worth, once learning has begun."""
+        learner, config = self.learner, self.learner.config
+        metrics = {
+            "train/epsilon": config.epsilon(progress),
+            "train/parameter_age": float(learner.version - segment.version),
+        }
+        learner.add(segment)
+        if learner.replay.size < config.batch_size or step < config.learning_starts:
+            return metrics
+        count, self._owed = divmod(self._owed + segment.num_steps, config.update_interval)
+        if count:
+            metrics |= learner.update(count, progress)
+        return metrics
+
+    def state(self) -> dict[str, Any]:
+        """The learner's state, and the steps that are still owed."""
+        return {"learner": self.learner.state(), "owed": self._owed}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from ``state()``."""
+        self.learner.load(state["learner"])
+        self._owed = state["owed"]
+
+
+def make_ppo(
+    config: PPOAgentConfig, spaces: Spaces, seed: int, device: torch.device
+) -> PPOTrainer:
+    """PPO for an environment of these spaces.
+
+    Raises:
+        InputError: options of continuous actions where they are discrete.
+    """
+    if spaces.discrete:
+        for name in ("action_std", "action_std_start", "action_std_end"):
+            value = getattr(config, name)
+            if value != getattr(PPOConfig, name):
+                raise InputError(
+                    f"`{name}` {value} has no effect: the actions of {config.env} are discrete"
+                )
+    return PPOTrainer(PPO(config, *spaces, seed, device))
+
+
+def make_dqn(
+    config: DQNAgentConfig, spaces: Spaces, seed: int, device: torch.device
+) -> DQNTrainer:
+    """DQN for an environment of these spaces.
+
+    Raises:
+        InputError: the actions are continuous.
+    """
+    if not spaces.discrete:
+        raise InputError(
+            f"`algorithm` dqn chooses among discrete actions and {config.env} has continuous ones:"
+            " use `algorithm` ppo"
+        )
+    return DQNTrainer(DQN(config, spaces.observation_size, spaces.action_size, seed, device))
+
+
+register_algorithm(
+    "ppo",
+    PPOAgentConfig,
+    make_ppo,
+    tuned={
+        "labs/NavigationGoal-v1": {
+            "total_steps": 3_000_000,
+            "envs_per_worker": 64,
+            "segment_length": 64,
+            "batch_size": 1024,
+        },
+        "labs/NavigationGoal-v0": {
+            "total_steps": 3_000_000,
+            "envs_per_worker": 64,
+            "segment_length": 64,
+            "batch_size": 1024,
+            "frame_stack": 4,  # the folded bearing tells left from behind only over time
+        },
+        "CartPole-v1": {"total_steps": 200_000},
+    },
+)
+register_algorithm(
+    "dqn",
+    DQNAgentConfig,
+    make_dqn,
+    tuned={
+        "labs/NavigationGoal-v1": {
+            "total_steps": 600_000,
+            "envs_per_worker": 64,
+            "batch_size": 256,
+            "gamma": 0.98,
+            "update_interval": 8,
+        },
+        "labs/NavigationGoal-v0": {
+            "total_steps": 800_000,
+            "envs_per_worker": 64,
+            "batch_size": 256,
+            "gamma": 0.98,
+            "update_interval": 8,
+            "frame_stack": 4,
+            "reward_scale": 0.01,  # from -100 and 500 to where the Huber loss is still square
+        },
+        "CartPole-v1": {
+            "total_steps": 200_000,
+            "update_interval": 5,
+            "target_interval": 100,
+        },
+    },
+)
