@@ -80,7 +80,7 @@ class Clocks:
 
 def settings(algorithm: str, steps: int, envs: int, workers: int = 0) -> AgentConfig:
     """What all of them train with; a fifth of the steps more, to warm up."""
-    chosen: dict[str, Any] = {
+    chosen: dict[str, dict[str, Any]] = {
         "ppo": {
             "segment_length": 128,
             "batch_size": 128,
@@ -102,19 +102,17 @@ def settings(algorithm: str, steps: int, envs: int, workers: int = 0) -> AgentCo
             "activation": "relu",
             "learning_rate": 1e-3,
         },
-    }[algorithm]
+    }
     return AgentConfig(
         algorithm=algorithm,
         env=ENV,
         total_steps=steps // 5 + steps,
         envs_per_worker=envs,
         num_workers=workers,
-        normalize_observations=False,
-        anneal=False,
         report_interval=steps // 5,
         eval_interval=10 * steps,
         eval_episodes=1,
-        **chosen,
+        **{"normalize_observations": False, "anneal": False, **chosen[algorithm]},
     )
 
 
@@ -130,7 +128,6 @@ def own(algorithm: str, steps: int, envs: int, workers: int = 0) -> dict[str, fl
         if report.step >= steps:  # what follows includes the evaluation at the end
             break
     found, elapsed = clocks.rates(report.step - first.step), clocks.wall()
-    reports.close()
     return found | {part: value / elapsed for part, value in seconds.items()}
 
 
@@ -153,7 +150,7 @@ def stable_baselines(algorithm: str, steps: int, envs: int) -> dict[str, float]:
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.env_util import make_vec_env
 
-    class Watch(BaseCallback):
+    class Watch(BaseCallback):  # type: ignore[misc]  # a package without types
         clocks: Clocks | None = None
         began = 0
 
@@ -190,6 +187,7 @@ def stable_baselines(algorithm: str, steps: int, envs: int) -> dict[str, float]:
         )
     watch = Watch()
     agent.learn(steps + steps // 5, callback=watch)
+    assert watch.clocks is not None, "it ended before the warm-up did"
     return watch.clocks.rates(agent.num_timesteps - watch.began)
 
 

@@ -66,7 +66,7 @@ class Config:
     """Gymnasium environments with flat observations and discrete actions."""
 
     agents: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--contestants"])] = AGENTS
-    """Any of labs-ppo, rllib-ppo, labs-dqn, rllib-dqn."""
+    """Any of labs-ppo, rllib-ppo, labs-dqn, rllib-dqn, or module:name of an algorithm of your own."""
 
     seeds: int = 5
     """Runs of each agent in each environment; with fewer than 3 there are no intervals."""
@@ -123,7 +123,7 @@ def main(config: Config) -> int:
             train_run,
             trials,
             run=run,
-            cost=lambda trial: COST[trial.agent] * trial.total_steps,
+            cost=lambda trial: COST.get(trial.agent, 1.0) * trial.total_steps,
             needs=Needs(gpu=False),
         )
         runs = comparison.runs_table(result.table, result.history, scales)

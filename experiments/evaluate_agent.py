@@ -80,6 +80,11 @@ class Config:
 def main(config: Config) -> int:
     """Evaluate, print, film."""
     saved = load_policy(config.checkpoint)
+    if config.stochastic and saved.policy.spec.head == "values":
+        raise InputError(
+            f"`stochastic` has no effect: the agent is one of {saved.algorithm}, which knows values of"
+            " actions and no probabilities to sample with; leave it out"
+        )
     env = saved.env if config.env in (None, saved.env_id) else EnvSettings(config.env)
     env = dataclasses.replace(
         env,

@@ -139,9 +139,7 @@ class DQNTrainer:
         self._owed = state["owed"]
 
 
-def make_ppo(
-    config: PPOAgentConfig, spaces: Spaces, seed: int, device: torch.device
-) -> PPOTrainer:
+def make_ppo(config: PPOAgentConfig, spaces: Spaces, seed: int, device: torch.device) -> PPOTrainer:
     """PPO for an environment of these spaces.
 
     Raises:
@@ -157,9 +155,7 @@ def make_ppo(
     return PPOTrainer(PPO(config, *spaces, seed, device))
 
 
-def make_dqn(
-    config: DQNAgentConfig, spaces: Spaces, seed: int, device: torch.device
-) -> DQNTrainer:
+def make_dqn(config: DQNAgentConfig, spaces: Spaces, seed: int, device: torch.device) -> DQNTrainer:
     """DQN for an environment of these spaces.
 
     Raises:

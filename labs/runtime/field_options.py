@@ -17,14 +17,14 @@ import operator
 import re
 import textwrap
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
 from labs.runtime.errors import InputError
-from labs.runtime.grid import Range, grid, seed_values
+from labs.runtime.grid import Range, combinations, seed_values
 from labs.runtime.options import RuntimeOptions
 
 GRID_OPTIONS = ("seeds", "samples", "until_decided")
@@ -35,8 +35,22 @@ _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(:log)?")
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-def options_type(config_type: type) -> type:
+TUNED = "tuned"
+"""Stands for a default that depends on the other values of the grid."""
+
+
+def options_type(
+    config_type: type,
+    defaults: Mapping[str, Any] | None = None,
+    aliases: Mapping[str, Sequence[str]] | None = None,
+) -> type:
     """A frozen dataclass of options: each field of ``config_type``, ``seeds``, ....
+
+    Args:
+        config_type: the config.
+        defaults: values by field, in place of the config's own; ``TUNED`` for one that the rest of
+            the config decides.
+        aliases: further spellings by field, such as ``--learning-rates``.
 
     Raises:
         InputError: it is not a frozen dataclass, or a field cannot be an option: because of its type, its
@@ -47,9 +61,12 @@ def options_type(config_type: type) -> type:
     fields: list[tuple[str, Any, Any]] = []
     for field in dataclasses.fields(config_type):
         argument = tyro.conf.arg(
-            help=helps.get(field.name, ""), metavar=_metavar(hints[field.name])
+            help=helps.get(field.name, ""),
+            metavar=_metavar(hints[field.name]),
+            aliases=list((aliases or {}).get(field.name, ())),
         )
-        default = (_spelled(_default(field, config_type)),)
+        value = _default(field, config_type)
+        default = (_spelled((defaults or {}).get(field.name, value)),)
         fields.append(
             (field.name, Annotated[tuple[str, ...], argument], dataclasses.field(default=default))
         )
@@ -117,12 +134,20 @@ def expand(config_type: type, options: Any) -> list[Any]:
     Raises:
         InputError: a value that the field's type does not take, or what :func:`grid` refuses.
     """
+    return [config_type(**values) for values in expand_values(config_type, options)]
+
+
+def expand_values(config_type: type, options: Any) -> list[dict[str, Any]]:
+    """The fields of each trial's config, without those that are ``TUNED``; see :func:`expand`."""
     hints = get_type_hints(config_type)
     values: dict[str, Any] = {}
     for field in dataclasses.fields(config_type):
+        texts = getattr(options, field.name)
+        if tuple(texts) == (TUNED,):
+            continue
         found = [
             parse_value(text, hints[field.name], field.name)
-            for text in getattr(options, field.name) or _bare_flag(hints[field.name], field.name)
+            for text in texts or _bare_flag(hints[field.name], field.name)
         ]
         ranges = [value for value in found if isinstance(value, Range)]
         if ranges and len(found) > 1:
@@ -130,7 +155,7 @@ def expand(config_type: type, options: Any) -> list[Any]:
         values[field.name] = ranges[0] if ranges else found
     if "seed" in values:
         values["seed"] = _seeds(values["seed"], options.seeds)
-    return grid(config_type, samples=options.samples, **values)
+    return combinations(values, options.samples)
 
 
 def _seeds(seed: Any, seeds: Sequence[int]) -> list[int]:

@@ -79,19 +79,29 @@ def grid(config_type: type[C], *, samples: int | None = None, **values: Any) -> 
     unknown = [name for name in values if name not in fields]
     if unknown:
         raise InputError(f"{config_type.__name__} has no field `{unknown[0]}`: {', '.join(fields)}")
+    return [config_type(**chosen) for chosen in combinations(values, samples)]
+
+
+def combinations(values: Mapping[str, Any], samples: int | None = None) -> list[dict[str, Any]]:
+    """What :func:`grid` makes configs of: the fields' values, one dict per config.
+
+    Raises:
+        InputError: no value for a field, a value given twice, or samples without a range and the
+            reverse.
+    """
     ranges = {name: value for name, value in values.items() if isinstance(value, Range)}
     lists = {name: _several(name, value) for name, value in values.items() if name not in ranges}
     _check_samples(samples, ranges)
     seeds = lists.pop("seed", None)
     base = int(seeds[0]) if seeds else 0
     drawn = [_sample(ranges, base, index) for index in range(samples or 0)] or [{}]
-    configs = []
+    found = []
     for combination in itertools.product(*lists.values()):
         for sample in drawn:
             fixed = dict(zip(lists, combination, strict=True)) | sample
             for seed in [None] if seeds is None else seeds:
-                configs.append(config_type(**fixed, **({} if seed is None else {"seed": seed})))
-    return configs
+                found.append({**fixed, **({} if seed is None else {"seed": seed})})
+    return found
 
 
 def _several(name: str, value: Any) -> list[Any]:

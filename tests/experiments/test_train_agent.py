@@ -6,13 +6,16 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
-from scripts import load_script, run_here, start_script
+from scripts import run_here, start_script
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from labs.rl.agents.policies import load_policy
+from labs.rl.options import CHOICE, agent_configs, describe
+from labs.runtime.choices import Given
 from labs.runtime.cli import parse
 
 SMALL = (
@@ -83,24 +86,91 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
         (("--env", "CartPol-v1"), "did you mean CartPole-v1"),
         (("--algorithm", "dqn", "--env", "Pendulum-v1"), "dqn chooses among discrete actions"),
         (("--gamma", "1.5"), "--gamma 1.5 is out of range"),
+        (("--algorithm", "sac"), "--algorithm sac is unknown: use ppo, dqn, or module:name"),
+        (("sac", "--gamma", "0.9"), "--algorithm sac is unknown"),
+        (("dqn", "--clip-range", "0.9"), "--clip-range has no effect with --algorithm dqn"),
+        (("--epochs=77", "--algorithm", "dqn"), "it is an option of ppo"),
+        (("--n-step", "5"), "--n-step has no effect with --algorithm ppo: it is an option of dqn"),
+        (("ppo", "--algorithm", "dqn"), "--algorithm takes one value"),
+        (("--algorithm", "ppo", "dqn"), "--algorithm takes one value"),
+        (("--action-std-end", "0.3"), "--action-std-end 0.3 has no effect: only with"),
+        (("--env", "CartPole-v1", "--action-std", "decay"), "CartPole-v1 are discrete"),
+        (("dqn", "--target-rate", "0.01", "--target-interval", "3"), "--target-interval 3 has no"),
+        (("--epochs", "4", "-3"), "--epochs -3 is out of range"),
+        (("--epochs", "4", "4"), "--epochs has the value 4 twice"),
+        (("no_such_module:x",), "there is no module no_such_module"),
     ):
-        assert run_here("train_agent", *arguments, "--run-root", tmp_path) == 2
+        assert run_here("train_agent", *arguments, "--run-root", tmp_path) == 2, arguments
         shown = capsys.readouterr()
         assert shown.out == ""
-        assert message in shown.err and len(shown.err.strip().splitlines()) == 1
+        assert message in shown.err and len(shown.err.strip().splitlines()) == 1, shown.err
     assert list(tmp_path.iterdir()) == []
 
 
+def trials(*arguments: str) -> list[Any]:
+    words = CHOICE.spelled_out(arguments)
+    options = CHOICE.options(Given(words, {}))
+    return agent_configs(parse(options, {}, words))
+
+
 def test_the_defaults_are_those_of_the_algorithm_and_the_environment() -> None:
-    script = load_script("train_agent")
-
-    def trial(*arguments: str) -> object:
-        return parse(script.Config, {}, arguments).trials()[0]
-
-    assert trial().frame_stack == 1 and trial().batch_size == 1024
-    assert trial("--env", "labs/NavigationGoal-v0").frame_stack == 4
-    assert trial("--env", "labs/NavigationGoal-v0", "--frame-stack", "2").frame_stack == 2
-    dqn = trial("--algorithm", "dqn", "--gamma", "0.9", "--hidden-sizes", "32", "16")
+    (ppo,) = trials()
+    assert (ppo.algorithm, ppo.frame_stack, ppo.batch_size) == ("ppo", 1, 1024)
+    assert ppo.eval_interval == ppo.total_steps // 20 == 150_000
+    assert trials("--env", "labs/NavigationGoal-v0")[0].frame_stack == 4
+    assert trials("--env", "labs/NavigationGoal-v0", "--frame-stack", "2")[0].frame_stack == 2
+    (dqn,) = trials("--algorithm", "dqn", "--gamma", "0.9", "--hidden-sizes", "32,16")
     assert (dqn.gamma, dqn.hidden_sizes, dqn.activation) == (0.9, (32, 16), "relu")
-    seeds = parse(script.Config, {}, ["--seed", "2", "--seeds", "3"]).trials()
-    assert [each.seed for each in seeds] == [2000, 2001, 2002]
+    assert [each.seed for each in trials("--seed", "7", "--seeds", "3")] == [7, 8, 9]
+    assert trials("--total-steps", "4000")[0].eval_interval == 200
+
+
+def test_a_sub_command_may_stand_anywhere_but_as_a_value() -> None:
+    for words in (
+        ("dqn", "--n-step", "2"),
+        ("--n-step", "2", "dqn"),
+        ("--local-mode", "dqn", "--n-step=2"),
+        ("--n-step", "2", "--algorithm", "dqn"),
+        ("--run-name", "ppo", "dqn", "--n-step", "2", "--algorithm=dqn"),
+    ):
+        (config,) = trials(*words)
+        assert (config.algorithm, config.n_step, config.segment_length) == ("dqn", 2, 8), words
+
+
+def test_every_option_makes_a_grid() -> None:
+    found = trials("--env", "CartPole-v1", "--epochs", "2", "4", "--clip-range", "0.1", "0.3")
+    assert [(c.epochs, c.clip_range) for c in found] == [(2, 0.1), (2, 0.3), (4, 0.1), (4, 0.3)]
+    found = trials("--hidden-sizes", "32", "64,64", "--anneal", "true", "false")
+    both = [(anneal, sizes) for anneal in (True, False) for sizes in ((32,), (64, 64))]
+    assert [(c.anneal, c.hidden_sizes) for c in found] == both
+    found = trials("--learning-rates", "1e-4..1e-2:log", "--samples", "3", "--seeds", "2")
+    rates = [c.learning_rate for c in found]
+    assert len(set(rates)) == 3 and rates[::2] == rates[1::2]
+    assert all(1e-4 <= rate <= 1e-2 for rate in rates)
+
+
+def test_in_a_grid_over_environments_each_has_its_own_tuned_values() -> None:
+    one, other = trials("--env", "CartPole-v1", "labs/NavigationGoal-v0")
+    assert (one.frame_stack, one.total_steps, one.eval_interval) == (1, 200_000, 10_000)
+    assert (other.frame_stack, other.total_steps, other.eval_interval) == (4, 3_000_000, 150_000)
+    one, other = trials("--env", "CartPole-v1", "labs/NavigationGoal-v0", "--frame-stack", "2")
+    assert one.frame_stack == other.frame_stack == 2
+    short, long = trials("--total-steps", "2000", "8000")
+    assert (short.report_interval, long.report_interval) == (20, 80)
+
+
+def test_help_shows_the_tuned_values(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        trials("dqn", "--env", "CartPole-v1", "--help")
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "--epochs" not in shown
+    for text in ("(default: 200000)", "to the target network. (default: 100)", "INT,INT,..."):
+        assert text in shown
+    assert "--learning-rate FLOAT" in shown
+
+
+def test_the_start_says_every_value() -> None:
+    text = describe(trials("dqn", "--env", "CartPole-v1", "--n-step", "1", "3", "--seeds", "2"))
+    text = " ".join(text.split())
+    assert text.startswith("dqn on CartPole-v1: seed 0 | 1, total_steps 200000")
+    assert "n_step 1 | 3" in text and "hidden_sizes 128,64," in text and "target_rate none" in text

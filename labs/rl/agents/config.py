@@ -117,7 +117,9 @@ class Algorithm(NamedTuple):
     def path(self) -> str:
         """What ``find_algorithm`` finds it by in any process: ``module:name``, or the name of ours."""
         module = self.make_trainer.__module__
-        return self.name if self.name in BUILT_IN or module == "__main__" else f"{module}:{self.name}"
+        return (
+            self.name if self.name in BUILT_IN or module == "__main__" else f"{module}:{self.name}"
+        )
 
     def configure(self, **options: Any) -> AgentConfig:
         """The config of this algorithm with tuned values where ``options`` say nothing."""
@@ -215,5 +217,7 @@ def _without_effect(name: str, algorithm: str) -> str:
     for other in BUILT_IN:
         fields = {field.name for field in dataclasses.fields(find_algorithm(other).config_type)}
         if name in fields:
-            return f"`{name}` has no effect with `algorithm` {algorithm}: it is an option of {other}"
+            return (
+                f"`{name}` has no effect with `algorithm` {algorithm}: it is an option of {other}"
+            )
     return f"`{name}` is no option of `algorithm` {algorithm}"

@@ -116,7 +116,7 @@ class SavedPolicy(NamedTuple):
 
     policy: Policy
     algorithm: str
-    """``ppo`` or ``dqn``"""
+    """Its name, for instance ``ppo``."""
     env: EnvSettings
     frame_stack: int
     step: int
@@ -156,10 +156,10 @@ def load_policy(path: str | Path) -> SavedPolicy:
     """
     checkpoint = load_checkpoint(path)
     family, _, algorithm = str(checkpoint["kind"]).partition(".")
-    if family != "rl" or algorithm not in ("ppo", "dqn"):
+    if family != "rl":
         raise InputError(
-            f"checkpoint {path} is of kind {checkpoint['kind']}: use one of train_agent, kind"
-            " rl.ppo or rl.dqn"
+            f"checkpoint {path} is of kind {checkpoint['kind']}: use one of train_agent, for instance"
+            " of kind rl.ppo"
         )
     state = checkpoint["policy"]
     spec = PolicySpec(**{**state["spec"], "hidden_sizes": tuple(state["spec"]["hidden_sizes"])})

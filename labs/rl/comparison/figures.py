@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -17,6 +18,8 @@ COLOURS = {
     "rllib-dqn": "#f0a878",
 }
 """One hue per algorithm; ours is the darker one."""
+OTHER_COLOURS = ("#3f7d3a", "#7a3f8c", "#8c7a1f", "#1f8c80")
+"""Of algorithms that others have registered."""
 TITLES = {
     "eval/return_mean": "mean return",
     "eval/success_rate": "success rate",
@@ -51,7 +54,7 @@ def _learning_panel(axes: Axes, curves: pd.DataFrame) -> None:
     for agent, group in curves.groupby("agent", sort=False):
         label: str | None = agent
         for _, curve in group.groupby("seed", dropna=False):
-            colour = COLOURS[agent]
+            colour = _colour(agent)
             axes.plot(curve["at"], curve["value"], color=colour, label=label)
             axes.fill_between(
                 curve["at"], curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0
@@ -66,7 +69,7 @@ def scores(summary: pd.DataFrame) -> Figure:
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         rows = summary[summary["env"] == name].iloc[::-1]
         for place, row in enumerate(rows.itertuples()):
-            colour = COLOURS[row.agent]
+            colour = _colour(row.agent)
             axes.barh(place, row.score_high - row.score_low, 0.6, row.score_low, color=colour)
             axes.plot([row.score] * 2, [place - 0.3, place + 0.3], color="black", linewidth=1.5)
         axes.use_sticky_edges = False  # or the leftmost bar would begin at the frame
@@ -82,7 +85,7 @@ def profiles(table: pd.DataFrame) -> Figure:
     grid = figure.subplots(1, len(names), squeeze=False)[0]
     for axes, name in zip(grid, names, strict=True):
         for agent, rows in table[table["env"] == name].groupby("agent", sort=False):
-            x, colour = rows["threshold"], COLOURS[agent]
+            x, colour = rows["threshold"], _colour(agent)
             axes.step(x, rows["share"], where="post", color=colour, label=agent)
             axes.fill_between(
                 x, rows["low"], rows["high"], step="post", color=colour, alpha=0.2, linewidth=0
@@ -107,6 +110,11 @@ def improvements(pairs: pd.DataFrame) -> Figure:
         axes.set(xlim=(-0.02, 1.02), xlabel="probability of improvement")
         _dress(axes, name, [f"{row.first} > {row.second}" for row in rows.itertuples()])
     return figure
+
+
+def _colour(agent: str) -> str:
+    """Always the same one for an agent."""
+    return COLOURS.get(agent) or OTHER_COLOURS[zlib.crc32(agent.encode()) % len(OTHER_COLOURS)]
 
 
 def _dress(axes: Axes, title: str, rows: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ from labs.rl.agents.config import AgentConfig
 from labs.rl.agents.policies import Policy, PolicySpec, env_state, policy_state
 from labs.rl.envs.make import make_env, make_single
 from labs.rl.evaluation import evaluation_metrics
+from labs.rl.trainers import DQNAgentConfig, PPOAgentConfig
 from labs.runtime.errors import InputError
 from labs.runtime.machine import compat
 from labs.runtime.machine.session import ray_for_a_library
@@ -40,8 +41,7 @@ def train_rllib(config: AgentConfig, resume: Checkpoint | None = None) -> Iterat
     Raises:
         InputError: what RLlib cannot do alike: see ``check_rllib``.
     """
-    check_rllib(config)
-    config = config.resolve()
+    config = check_rllib(config)
     if resume is not None and resume["step"] >= config.total_steps:
         return
     seeds = np.random.SeedSequence(config.seed).generate_state(3).tolist()
@@ -53,7 +53,9 @@ def train_rllib(config: AgentConfig, resume: Checkpoint | None = None) -> Iterat
             algorithm.stop()
 
 
-def _train(config: AgentConfig, algorithm: Any, eval_seed: int) -> Iterator[Report]:
+def _train(
+    config: PPOAgentConfig | DQNAgentConfig, algorithm: Any, eval_seed: int
+) -> Iterator[Report]:
     spec = _policy_spec(config)
     policy = Policy(spec)
     step, seconds = 0, 0.0
@@ -69,7 +71,9 @@ def _train(config: AgentConfig, algorithm: Any, eval_seed: int) -> Iterator[Repo
         yield Report(step, metrics, partial(_checkpoint, config, spec, algorithm, step))
 
 
-def _checkpoint(config: AgentConfig, spec: PolicySpec, algorithm: Any, step: int) -> Checkpoint:
+def _checkpoint(
+    config: PPOAgentConfig | DQNAgentConfig, spec: PolicySpec, algorithm: Any, step: int
+) -> Checkpoint:
     """The policy alone: enough to evaluate it, not to train on."""
     return {
         "kind": f"rl.{config.algorithm}",
@@ -80,15 +84,19 @@ def _checkpoint(config: AgentConfig, spec: PolicySpec, algorithm: Any, step: int
     }
 
 
-def check_rllib(config: AgentConfig) -> None:
-    """Refuse what would not be the same thing in RLlib.
+def check_rllib(config: AgentConfig) -> PPOAgentConfig | DQNAgentConfig:
+    """The same config; refuses what would not be the same thing in RLlib.
 
     Raises:
         InputError: an environment without flat observations or discrete actions, stacked frames,
             normalised observations or rewards, rewards on another scale, workers, or
             hyperparameters that RLlib counts in another unit and cannot meet exactly.
     """
-    values = config.resolved_values()
+    if not isinstance(config, PPOAgentConfig | DQNAgentConfig):
+        raise InputError(
+            f"`algorithm` {config.algorithm} is compared with no RLlib: use ppo or dqn"
+        )
+    values = vars(config)
     env = make_env(config.env_settings(), 1, 0)  # with its own sentence for what nobody supports
     flat = isinstance(env.observation_space, gymnasium.spaces.Box)
     env.close()
@@ -114,9 +122,10 @@ def check_rllib(config: AgentConfig) -> None:
             f"`update_interval` {values['update_interval']} must divide the {rows} steps that are"
             " collected at a time, since RLlib learns a whole number of times after each"
         )
+    return config
 
 
-def _build(config: AgentConfig, seed: int) -> Any:
+def _build(config: PPOAgentConfig | DQNAgentConfig, seed: int) -> Any:
     """The algorithm, in this process, silent, with nothing written to the user's home."""
     # Imported here: it takes seconds, and only the trials that use it should pay them.
     from ray.rllib.algorithms.dqn import DQNConfig
@@ -158,7 +167,7 @@ def _build(config: AgentConfig, seed: int) -> Any:
         .debugging(seed=seed % 2**31, log_level="ERROR")
     )
     built = built.training(
-        **_common(config), **(_ppo if config.algorithm == "ppo" else _dqn)(config)
+        **_common(config), **(_ppo(config) if isinstance(config, PPOAgentConfig) else _dqn(config))
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -167,7 +176,7 @@ def _build(config: AgentConfig, seed: int) -> Any:
         return compat.build_algorithm(built)
 
 
-def _common(config: AgentConfig) -> dict[str, Any]:
+def _common(config: PPOAgentConfig | DQNAgentConfig) -> dict[str, Any]:
     rate = config.learning_rate
     return {
         "gamma": config.gamma,
@@ -177,7 +186,7 @@ def _common(config: AgentConfig) -> dict[str, Any]:
     }
 
 
-def _ppo(config: AgentConfig) -> dict[str, Any]:
+def _ppo(config: PPOAgentConfig) -> dict[str, Any]:
     return {
         "train_batch_size_per_learner": config.segment_length * config.envs_per_worker,
         "minibatch_size": config.batch_size,
@@ -191,7 +200,7 @@ def _ppo(config: AgentConfig) -> dict[str, Any]:
     }
 
 
-def _dqn(config: AgentConfig) -> dict[str, Any]:
+def _dqn(config: DQNAgentConfig) -> dict[str, Any]:
     decay = max(1, round(config.epsilon_decay * config.total_steps))
     return {
         "train_batch_size_per_learner": config.batch_size,
@@ -209,7 +218,7 @@ def _dqn(config: AgentConfig) -> dict[str, Any]:
     }
 
 
-def _policy_spec(config: AgentConfig) -> PolicySpec:
+def _policy_spec(config: PPOAgentConfig | DQNAgentConfig) -> PolicySpec:
     env = make_env(config.env_settings(), 1, 0)
     sizes = env.observation_size, env.action_size
     env.close()

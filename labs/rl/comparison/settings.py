@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from labs.rl.agents.config import AgentConfig, Algorithm
+from labs.rl.agents.config import AgentConfig, agent_config, find_algorithm
 from labs.rl.comparison.rllib import check_rllib, train_rllib
 from labs.rl.training import check_agent, train_agent
 from labs.runtime.errors import InputError
@@ -17,7 +17,7 @@ from labs.runtime.reports import Checkpoint, Report
 Library = Literal["labs", "rllib"]
 AGENTS = ("labs-ppo", "rllib-ppo", "labs-dqn", "rllib-dqn")
 
-SETTINGS: dict[Algorithm, dict[str, Any]] = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": {
         "envs_per_worker": 8,
         "segment_length": 128,
@@ -44,7 +44,7 @@ SETTINGS: dict[Algorithm, dict[str, Any]] = {
 """What both libraries use, by algorithm. Features that only ours has, such as normalised
 observations, are off."""
 
-TUNED: dict[tuple[Algorithm, str], dict[str, Any]] = {
+TUNED: dict[tuple[str, str], dict[str, Any]] = {
     # Published for a third library: rl-baselines3-zoo, hyperparams/ppo.yml and dqn.yml. Its clip
     # range, which falls to 0, stays at 0.2 here.
     ("ppo", "CartPole-v1"): {
@@ -83,7 +83,7 @@ with seeds that the comparison does not use (``compare_agents.py --envs labs/Nav
 
 @dataclass(frozen=True)
 class RunConfig(AgentConfig):
-    """One run of a comparison.
+    """One run of a comparison: an algorithm's config (see ``run_config``), and whose it is.
 
     Raises:
         InputError: as for ``AgentConfig``.
@@ -101,6 +101,14 @@ class RunConfig(AgentConfig):
     def label(self) -> str:
         """Names the trial's directories."""
         return f"{self.agent}-{self.env.rpartition('/')[2]}-seed={self.seed}"
+
+
+def run_config(library: Library, config: AgentConfig) -> RunConfig:
+    """A run with this config; its type has the fields of the algorithm's own."""
+    made = dataclasses.make_dataclass(
+        f"{type(config).__name__}Run", [], bases=(RunConfig, type(config)), frozen=True
+    )
+    return made(library=library, **vars(config))
 
 
 def train_run(config: RunConfig, resume: Checkpoint | None = None) -> Iterator[Report]:
@@ -134,7 +142,8 @@ def plan_runs(
 
     Args:
         envs: gymnasium ids.
-        agents: of ``AGENTS``.
+        agents: of ``AGENTS``, or ``module:name`` of a registered algorithm, which has its own
+            defaults.
         seeds: one run each.
         steps: environment steps of every run, by environment.
         evaluations: per run, equally far apart; the last one at its end. The distance is rounded
@@ -145,31 +154,34 @@ def plan_runs(
     Raises:
         InputError: an unknown agent, or a value that no run can have.
     """
-    for name in agents:
-        if name not in AGENTS:
-            raise InputError(f"`agents` {name} is unknown: use {', '.join(AGENTS)}")
-    runs = []
+    runs: list[RunConfig] = []
     for env in envs:
         for name in agents:
-            library, algorithm = name.split("-")
-            settings = SETTINGS[algorithm] | TUNED.get((algorithm, env), {})  # type: ignore[index]
-            rate = learning_rate
-            if rate is None:
-                rate = PILOT_RATES.get((name, env), settings["learning_rate"])
-            rows = settings["envs_per_worker"] * settings["segment_length"]
-            interval = math.ceil(steps[env] / evaluations / rows) * rows
-            config = RunConfig(
-                library=library,  # type: ignore[arg-type]
-                algorithm=algorithm,  # type: ignore[arg-type]
-                env=env,
-                total_steps=steps[env],
-                eval_interval=interval,
-                report_interval=interval,
-                eval_episodes=eval_episodes,
-                frame_stack=1,
-                normalize_observations=False,
-                reward_scale=1.0,
-                **settings | {"learning_rate": rate},
+            library, algorithm = _split(name)
+            settings = SETTINGS.get(algorithm, {}) | TUNED.get((algorithm, env), {})
+            if algorithm in SETTINGS:
+                settings |= {"normalize_observations": False, "reward_scale": 1.0, "frame_stack": 1}
+            rate = PILOT_RATES.get((name, env)) if learning_rate is None else learning_rate
+            if rate is not None:
+                settings["learning_rate"] = rate
+            config = agent_config(
+                algorithm, env=env, total_steps=steps[env], eval_episodes=eval_episodes, **settings
             )
-            runs += [dataclasses.replace(config, seed=seed).resolve() for seed in seeds]
+            rows = config.envs_per_worker * config.segment_length
+            interval = math.ceil(steps[env] / evaluations / rows) * rows
+            config = dataclasses.replace(config, eval_interval=interval, report_interval=interval)
+            runs += [run_config(library, dataclasses.replace(config, seed=seed)) for seed in seeds]
     return runs
+
+
+def _split(agent: str) -> tuple[Library, str]:
+    """Library and algorithm."""
+    if agent in AGENTS:
+        library, _, algorithm = agent.partition("-")
+        return ("rllib" if library == "rllib" else "labs"), algorithm
+    if ":" in agent:
+        return "labs", find_algorithm(agent).path
+    raise InputError(
+        f"`agents` {agent} is unknown: use {', '.join(AGENTS)}, or module:name for an algorithm of"
+        " your own"
+    )

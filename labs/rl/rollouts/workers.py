@@ -73,7 +73,6 @@ class InProcess:
             collector.close()
 
 
-@ray.remote(num_cpus=1, max_restarts=0)
 class RolloutWorker:
     """A collector in a process of its own."""
 
@@ -98,6 +97,9 @@ class RolloutWorker:
         return os.getpid()
 
 
+_Actor: Any = ray.remote(num_cpus=1, max_restarts=0)(RolloutWorker)
+
+
 class _Slot:
     """A worker's place: the actor that fills it, and the segment that it is collecting."""
 
@@ -107,8 +109,8 @@ class _Slot:
         self._incarnation = 0
         self._deaths = 0
         self._request: tuple[Any, ...] = ()
-        self.pending: ray.ObjectRef | None = None
-        self.actor = RolloutWorker.remote(spec, index, 0)
+        self.pending: ray.ObjectRef[Any] | None = None
+        self.actor = _Actor.remote(spec, index, 0)
 
     def submit(self, *request: Any) -> None:
         self._request = request
@@ -117,7 +119,7 @@ class _Slot:
     def take(self, on_death: Callable[[], None]) -> Segment | None:
         """The pending segment; None where the worker died, which was replaced and asked again."""
         try:
-            segment = ray.get(self.pending)
+            segment: Segment = ray.get(self._required())
         except (RayActorError, ObjectLostError) as error:
             self._deaths += 1
             if self._deaths >= MAX_DEATHS:
@@ -125,7 +127,7 @@ class _Slot:
                     f"rollout worker {self._index} died {MAX_DEATHS} times in a row: {error}"
                 ) from error
             self._incarnation += 1
-            self.actor = RolloutWorker.remote(self._spec, self._index, self._incarnation)
+            self.actor = _Actor.remote(self._spec, self._index, self._incarnation)
             on_death()
             self.submit(*self._request)
             return None
@@ -137,6 +139,10 @@ class _Slot:
         self.pending = None
         return segment
 
+    def _required(self) -> ray.ObjectRef[Any]:
+        assert self.pending is not None, "nothing was submitted"
+        return self.pending
+
 
 class Workers:
     """One Ray actor per worker; one that dies is replaced, and at most its segment is lost."""
@@ -145,7 +151,7 @@ class Workers:
         self.replaced = 0
         self._slots = [_Slot(spec, index) for index in range(num_workers)]
         self._queue: list[_Slot] = []
-        self._stored: tuple[int, ray.ObjectRef] | None = None
+        self._stored: tuple[int, ray.ObjectRef[Any]] | None = None
 
     def gather(self, parameters: np.ndarray, version: int) -> Segment:
         """Waits for all workers, in their order."""
@@ -175,7 +181,7 @@ class Workers:
     def get_state(self) -> list[CollectorState]:
         """Every worker's state; None for one that has just died."""
         states: list[CollectorState] = []
-        for slot, future in [(slot, slot.actor.get_state.remote()) for slot in self._slots]:
+        for future in [slot.actor.get_state.remote() for slot in self._slots]:
             try:
                 states.append(ray.get(future))
             except RayActorError:  # found dead and replaced when its next segment is due
@@ -201,7 +207,7 @@ class Workers:
         for slot in self._slots:
             ray.kill(slot.actor)
 
-    def _put(self, parameters: np.ndarray, version: int) -> ray.ObjectRef:
+    def _put(self, parameters: np.ndarray, version: int) -> ray.ObjectRef[Any]:
         """One copy in the object store per version, whatever the number of workers."""
         if self._stored is None or self._stored[0] != version:
             self._stored = (version, ray.put(parameters))

@@ -62,7 +62,8 @@ class GridFiles:
             state: how it ended; ``None`` reads it.
         """
         state = read_state(self.directory(index)) if state is None else state
-        row = {"trial": index, "name": self.names[index], **self.configs[index]}
+        fields = dict.fromkeys(name for config in self.configs for name in config)
+        row = {"trial": index, "name": self.names[index], **fields, **self.configs[index]}
         row |= {"status": state.get("status", INTERRUPTED), "error": state.get("error", "")}
         selected = selected_report(reports, self.objective, state.get("best_step"))
         row["step"] = selected["step"] if selected else None

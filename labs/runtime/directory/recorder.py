@@ -202,7 +202,7 @@ class Recorder:
     def _open(self, index: int) -> None:
         if index not in self._logs:
             config, varying = self._configs[index], self._varying
-            ordered = {key: config[key] for key in (*varying, *config)}
+            ordered = {key: config[key] for key in (*varying, *config) if key in config}
             self._logs[index] = TrialLog(self._directories[index], ordered, self._objective)
 
     def _finish(self, index: int, status: str, best: int | None, error: str = "") -> None:

@@ -1,0 +1,136 @@
+"""Commands whose options depend on one of them: ``train_agent.py dqn`` has DQN's options."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+from labs.runtime.cli import launch
+from labs.runtime.directory.description import read_description
+from labs.runtime.directory.mirror import fetch_run, is_remote
+from labs.runtime.errors import InputError
+from labs.runtime.options import RuntimeOptions
+
+
+class Given:
+    """What a command line says of a field, before there is a parser; else what a resumed run says."""
+
+    def __init__(self, arguments: Sequence[str], described: Mapping[str, Any]) -> None:
+        self._arguments = arguments
+        self._described = described
+
+    def __contains__(self, field: str) -> bool:
+        """Whether the command line has the option."""
+        return self._words(field) is not None
+
+    def values(self, field: str) -> list[str]:
+        """The option's words; those of a resumed run where the command line has none."""
+        words = self._words(field)
+        if words is None:
+            kept = self._described.get(field) or []
+            words = [str(word) for word in (kept if isinstance(kept, list) else [kept])]
+        return words
+
+    def _words(self, field: str) -> list[str] | None:
+        option = _option(field)
+        found: list[str] | None = None
+        collecting = False
+        for argument in self._arguments:
+            if argument.startswith("--"):
+                name, equals, value = argument.partition("=")
+                collecting = name.replace("_", "-") == option
+                if collecting:
+                    found = [value] if equals else []
+            elif collecting and found is not None:
+                found.append(argument)
+        return found
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The option that decides which other options there are."""
+
+    field: str
+    """Its name."""
+
+    words: Collection[str]
+    """Values that may stand alone, as a sub-command: ``train_agent.py dqn``."""
+
+    options: Callable[[Given], type]
+    """The options' frozen dataclass for what the command line says."""
+
+    def spelled_out(self, arguments: Sequence[str]) -> list[str]:
+        """The command line with ``--field word`` in place of a sub-command.
+
+        The sub-command is the first argument, if that is no option, or one of ``words`` that is not
+        an option's first value.
+
+        Raises:
+            InputError: two sub-commands, or one and another value of the option.
+        """
+        flags = _flags()
+        rest: list[str] = []
+        chosen: list[str] = []
+        before = None
+        for argument in arguments:
+            first = before is None and not argument.startswith("-")
+            value = before is not None and before[:2] == "--" and "=" not in before
+            value = value and before not in flags
+            (chosen if first or (argument in self.words and not value) else rest).append(argument)
+            before = argument
+        named = list(dict.fromkeys([*chosen, *Given(rest, {}).values(self.field)]))
+        if len(named) > 1:
+            raise InputError(
+                f"`{self.field}` takes one value, and here are {' and '.join(named)}: choose one"
+            )
+        return [*rest, f"{_option(self.field)}={chosen[0]}"] if chosen else rest
+
+
+def launch_choice(
+    main: Callable[[Any], int], choice: Choice, arguments: Sequence[str] | None = None
+) -> None:
+    """Parse the command line with the options that it chooses, run ``main`` and exit. Never returns.
+
+    All options may grow in a resumed run. Errors and signals are as in ``labs.launch``.
+
+    Args:
+        main: takes the options, returns the exit status.
+        choice: the options.
+        arguments: the command line, for tests.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        given = choice.spelled_out(given)
+        options = choice.options(Given(given, _described(given)))
+    except InputError as error:
+        spelled = re.sub("`([a-z_]+)`", lambda match: _option(match[1]), str(error))
+        print(f"error: {spelled}", file=sys.stderr)
+        sys.exit(2)
+    grows = [field.name for field in dataclasses.fields(options) if field.name != "runtime"]
+    launch(main, options, grows=grows, arguments=given)
+
+
+def _described(arguments: Sequence[str]) -> Mapping[str, Any]:
+    """The options of the run that the command line continues."""
+    words = Given(arguments, {}).values("resume")
+    if not words or "--help" in arguments:
+        return {}
+    directory = words[0]
+    if is_remote(directory):
+        directory = str(fetch_run(directory)[0])
+    return read_description(directory)["config"]
+
+
+def _option(field: str) -> str:
+    return "--" + field.replace("_", "-")
+
+
+def _flags() -> set[str]:
+    """The options that take no value."""
+    hints = get_type_hints(RuntimeOptions)
+    names = [f.name for f in dataclasses.fields(RuntimeOptions) if hints[f.name] is bool]
+    return {_option(name) for name in (*names, *(f"no_{name}" for name in names))}
