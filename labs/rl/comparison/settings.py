@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -105,10 +106,14 @@ class RunConfig(AgentConfig):
 
 def run_config(library: Library, config: AgentConfig) -> RunConfig:
     """A run with this config; its type has the fields of the algorithm's own."""
-    made = dataclasses.make_dataclass(
-        f"{type(config).__name__}Run", [], bases=(RunConfig, type(config)), frozen=True
+    return _run_type(type(config))(library=library, **vars(config))
+
+
+@functools.cache
+def _run_type(config_type: type[AgentConfig]) -> type[RunConfig]:
+    return dataclasses.make_dataclass(
+        f"{config_type.__name__}Run", [], bases=(RunConfig, config_type), frozen=True
     )
-    return made(library=library, **vars(config))
 
 
 def train_run(config: RunConfig, resume: Checkpoint | None = None) -> Iterator[Report]:
