@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from labs.rl.agents.config import AgentConfig, find_algorithm
-from labs.rl.agents.policies import Policy, PolicySpec, policy_state
+from labs.rl.agents.policies import Policy, PolicySpec, env_state, policy_state, saved_env
 from labs.rl.agents.segments import Segment
 from labs.rl.agents.trainer import Rollouts, Spaces, Trainer
 from labs.rl.envs.episodes import Episode
@@ -116,7 +116,7 @@ def _train(
         """Everything from which training goes on after the last report."""
         return {
             "kind": _kind(config),
-            "env_id": config.env,
+            **env_state(config.env_settings()),
             "frame_stack": config.frame_stack,
             "step": step,
             "seconds": seconds,
@@ -142,7 +142,11 @@ def _train(
         if finished or _passed(before, step, config.eval_interval):
             policy.load(trainer.learner.actor_parameters())
             found |= evaluation_metrics(
-                policy, config.env, config.eval_episodes, eval_seed, config.frame_stack
+                policy,
+                config.env_settings(),
+                config.eval_episodes,
+                eval_seed,
+                config.frame_stack,
             )
         yield Report(step, found, checkpoint)
         interval = _Interval(seconds)
@@ -163,7 +167,7 @@ def check_agent(config: AgentConfig) -> None:
 
 def _make_trainer(config: AgentConfig, seed: int) -> Trainer:
     """The algorithm's trainer, shaped for the environment."""
-    probe = make_env(config.env, 1, 0, frame_stack=config.frame_stack)
+    probe = make_env(config.env_settings(), 1, 0, frame_stack=config.frame_stack)
     spaces = Spaces(probe.observation_size, probe.action_size, probe.discrete)
     probe.close()
     algorithm = find_algorithm(config.algorithm)
@@ -176,7 +180,7 @@ def _kind(config: AgentConfig) -> str:
 
 def _collector_spec(config: AgentConfig, policy: PolicySpec, seed: int) -> CollectorSpec:
     return CollectorSpec(
-        env_id=config.env,
+        env=config.env_settings(),
         num_envs=config.envs_per_worker,
         frame_stack=config.frame_stack,
         segment_length=config.segment_length,
@@ -194,7 +198,7 @@ def _require_matching(checkpoint: Checkpoint, config: AgentConfig, spec: PolicyS
     saved = checkpoint["policy"]["spec"] if "policy" in checkpoint else None
     for name, found, wanted in (
         ("kind", checkpoint["kind"], _kind(config)),
-        ("environment", checkpoint.get("env_id"), config.env),
+        ("environment", str(saved_env(checkpoint)), str(config.env_settings())),
         ("frame stack", checkpoint.get("frame_stack"), config.frame_stack),
         ("network", saved and {**saved, "hidden_sizes": tuple(saved["hidden_sizes"])}, vars(spec)),
     ):

@@ -25,7 +25,7 @@ import tyro
 
 from labs.runtime.errors import InputError
 from labs.runtime.grid import Range, combinations, seed_values
-from labs.runtime.options import RuntimeOptions
+from labs.runtime.options import RuntimeOptions, WordsTogether
 
 GRID_OPTIONS = ("seeds", "samples", "until_decided")
 """What an option may be called beside the config's fields and the runtime's options."""
@@ -60,13 +60,14 @@ def options_type(
     hints, helps = get_type_hints(config_type), field_docstrings(config_type)
     fields: list[tuple[str, Any, Any]] = []
     for field in dataclasses.fields(config_type):
+        together = field.name in words_together(config_type)
         argument = tyro.conf.arg(
             help=helps.get(field.name, ""),
-            metavar=_metavar(hints[field.name]),
+            metavar="[TEXT ...]" if together else _metavar(hints[field.name]),
             aliases=list((aliases or {}).get(field.name, ())),
         )
-        value = _default(field, config_type)
-        default = (_spelled((defaults or {}).get(field.name, value)),)
+        value = (defaults or {}).get(field.name, _default(field, config_type))
+        default = tuple(value) if together and value != TUNED else (_spelled(value),)
         fields.append(
             (field.name, Annotated[tuple[str, ...], argument], dataclasses.field(default=default))
         )
@@ -89,6 +90,13 @@ def options_type(
     runtime = dataclasses.field(default_factory=RuntimeOptions)
     fields.append(("runtime", tyro.conf.OmitArgPrefixes[RuntimeOptions], runtime))
     return dataclasses.make_dataclass(f"{config_type.__name__}Options", fields, frozen=True)
+
+
+def words_together(config_type: type) -> set[str]:
+    """The fields that are marked with ``WordsTogether``."""
+    hints = get_type_hints(config_type, include_extras=True)
+    marks = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
+    return {n for n, found in marks.items() if any(isinstance(m, WordsTogether) for m in found)}
 
 
 def check_config_type(config_type: Any) -> None:
@@ -144,6 +152,9 @@ def expand_values(config_type: type, options: Any) -> list[dict[str, Any]]:
     for field in dataclasses.fields(config_type):
         texts = getattr(options, field.name)
         if tuple(texts) == (TUNED,):
+            continue
+        if field.name in words_together(config_type):
+            values[field.name] = [tuple(texts)]
             continue
         found = [
             parse_value(text, hints[field.name], field.name)

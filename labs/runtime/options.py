@@ -29,6 +29,14 @@ class NameOrPath:
 
 
 @dataclass(frozen=True)
+class WordsTogether:
+    """Marks a field with a tuple of texts whose words on the command line are one value, no grid.
+
+    env_kwargs: Annotated[tuple[str, ...], WordsTogether()] = ()
+    """
+
+
+@dataclass(frozen=True)
 class RuntimeOptions:
     """Where and how to run.
 

@@ -143,6 +143,8 @@ def test_every_option_makes_a_grid() -> None:
     found = trials("--hidden-sizes", "32", "64,64", "--anneal", "true", "false")
     both = [(anneal, sizes) for anneal in (True, False) for sizes in ((32,), (64, 64))]
     assert [(c.anneal, c.hidden_sizes) for c in found] == both
+    (config,) = trials("--env-kwargs", "gravity=-5.0", "continuous=true", "--epochs", "2")
+    assert config.env_kwargs == ("gravity=-5.0", "continuous=true")
     found = trials("--learning-rates", "1e-4..1e-2:log", "--samples", "3", "--seeds", "2")
     rates = [c.learning_rate for c in found]
     assert len(set(rates)) == 3 and rates[::2] == rates[1::2]

@@ -6,14 +6,16 @@ import dataclasses
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 
 from labs.rl.agents.learner import require
 from labs.rl.agents.trainer import Spaces, Trainer
+from labs.rl.envs.settings import EnvSettings
 from labs.rl.plugins import import_module
 from labs.runtime.errors import InputError
+from labs.runtime.options import WordsTogether
 
 
 class _AgentConfigType(type):
@@ -42,6 +44,12 @@ class AgentConfig(metaclass=_AgentConfigType):
 
     env: str = "labs/NavigationGoal-v1"
     """A gymnasium environment with a flat or discrete observation; module:id imports the module."""
+
+    env_kwargs: Annotated[tuple[str, ...], WordsTogether()] = ()
+    """Keyword arguments of the environment, each key=value, for instance gravity=-5.0."""
+
+    wrapper: Annotated[tuple[str, ...], WordsTogether()] = ()
+    """Wrappers of the environment, each module:Class; the first is the innermost."""
 
     seed: int = 0
     """Everything random derives from it."""
@@ -90,6 +98,7 @@ class AgentConfig(metaclass=_AgentConfigType):
             require(name, value, value >= 0, "10000")
             if value == 0:
                 object.__setattr__(self, name, max(1, self.total_steps // parts))
+        self.env_settings()
 
     @property
     def rows(self) -> int:
@@ -99,6 +108,14 @@ class AgentConfig(metaclass=_AgentConfigType):
     def idle_options(self) -> Mapping[str, str]:
         """The options that have no effect beside the others' values, each with the reason."""
         return {}
+
+    def env_settings(self) -> EnvSettings:
+        """The environment with its keyword arguments and wrappers.
+
+        Raises:
+            InputError: a keyword argument is not of the form ``key=value``.
+        """
+        return EnvSettings(self.env, self.env_kwargs, self.wrapper)
 
     def resolve(self) -> AgentConfig:
         """This config: all its values are written out."""
