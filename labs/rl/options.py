@@ -92,7 +92,7 @@ def describe(configs: Sequence[AgentConfig]) -> str:
     parts = []
     for name in rows[0]:
         values = list(dict.fromkeys(_shown(row[name]) for row in rows))
-        if name not in ("algorithm", "env"):
+        if name not in ("algorithm", "env") and values != [""]:
             parts.append(f"{name} {' | '.join(values)}")
     what = f"{configs[0].algorithm} on {' | '.join(dict.fromkeys(row['env'] for row in rows))}"
     return textwrap.fill(f"{what}: {', '.join(parts)}", 100, subsequent_indent="  ")

@@ -174,5 +174,5 @@ def test_help_shows_the_tuned_values(capsys: pytest.CaptureFixture[str]) -> None
 def test_the_start_says_every_value() -> None:
     text = describe(trials("dqn", "--env", "CartPole-v1", "--n-step", "1", "3", "--seeds", "2"))
     text = " ".join(text.split())
-    assert text.startswith("dqn on CartPole-v1: seed 0 | 1, total_steps 200000")
+    assert text.startswith("dqn on CartPole-v1: seed 0 | 1, total_steps 200000, num_workers 0")
     assert "n_step 1 | 3" in text and "hidden_sizes 128,64," in text and "target_rate none" in text
