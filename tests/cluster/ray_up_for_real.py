@@ -2,10 +2,9 @@
 
     make test-cluster
 
-Each host is a set of namespaces with its own network address, processes, home and SSH server; all of
-them lie in namespaces of this script, so that whatever happens, nothing outlives it and nothing else
-on the machine is touched. cluster.yaml is used as it is, but for the provider, the SSH user and the
-installation: the nodes find this interpreter's environment, and the project as Ray copied it.
+Each host (simulated_hosts.py) has its own network address, processes, home and SSH server.
+cluster.yaml is used as it is, but for the provider, the SSH user and the installation: the nodes find
+this interpreter's environment, and the project as Ray copied it.
 """
 
 from __future__ import annotations
@@ -23,27 +22,23 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from simulated_hosts import (
+    NAMESPACES,
+    Host,
+    connect_hosts,
+    reason_to_skip,
+    run,
+    say,
+    start_host,
+    wait_until,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 LAPTOP, HEAD, WORKERS = "10.77.0.254", "10.77.0.1", ("10.77.0.2", "10.77.0.3")
 BUCKET = "results"
-TOOLS = ("ip", "unshare", "nsenter", "mount", "sshd", "ssh", "ssh-keygen", "rsync")
-NAMESPACES = (
-    "--net",
-    "--mount",
-    "--pid",
-    "--uts",
-    "--ipc",
-    "--fork",
-    "--kill-child",
-    "--mount-proc",
-)
 ENVIRONMENT = {
     "RAY_UP_enable_autoscaler_v2": "0",  # the second version loses a worker with provider: local
     "AUTOSCALER_NODE_START_WAIT_S": "30",
@@ -58,71 +53,9 @@ ENVIRONMENT = {
 }
 SSH_CONTROL = Path(f"/tmp/ray_ssh_{hashlib.sha256(getpass.getuser().encode()).hexdigest()[:10]}")
 """Where Ray keeps the sockets of its SSH connections."""
-BEGUN = time.monotonic()
 
 
-def say(text: str) -> None:
-    print(f"[{time.monotonic() - BEGUN:5.1f}s] {text}", flush=True)
-
-
-def reason_to_skip() -> str | None:
-    """Why this cannot run here."""
-    if not sys.platform.startswith("linux") or os.geteuid() != 0:
-        return "it needs root on Linux, for network namespaces"
-    os.environ["PATH"] += ":/usr/sbin:/sbin"
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-    if missing:
-        return (
-            f"missing {', '.join(missing)} (Debian: openssh-server openssh-client rsync iproute2)"
-        )
-    tried = subprocess.run(["unshare", *NAMESPACES, "true"], check=False, capture_output=True)
-    return None if tried.returncode == 0 else "namespaces cannot be made here"
-
-
-def run(*command: str, quiet: bool = True) -> str:
-    done = subprocess.run(command, check=False, capture_output=quiet, text=True)
-    if done.returncode != 0:
-        output = f"{done.stdout}\n{done.stderr}" if quiet else ""
-        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}\n{output[-6000:]}")
-    return done.stdout or ""
-
-
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 300) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:g}s for: {what}")
-        time.sleep(0.3)
-
-
-@dataclass
-class Host:
-    """A simulated machine; ``pid`` is its first process, seen from here."""
-
-    address: str
-    pid: int
-
-    def command(self, *command: str) -> list[str]:
-        return ["nsenter", "--target", str(self.pid), "--all", *command]
-
-    def processes(self) -> list[str]:
-        """Command lines of all its processes."""
-        return run(*self.command("ps", "-eo", "args=")).splitlines()
-
-    def listening(self) -> list[str]:
-        """``address:port`` of its open TCP ports."""
-        return [line.split()[3] for line in run(*self.command("ss", "-Hltn")).splitlines()]
-
-    def runs_trials(self) -> bool:
-        actors = ("ray::Trial", "ray::ResourceTrainable")  # before and after its first step
-        return any(line.startswith(actors) for line in self.processes())
-
-    def kill(self) -> None:
-        """As a reclaimed spot instance goes: everything at once, without a word."""
-        os.kill(self.pid, signal.SIGKILL)
-
-
-def start_host(address: str, work: Path) -> Host:
+def start_machine(address: str, work: Path) -> Host:
     """A machine with an SSH server that admits the key in ``work``."""
     name = f"host{address.rpartition('.')[2]}"
     home = work / name
@@ -136,24 +69,12 @@ def start_host(address: str, work: Path) -> Host:
         f"PasswordAuthentication no\nPidFile none\nListenAddress {address}\n"
         f"SetEnv PATH={os.environ['PATH']}\n"
     )
-    begin = (
-        f"hostname {name}; mount --bind {work}/{name}.passwd /etc/passwd;"
-        " mount -t tmpfs none /dev/shm; mkdir -p /tmp/ray /run/sshd; mount -t tmpfs none /tmp/ray;"
-        " while ! ip -4 -o addr show dev eth0 2>/dev/null | grep -q inet; do sleep 0.05; done;"
+    commands = (
+        f"mount --bind {work}/{name}.passwd /etc/passwd;"
+        " mkdir -p /tmp/ray /run/sshd; mount -t tmpfs none /tmp/ray;"
         f" exec {shutil.which('sshd')} -D -E {work}/{name}.log -f {work}/{name}.sshd"
     )
-    outer = subprocess.Popen(["unshare", *NAMESPACES, "bash", "-c", begin])
-    children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
-    wait_until(lambda: bool(children.read_text()), f"{name} to begin", 10)
-    host = Host(address, int(children.read_text()))
-    run("ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", str(host.pid))
-    run("ip", "link", "set", name, "master", "bridge", "up")
-    inside = host.command("ip")
-    run(*inside, "link", "set", "lo", "up")
-    run(*inside, "link", "set", "eth0", "up")
-    run(*inside, "addr", "add", f"{address}/24", "dev", "eth0")
-    run(*inside, "route", "add", "default", "via", LAPTOP)  # without one Ray takes 127.0.0.1
-    return host
+    return start_host(name, address, LAPTOP, commands)
 
 
 def cluster_file(work: Path) -> Path:
@@ -270,10 +191,7 @@ def reachable(host: str, port: int) -> bool:
 def scenario(work: Path) -> None:
     from moto.server import ThreadedMotoServer
 
-    run("ip", "link", "set", "lo", "up")
-    run("ip", "link", "add", "bridge", "type", "bridge")
-    run("ip", "addr", "add", f"{LAPTOP}/24", "dev", "bridge")
-    run("ip", "link", "set", "bridge", "up")
+    connect_hosts(LAPTOP)
     storage = ThreadedMotoServer(ip_address=LAPTOP, port=5000, verbose=False)
     storage.start()
     import boto3
@@ -283,7 +201,7 @@ def scenario(work: Path) -> None:
     for name in ("key", "host_key"):
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(work / name))
     run("make", "-C", str(ROOT), "cluster-token")
-    head, *workers = hosts = [start_host(address, work) for address in (HEAD, *WORKERS)]
+    head, *workers = hosts = [start_machine(address, work) for address in (HEAD, *WORKERS)]
     say(f"three hosts: head {HEAD}, workers {', '.join(WORKERS)}")
 
     file = cluster_file(work)
@@ -360,7 +278,9 @@ def scenario(work: Path) -> None:
 
 
 def main() -> int:
-    reason = reason_to_skip()
+    reason = reason_to_skip(
+        ("sshd", "ssh", "ssh-keygen", "rsync"), "openssh-server openssh-client rsync"
+    )
     if reason is not None:
         print(f"skipped: {reason}")
         return 0

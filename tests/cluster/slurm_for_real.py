@@ -2,8 +2,9 @@
 
     make test-slurm
 
-Its two nodes are two ``slurmd -N`` on this machine. Ports, keys, state and logs are its own, so that
-a Slurm that runs here is not touched. The script is the one that users start; nothing in it is replaced.
+Its controller and its two nodes are hosts of their own (simulated_hosts.py): each has its address, its
+processes and its ``/tmp``; all see the project's directory. A Slurm that runs here is not touched. The
+script is the one that users start; nothing in it is replaced.
 """
 
 from __future__ import annotations
@@ -14,23 +15,30 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
+
+from simulated_hosts import (
+    NAMESPACES,
+    Host,
+    connect_hosts,
+    reason_to_skip,
+    run,
+    say,
+    start_host,
+    wait_until,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 SERVERS = ("munged", "slurmctld", "slurmd")
 TOOLS = (*SERVERS, "sbatch", "srun", "scancel", "scontrol", "squeue")
-BEGUN = time.monotonic()
+CONTROLLER, NODES = "10.78.0.254", {"one": "10.78.0.1", "two": "10.78.0.2"}
 CONFIG = """
 ClusterName=labs
-SlurmctldHost={host}(127.0.0.1)
+SlurmctldHost=controller({controller})
 SlurmUser=root
-SlurmctldPort={ports[0]}
 AuthType=auth/munge
 AuthInfo=socket={work}/munge.socket,cred_expire=10
 CryptoType=crypto/munge
@@ -43,7 +51,6 @@ JobAcctGatherType=jobacct_gather/none
 MpiDefault=none
 KillWait=30
 ReturnToService=2
-FirstJobId={first}
 SwitchType=switch/none
 StateSaveLocation={work}/state
 SlurmdSpoolDir={work}/spool-%n
@@ -51,50 +58,10 @@ SlurmctldPidFile={work}/slurmctld.pid
 SlurmdPidFile={work}/slurmd-%n.pid
 SlurmctldLogFile={work}/slurmctld.log
 SlurmdLogFile={work}/slurmd-%n.log
-NodeName=one NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 RealMemory=8000
-NodeName=two NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 RealMemory=8000
+NodeName=one NodeAddr={nodes[one]} CPUs=2 RealMemory=8000
+NodeName=two NodeAddr={nodes[two]} CPUs=2 RealMemory=8000
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP DefMemPerCPU=2000
 """
-
-
-def say(text: str) -> None:
-    print(f"[{time.monotonic() - BEGUN:5.1f}s] {text}", flush=True)
-
-
-def reason_to_skip() -> str | None:
-    """Why this cannot run here."""
-    if not sys.platform.startswith("linux") or os.geteuid() != 0:
-        return "it needs root on Linux, for the servers of a Slurm of its own"
-    os.environ["PATH"] += ":/usr/sbin:/sbin"
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-    return f"missing {', '.join(missing)} (Debian: slurm-wlm munge)" if missing else None
-
-
-def run(*command: str, cwd: Path | None = None) -> str:
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=cwd)
-    if done.returncode != 0:
-        raise RuntimeError(
-            f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
-        )
-    return done.stdout
-
-
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 300) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:g}s for: {what}")
-        time.sleep(0.3)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 class Slurm:
@@ -103,16 +70,12 @@ class Slurm:
     def __init__(self, work: Path) -> None:
         self.work = work
         self.project = work / "project"
-        self.servers: list[subprocess.Popen[bytes]] = []
+        self.hosts: dict[str, Host] = {}
 
     def start(self) -> None:
         work = self.work
         self.project.mkdir()
-        for name in (
-            "experiments",
-            "cluster",
-            "labs",
-        ):  # as they are now, whoever edits them meanwhile
+        for name in ("experiments", "cluster", "labs"):  # as they are now, whoever edits them
             shutil.copytree(ROOT / name, self.project / name)
         os.environ["PYTHONPATH"] = str(self.project)
         (self.project / ".venv").symlink_to(sys.prefix)
@@ -121,16 +84,18 @@ class Slurm:
         key = work / "munge.key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o600)
-        text = CONFIG.format(
-            host=socket.gethostname(), work=work, ports=free_ports(3), first=1000 + os.getpid()
-        )
+        text = CONFIG.format(controller=CONTROLLER, nodes=NODES, work=work)
         (work / "slurm.conf").write_text(text)
         os.environ["SLURM_CONF"] = str(work / "slurm.conf")
+        run("hostname", "controller")
+        connect_hosts(CONTROLLER)
         self._serve("munged", "--foreground", "--force", *self._munge_files())
         wait_until((work / "munge.socket").exists, "munged", 20)
         self._serve("slurmctld", "-D")
-        for node in ("one", "two"):
-            self._serve("slurmd", "-D", "-N", node)
+        for node, address in NODES.items():
+            # Not by `exec`: the first process of a host has to care for orphans, which bash does.
+            server = f"mount -t tmpfs none /tmp; slurmd -D -N {node} >{work}/{node}.out 2>&1 & wait"
+            self.hosts[node] = start_host(node, address, CONTROLLER, server)
         wait_until(lambda: self._nodes() == ["idle", "idle"], "both nodes to be idle", 60)
 
     def _munge_files(self) -> list[str]:
@@ -140,10 +105,8 @@ class Slurm:
         ]
 
     def _serve(self, *command: str) -> None:
-        log = open(self.work / f"{command[0]}-{len(self.servers)}.out", "wb")  # noqa: SIM115
-        self.servers.append(
+        with open(self.work / f"{command[0]}.out", "wb") as log:
             subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        )
 
     def _nodes(self) -> list[str]:
         listed = subprocess.run(
@@ -152,15 +115,9 @@ class Slurm:
         return listed.stdout.split()
 
     def stop(self) -> None:
-        subprocess.run(["scancel", "--user=root"], check=False, capture_output=True)
-        time.sleep(2)
-        for server in reversed(self.servers):
-            server.terminate()
-        for server in self.servers:
-            try:
-                server.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                server.kill()
+        """End all jobs and wait until they have: the servers end with this script's namespaces."""
+        run("scancel", "--user=root")
+        wait_until(lambda: not run("squeue", "--noheader").strip(), "an empty queue", 120)
 
     def sbatch(self, *options: str, script: tuple[str, ...]) -> str:
         """The id of a new job."""
@@ -201,17 +158,26 @@ class Slurm:
         return sum(len(path.read_text().splitlines()) for path in files)
 
 
-def left_behind(jobs: list[str]) -> list[str]:
-    """Directories and processes of these jobs' Rays."""
+def left_behind(slurm: Slurm, jobs: list[str]) -> list[str]:
+    """Directories and processes of these jobs' Rays, on all hosts."""
     directories = [f"/tmp/ray-{job}" for job in jobs]
-    found = [path for path in directories if os.path.exists(path)]
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = process.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        found += [line for path in directories if f"{path}/" in line]
+    found = []
+    for name, host in slurm.hosts.items():
+        found += [f"{name}:{path}" for path in directories if host.has(path)]
+        lines = host.processes()
+        found += [line for line in lines for path in directories if f"{path}/" in line]
     return found
+
+
+def take_port(host: Host, port: int) -> subprocess.Popen[bytes]:
+    """Another program on a host that listens on a port, as soon as this returns."""
+    code = (
+        "import socket, sys, time; s = socket.socket(); s.bind(('0.0.0.0', int(sys.argv[1])));"
+        "s.listen(); time.sleep(600)"
+    )
+    program = subprocess.Popen(host.command(sys.executable, "-c", code, str(port)))
+    wait_until(lambda: any(a.endswith(f":{port}") for a in host.listening()), "the port", 20)
+    return program
 
 
 def sweep(depth: str, epochs: str, seeds: str, *more: str) -> tuple[str, ...]:
@@ -224,7 +190,7 @@ def scenario(slurm: Slurm) -> None:
     small = ("--cpus-per-task=1", "--time=10")
 
     def ends_clean() -> None:
-        wait_until(lambda: not left_behind(jobs), f"the last of Ray: {left_behind(jobs)}", 60)
+        wait_until(lambda: not left_behind(slurm, jobs), "the last of Ray", 60)
 
     def submit(*options: str, script: tuple[str, ...]) -> str:
         jobs.append(slurm.sbatch(*options, script=script))
@@ -255,12 +221,10 @@ def scenario(slurm: Slurm) -> None:
     ends_clean()
     say("two jobs of one user on one node: both done, neither saw the other")
 
-    taken = socket.socket()
-    taken.bind(("0.0.0.0", 20000 + (int(jobs[-1]) + 1) % 6000 * 2))
-    taken.listen()
-    job = submit(*small, "--nodes=1", script=sweep("1", "1", "1"))
+    taken = take_port(slurm.hosts["one"], 20000 + (int(jobs[-1]) + 1) % 6000 * 2)
+    job = submit(*small, "--nodes=1", "--nodelist=one", script=sweep("1", "1", "1"))
     output = slurm.finish(job, "FAILED")
-    taken.close()
+    taken.kill()
     assert "Ray has ended on a node before the experiment began" in output, output
     assert not slurm.run_directory(job).exists()
     ends_clean()
@@ -308,25 +272,30 @@ EPOCHS = "600"
 
 
 def main() -> int:
-    reason = reason_to_skip()
+    reason = reason_to_skip(TOOLS, "slurm-wlm munge")
     if reason is not None:
         print(f"skipped: {reason}")
         return 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if "--inside" not in sys.argv:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # takes the namespaces along
+        # Not below /tmp, of which each node has its own
+        with tempfile.TemporaryDirectory(prefix="labs-slurm-", dir="/var/tmp") as work:
+            command = ["unshare", *NAMESPACES, sys.executable, __file__, "--inside", work]
+            return subprocess.run(command, check=False).returncode
+    run("mount", "--make-rprivate", "/")
     for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RUN_ROOT"):
         os.environ.pop(name, None)
-    with tempfile.TemporaryDirectory(prefix="labs-slurm-", dir="/tmp") as directory:
-        slurm = Slurm(Path(directory))
-        try:
-            slurm.start()
-            say("a Slurm of two nodes")
-            scenario(slurm)
-        except BaseException:
-            for path in [*slurm.work.glob("*.log"), *slurm.project.glob("*.log")]:
-                print(f"--- {path.name}\n{path.read_text(errors='replace')[-4000:]}")
-            raise
-        finally:
-            slurm.stop()
+    slurm = Slurm(Path(sys.argv[-1]))
+    try:
+        slurm.start()
+        say("a Slurm of two nodes")
+        scenario(slurm)
+        slurm.stop()
+    except BaseException:
+        logs = [*slurm.work.glob("*.log"), *slurm.work.glob("*.out"), *slurm.project.glob("*.log")]
+        for path in logs:
+            print(f"--- {path.name}\n{path.read_text(errors='replace')[-4000:]}")
+        raise
     say("all steps passed")
     return 0
 

@@ -9,7 +9,6 @@ import importlib.metadata
 import json
 import platform
 import shlex
-import subprocess
 import sys
 import types
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hin
 
 from labs.runtime.directory.identity import TrialRecord, plain
 from labs.runtime.errors import InputError
+from labs.runtime.machine.commits import code_versions
 
 CONFIG_FILE = "config.json"
 FORMAT = 2
@@ -153,39 +153,3 @@ def resume_command(directory: Path) -> str:
     else:  # main() was called from another program
         start = ["python", sys.argv[0]]
     return shlex.join([*start, "--resume", str(directory)])
-
-
-def code_versions() -> dict[str, str | None]:
-    """The git commits of ``labs`` and of the user's script, ``-dirty`` where files differ."""
-    script = Path(sys.argv[0]) if sys.argv and sys.argv[0] else None
-    return {
-        "labs": _git_commit(Path(__file__).parent),
-        "script": _git_commit(script.resolve().parent) if script and script.is_file() else None,
-    }
-
-
-def code_changes(then: Mapping[str, Any] | None) -> str | None:
-    """A sentence where the code is not that of ``then``, or is not committed."""
-    now = code_versions()
-    for part in ("labs", "script"):
-        before, here = (then or {}).get(part), now[part]
-        if before != here:
-            return f"the code of {part} is at {_short(here)}, and the run began at {_short(before)}"
-        if here is not None and here.endswith("-dirty"):
-            return f"the code of {part} differs from its commit, as it did when the run began"
-    return None
-
-
-def _short(commit: str | None) -> str:
-    return "no commit" if commit is None else commit[:10] + "-dirty" * commit.endswith("-dirty")
-
-
-def _git_commit(directory: Path) -> str | None:
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    try:
-        found = subprocess.run(
-            command, check=False, cwd=directory, capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() or None

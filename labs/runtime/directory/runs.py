@@ -23,7 +23,6 @@ from PIL import Image
 from labs.runtime.directory import tracking
 from labs.runtime.directory.description import (
     CONFIG_FILE,
-    code_changes,
     describe_run,
     extended,
     read_description,
@@ -36,6 +35,7 @@ from labs.runtime.directory.mirror import Mirror, fetch_run, is_remote, write_se
 from labs.runtime.directory.storage import StoragePath, reason, write_atomically
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
+from labs.runtime.machine.commits import code_changes
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Objective
 

@@ -1,0 +1,131 @@
+"""Which commit the code that runs is of: from git, or from what was sent along with it.
+
+Code that is sent to other machines leaves its repository behind. :func:`write_stamp` leaves a file in
+the package that says of which commit it was, and what the files looked like. Where they look
+otherwise the file counts for nothing: it is of other code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).resolve().parents[2]
+STAMP = "commit.json"
+SCRIPTS = "experiments"
+"""The folder beside the package that is sent along with it."""
+
+
+def code_versions() -> dict[str, str | None]:
+    """The git commits of ``labs`` and of the user's script, ``-dirty`` where files differ.
+
+    None for code that is in no repository, or that its repository does not track (a package in an
+    environment below somebody's checkout): it is never another repository's commit.
+    """
+    script = Path(sys.argv[0]).resolve() if sys.argv and sys.argv[0] else None
+    stamp = _read_stamp(PACKAGE)
+    labs = git_commit(PACKAGE / "__init__.py")
+    if labs is None and stamp and stamp.get("package") == digest(PACKAGE):
+        labs = stamp["commit"]
+    if script is None or not script.is_file():
+        return {"labs": labs, "script": None}
+    commit = git_commit(script)
+    if commit is None and stamp and digest(script) in stamp.get("scripts", ()):
+        commit = stamp["commit"]
+    return {"labs": labs, "script": commit}
+
+
+def code_changes(then: Mapping[str, Any] | None) -> str | None:
+    """A sentence where the code is not that of ``then``, or is not committed."""
+    now = code_versions()
+    for part in ("labs", "script"):
+        before, here = (then or {}).get(part), now[part]
+        if before != here:
+            return f"the code of {part} is at {_short(here)}, and the run began at {_short(before)}"
+        if here is not None and here.endswith("-dirty"):
+            return f"the code of {part} differs from its commit, as it did when the run began"
+    return None
+
+
+def _short(commit: str | None) -> str:
+    return "no commit" if commit is None else commit[:10] + "-dirty" * commit.endswith("-dirty")
+
+
+def git_commit(file: Path) -> str | None:
+    """The commit of the repository that tracks a file, ``-dirty`` where tracked files differ."""
+    if not _git(file.parent, "ls-files", "--error-unmatch", "--", file.name):
+        return None
+    return _git(file.parent, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
+
+
+def _git(directory: Path, *command: str) -> str | None:
+    """What git prints; None where it fails or is not there."""
+    # As within a hook of git: variables such as GIT_DIR name a repository, whatever the directory.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    try:
+        found = subprocess.run(
+            ["git", *command],
+            check=False,
+            cwd=directory,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None if found.returncode == 0 else None
+
+
+def write_stamp(package: Path = PACKAGE) -> str | None:
+    """Leave the commit of a checkout's ``labs`` in it, for the machines that it is sent to.
+
+    Args:
+        package: the ``labs`` of a checkout.
+
+    Returns:
+        The commit; None where there is none, and then no file is left either.
+    """
+    commit = git_commit(package / "__init__.py")
+    if commit is None:
+        (package / STAMP).unlink(missing_ok=True)
+        return None
+    tracked = (_git(package.parent, "ls-files", "--", SCRIPTS) or "").splitlines()
+    scripts = [package.parent / name for name in tracked]
+    stamp = {
+        "commit": commit,
+        "package": digest(package),
+        "scripts": sorted(digest(script) for script in scripts if script.is_file()),
+    }
+    (package / STAMP).write_text(json.dumps(stamp, indent=1) + "\n")
+    return commit
+
+
+def _read_stamp(package: Path) -> dict[str, Any] | None:
+    try:
+        stamp = json.loads((package / STAMP).read_text())
+    except (OSError, ValueError):
+        return None
+    return stamp if isinstance(stamp, dict) else None
+
+
+def digest(path: Path) -> str:
+    """16 hexadecimal digits of SHA-256 over a file, or over a folder's files with their names.
+
+    Without what Python and :func:`write_stamp` leave there.
+    """
+    total = hashlib.sha256()
+    files = [path]
+    if path.is_dir():
+        every = (file for file in path.rglob("*") if file.is_file() and file.name != STAMP)
+        files = sorted(file for file in every if "__pycache__" not in file.parts)
+        total.update("\n".join(file.relative_to(path).as_posix() for file in files).encode())
+    for file in files:
+        total.update(hashlib.sha256(file.read_bytes()).digest())
+    return total.hexdigest()[:16]
