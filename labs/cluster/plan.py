@@ -16,7 +16,7 @@ import pandas as pd
 
 from labs.cluster.file import load
 from labs.runtime.errors import InputError
-from labs.runtime.machine.resources import Node, Resources, concurrent_trials
+from labs.runtime.machine.resources import RESERVE, Node, Resources, concurrent_trials
 
 PRICES_OF = "June 2025, us-west-2, Linux, on demand"
 
@@ -53,7 +53,7 @@ class ClusterFile:
 
     head: Instance
     kinds: dict[str, Instance]
-    """Kinds of workers, by name."""
+    """Kinds of workers, by name; without those that stand behind others (``on_demand``)."""
     most: dict[str, int]
     """The file's limit on the number of each kind."""
     idle_seconds: float
@@ -95,7 +95,11 @@ def read_cluster_file(path: Path) -> ClusterFile:
             f"`file` {path} has {unknown[0]}, whose size and price are not known: use one of"
             f" {', '.join(INSTANCES)}, or add it to INSTANCES in labs/cluster/plan.py"
         )
-    workers = {name: INSTANCES[kind] for name, kind in types.items() if name != head}
+    reserve = {
+        n for n, k in content["available_node_types"].items() if RESERVE in k.get("resources", {})
+    }
+    names = [name for name in types if name != head and name not in reserve]
+    workers = {name: INSTANCES[types[name]] for name in names}
     idle = 60.0 * content.get("idle_timeout_minutes", 5)
     return ClusterFile(INSTANCES[types[head]], workers, most, idle)
 

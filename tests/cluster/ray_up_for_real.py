@@ -222,6 +222,9 @@ def scenario(work: Path) -> None:
     rows, steps = bring_home(file, work, "first")
     assert [row["status"] for row in rows] == ["done"] * 12, rows
     assert steps == [list(range(1, 13))] * 12
+    sent = json.loads(Path("labs/commit.json").read_text())["commit"]
+    described = json.loads((work / "home/runs/depth_sweep/first/config.json").read_text())
+    assert described["git"] == {"labs": sent, "script": sent}, described["git"]
     say(f"ray submit: {len(rows)} trials done on both workers, results and curves at home")
     check_closed(head)
     say(
@@ -287,6 +290,7 @@ def main() -> int:
     if "--inside" not in sys.argv:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # takes the namespaces along
         with tempfile.TemporaryDirectory(prefix="labs-cluster-", dir="/tmp") as work:
+            run(sys.executable, "-m", "labs.cluster.commit", cwd=ROOT)
             project = Path(work) / "project"  # as it is now, whoever edits it meanwhile
             for name in (
                 "labs",

@@ -12,6 +12,14 @@ import boto3
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
+from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
+from ray.autoscaler.v2.utils import ResourceRequestUtil
+from ray.core.generated.autoscaler_pb2 import (
+    ClusterResourceConstraint,
+    GangResourceRequest,
+    ResourceRequestByCount,
+)
 from simulated_account import (
     FILE,
     OFFICE,
@@ -22,6 +30,8 @@ from simulated_account import (
     prepare_account,
     simulated_account,
 )
+
+from labs.runtime.machine.resources import RESERVE, Resources, reserve_request
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +53,8 @@ def test_the_head_runs_no_trials_and_workers_have_the_gpus_of_their_type(
         name: (kind["resources"]["CPU"], kind["resources"].get("GPU", 0))
         for name, kind in bootstrapped["available_node_types"].items()
     }
-    assert resources == {"head": (0, 0), "t4": (4, 1), "a10g": (4, 1), "a10g_x4": (48, 4)}
+    workers = {"t4": (4, 1), "a10g": (4, 1), "a10g_x4": (48, 4), "a10g_on_demand": (4, 1)}
+    assert resources == {"head": (0, 0), **workers}
 
 
 def test_workers_are_bounded(bootstrapped: dict[str, Any]) -> None:
@@ -56,6 +67,54 @@ def test_workers_are_bounded(bootstrapped: dict[str, Any]) -> None:
         assert kind["min_workers"] == 0  # zero cost while nothing waits
         assert workers <= kind["max_workers"] <= 8
     assert bootstrapped["available_node_types"]["head"]["max_workers"] == 0
+
+
+def chosen(
+    bootstrapped: dict[str, Any],
+    trial: dict[str, float],
+    floor: dict[str, float] | None = None,
+) -> dict[str, int]:
+    """The machines that the second version of Ray's autoscaler starts for a trial that waits.
+
+    Args:
+        bootstrapped: the cluster.
+        trial: what it asks for.
+        floor: what is asked of the autoscaler itself.
+    """
+
+    def requests(bundle: dict[str, float]) -> list[Any]:
+        plain = ResourceRequestUtil.make(bundle)
+        return [ResourceRequestByCount(request=plain, count=1)]
+
+    config = AutoscalingConfig(bootstrapped, skip_content_hash=True)
+    constraint = ClusterResourceConstraint(resource_requests=requests(floor) if floor else [])
+    reply = ResourceDemandScheduler(event_logger=None).schedule(
+        SchedulingRequest(
+            node_type_configs=config.get_node_type_configs(),
+            max_num_nodes=config.get_max_num_nodes(),
+            disable_launch_config_check=True,
+            gang_resource_requests=[
+                GangResourceRequest(requests=[ResourceRequestUtil.make(trial)])
+            ],
+            cluster_resource_constraints=[constraint],
+        )
+    )
+    return {launch.instance_type: launch.count for launch in reply.to_launch if launch.count}
+
+
+def test_on_demand_is_behind_spot_and_comes_where_it_is_asked_for(
+    bootstrapped: dict[str, Any],
+) -> None:
+    kinds = {n: k["resources"] for n, k in bootstrapped["available_node_types"].items()}
+    reserve = {n: size for n, size in kinds.items() if RESERVE in size}
+    assert set(reserve) == {"a10g_on_demand"}
+    for request in (Resources(1, 1), Resources(2, 0.25)):
+        (trial,) = request.bundles()
+        (spot,) = chosen(bootstrapped, trial)
+        assert spot in ("t4", "a10g")
+        kind, bundle = reserve_request(request, {spot: "InsufficientInstanceCapacity"}, reserve)
+        assert kind == "a10g_on_demand"
+        assert set(chosen(bootstrapped, trial, bundle)) == {"a10g_on_demand"}  # for both
 
 
 def test_no_key_is_misspelt() -> None:
@@ -77,12 +136,14 @@ def test_what_comes_into_being(bootstrapped: dict[str, Any], account: boto3.Sess
         "t4": "g4dn.xlarge",
         "a10g": "g5.xlarge",
         "a10g_x4": "g5.12xlarge",
+        "a10g_on_demand": "g5.xlarge",
     }
+    at_full_price = ("head", "a10g_on_demand")
     group_ids = set()
     for kind, instance_type in types.items():
         instance = launch(bootstrapped, kind, account)
         assert instance.instance_type == instance_type
-        assert instance.instance_lifecycle == (None if kind == "head" else "spot")
+        assert instance.instance_lifecycle == (None if kind in at_full_price else "spot")
         profile = "labs-cluster-head" if kind == "head" else "labs-cluster-worker"
         assert instance.iam_instance_profile["Arn"].endswith(f"/{profile}")
         assert instance.key_name == "labs-cluster"
@@ -155,9 +216,9 @@ def test_nothing_but_ssh_is_open_and_the_token_is_kept() -> None:
 
 
 def test_every_node_has_the_pinned_versions() -> None:
-    """pip installs the project under constraints.txt, which agrees with pyproject and with here."""
+    """uv installs the project under constraints.txt, which agrees with pyproject and with here."""
     content = yaml.safe_load(FILE.read_text())
-    (install,) = [c for c in content["setup_commands"] if "pip install" in c]
+    (install,) = [c for c in content["setup_commands"] if "uv pip install" in c]
     assert "--constraint ~/labs/constraints.txt --editable ~/labs[" in install
     pins = dict(
         re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)

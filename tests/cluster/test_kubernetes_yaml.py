@@ -92,10 +92,11 @@ def test_versions_are_those_of_the_pins(job: dict[str, Any]) -> None:
 
 def test_the_image_installs_what_the_nodes_of_aws_install() -> None:
     nodes = yaml.safe_load((ROOT / "cluster.yaml").read_text())["setup_commands"]
-    (node,) = [command for command in nodes if "install --quiet --constraint" in command]
+    (node,) = [command for command in nodes if "uv pip install" in command]
     (extras,) = re.findall(r"\[(\S+)\]", node)
     text = DOCKERFILE.read_text()
     assert f"--constraint constraints.txt --editable .[{extras}]" in text
+    assert "uv pip install --quiet --system" in text
     python = re.search(r"python(3\.\d+) -m venv", " ".join(nodes))
     assert python is not None
     assert f"FROM python:{python[1]}-slim" in text

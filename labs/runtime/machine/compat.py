@@ -13,7 +13,8 @@ import secrets
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -162,3 +163,29 @@ def autoscaler_error() -> str:
     error = ray.experimental.internal_kv._internal_kv_get(key)
     lines = (error or b"").decode(errors="replace").strip().splitlines()
     return lines[-1].strip() if lines else ""
+
+
+def failed_launches(seconds: float = 900.0) -> dict[str, str]:
+    """Why requests for machines failed in the last so many seconds, by kind: the newest of each.
+
+    As the second version of the autoscaler tells it; empty where there is another one, or none.
+    """
+    if not ray.is_initialized():
+        return {}
+    try:
+        from ray.autoscaler.v2.sdk import get_cluster_status
+
+        launches = get_cluster_status(ray.get_runtime_context().gcs_address).failed_launches
+    except Exception:  # no autoscaler has reported, or GCS is busy: then nothing is known
+        return {}
+    since = time.time() - seconds
+    recent = [launch for launch in launches if (launch.failed_ts_s or 0) >= since]
+    recent.sort(key=lambda launch: launch.failed_ts_s or 0)
+    return {launch.ray_node_type_name: launch.details or "" for launch in recent}
+
+
+def ask_for_machines(bundles: Sequence[Mapping[str, float]]) -> None:
+    """Have the autoscaler keep room for these at least; nothing takes an earlier request back."""
+    from ray.autoscaler.sdk import request_resources
+
+    request_resources(bundles=[dict(bundle) for bundle in bundles])

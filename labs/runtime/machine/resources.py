@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import ray
 import torch
@@ -24,6 +25,10 @@ known (to Ray it is what is left beside the object store)."""
 
 SHARE_OF_A_GPU = 0.25
 """What the hint about small trials proposes: four processes with a CUDA context of half a GB each."""
+
+RESERVE = "on_demand"
+"""A resource that marks a kind of machine as the reserve of the others. No trial asks for it, so that
+Ray starts a machine of another kind where it can."""
 
 AUTOSCALER_CONFIG = Path("~/ray_bootstrap_config.yaml")
 """Where ``ray up`` leaves the completed cluster file on the head, where drivers run."""
@@ -95,11 +100,8 @@ def future_nodes(nodes: int) -> list[Node]:
     elsewhere none are known. The kinds with most GPUs come first, for where the file allows fewer
     machines than its kinds add up to. A machine of unknown size (``provider: local``) is ``{}``.
     """
-    if not ray.is_initialized() or in_local_mode() or not _on_head():
-        return []
-    try:
-        config = json.loads(AUTOSCALER_CONFIG.expanduser().read_text())
-    except (OSError, ValueError):
+    config = _cluster_config()
+    if config is None:
         return []
     found: list[Node] = []
     for name, kind in config["available_node_types"].items():
@@ -110,6 +112,48 @@ def future_nodes(nodes: int) -> list[Node]:
             found += [size if kind["resources"] else {}] * kind.get("max_workers", 0)
     found.sort(key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)), reverse=True)
     return found[: max(0, config["max_workers"] - (nodes - 1))]
+
+
+def _cluster_config() -> dict[str, Any] | None:
+    """The completed cluster file, where this process runs on the head of a cluster made by ``ray up``."""
+    if not ray.is_initialized() or in_local_mode() or not _on_head():
+        return None
+    try:
+        return cast(dict[str, Any], json.loads(AUTOSCALER_CONFIG.expanduser().read_text()))
+    except (OSError, ValueError):
+        return None
+
+
+def reserve_kinds() -> dict[str, Node]:
+    """The kinds of machines that stand behind the others: those with the resource ``on_demand``."""
+    kinds = (_cluster_config() or {}).get("available_node_types", {})
+    sizes = {name: kind["resources"] for name, kind in kinds.items()}
+    return {
+        name: {key: float(amount) for key, amount in size.items()}
+        for name, size in sizes.items()
+        if RESERVE in size
+    }
+
+
+def reserve_request(
+    request: Resources, failed: Mapping[str, str], reserve: Mapping[str, Node]
+) -> tuple[str, Node] | None:
+    """Which kind to fall back on for a trial, and the bundle that only this kind has room for.
+
+    Args:
+        request: what the trial needs.
+        failed: the kinds of which no machine could be started, with the reason.
+        reserve: :func:`reserve_kinds`.
+
+    Returns:
+        None where no other kind has failed, or no reserve has room that has not failed itself.
+    """
+    if all(kind in reserve for kind in failed):
+        return None
+    for kind, node in reserve.items():
+        if kind not in failed and concurrent_trials(request, [node]):
+            return kind, {**request.bundles()[0], RESERVE: 1.0}
+    return None
 
 
 def _on_head() -> bool:

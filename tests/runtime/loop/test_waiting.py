@@ -12,7 +12,7 @@ import ray
 from labs.runtime.loop import waiting
 from labs.runtime.loop.waiting import Pauses, said_while_waiting
 from labs.runtime.machine import compat, start_watch
-from labs.runtime.machine.resources import Resources
+from labs.runtime.machine.resources import Resources, reserve_request
 from labs.runtime.machine.start_watch import StartWatch, waited_for
 
 
@@ -79,11 +79,70 @@ def test_no_trial_has_started(
 def test_a_cluster_that_grows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start_watch, "alive_nodes", lambda: [{"CPU": 2.0, "GPU": 0.0}])
     monkeypatch.setattr(compat, "autoscaler_error", lambda: "")
+    monkeypatch.setattr(compat, "failed_launches", lambda: {})
     request = Resources(4, 1)
     text = "a machine with room for 4 CPU and 1 GPU; the cluster is growing"
     assert waited_for(request) == text
     monkeypatch.setattr(compat, "autoscaler_error", lambda: "InsufficientInstanceCapacity")
     assert waited_for(request) == f"{text}; the autoscaler says: InsufficientInstanceCapacity"
+    failed = {"t4": "no capacity in us-west-2a", "a10g": "quota of 0"}
+    monkeypatch.setattr(compat, "failed_launches", lambda: failed)
+    reasons = "t4: no capacity in us-west-2a; a10g: quota of 0"
+    assert waited_for(request) == f"{text}; the autoscaler says: {reasons}"
+
+
+RESERVE = {"dear": {"CPU": 4.0, "GPU": 1.0, "on_demand": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("request_", "failed", "expected"),
+    [
+        (Resources(2, 0.5), {"t4": "x"}, ("dear", {"CPU": 2, "GPU": 0.5, "on_demand": 1.0})),
+        (Resources(2, 0.5), {}, None),
+        (Resources(2, 2), {"t4": "x"}, None),  # no room on it
+        (Resources(2, 0.5), {"dear": "x"}, None),
+        (Resources(2, 0.5), {"t4": "x", "dear": "x"}, None),
+    ],
+)
+def test_what_a_trial_falls_back_on(
+    request_: Resources, failed: dict[str, str], expected: object
+) -> None:
+    assert reserve_request(request_, failed, RESERVE) == expected
+
+
+def test_a_machine_of_the_reserve_is_asked_for_until_a_trial_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[list[dict[str, float]]] = []
+    failed: dict[str, str] = {}
+    monkeypatch.setattr(start_watch, "waited_for", lambda request: "a place")
+    monkeypatch.setattr(start_watch, "reserve_kinds", lambda: RESERVE)
+    monkeypatch.setattr(compat, "failed_launches", lambda: failed)
+    monkeypatch.setattr(compat, "ask_for_machines", asked.append)
+    clock = Clock()
+    watch = StartWatch(Resources(1, 1), Pauses(clock))
+    pending, running = SimpleNamespace(status="PENDING"), SimpleNamespace(status="RUNNING")
+
+    def after(seconds: float, *trials: SimpleNamespace) -> str:
+        clock.now += seconds
+        watch.on_step_begin(1, list(trials))
+        return capsys.readouterr().out
+
+    assert after(31, pending).count("\n") == 1  # nothing has failed yet
+    failed["t4"] = "no capacity"
+    assert asked == []
+    assert after(61, pending).endswith(
+        "\nno machine of t4 can be started: asking for one of dear\n"
+    )
+    assert asked == [[{"CPU": 1, "GPU": 1, "on_demand": 1.0}]]
+    assert "asking" not in after(121, pending)
+    after(1, running)
+    assert asked[1:] == [[]]
+    after(1, running)
+    assert len(asked) == 2
+    after(31, pending)  # the machine was taken away, too
+    watch.on_experiment_end([pending])
+    assert asked[2:] == [[{"CPU": 1, "GPU": 1, "on_demand": 1.0}], []]
 
 
 @pytest.mark.ray
