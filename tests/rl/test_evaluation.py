@@ -144,6 +144,20 @@ def test_without_successes_there_is_still_a_success_rate() -> None:
     assert summary.loc["success", "mean"] == 0 and summary.loc["success", "mean_high"] > 0.5
     unknown = [Episode(0, 0.0, 5, "truncated")]
     assert "success_rate" not in episode_metrics(unknown)
+    assert "no success rate" in str(Evaluation(unknown, [0]).note())
+    assert Evaluation(failed, [0, 1]).note() is None
+
+
+def test_an_episode_that_does_not_say_is_no_success() -> None:
+    episodes = [
+        Episode(k, 0.0, 1, outcome)
+        for k, outcome in enumerate(["success", "terminated", "failure", "truncated", "terminated"])
+    ]
+    assert episode_metrics(episodes)["success_rate"] == 0.2
+    evaluation = Evaluation(episodes, [0] * 5)
+    assert str(evaluation.note()).startswith('3 of 5 episodes did not report info["is_success"]')
+    summary = evaluation.summary().set_index("measure")
+    assert summary.loc["success", "mean"] == 0.2 and summary.loc["terminated", "mean"] == 0.4
 
 
 def test_a_policy_of_another_environment_is_refused() -> None:

@@ -88,7 +88,7 @@ class _Check:
         try:
             values = np.asarray(observation)
         except ValueError:  # lists of different lengths
-            raise self._refusal(told, f"an array of shape {space.shape}") from None
+            raise self._refusal(told, f"an array of numbers of shape {space.shape}") from None
         if values.dtype.kind not in "biuf" or values.shape != space.shape:
             raise self._refusal(told, f"an array of numbers of shape {space.shape}")
         if len(space.shape) > 1 and not np.can_cast(values.dtype, space.dtype, "same_kind"):

@@ -22,7 +22,7 @@ def as_frame(env_id: str, drawn: Any) -> np.ndarray:
     Raises:
         NoFramesError: it is no picture.
     """
-    if isinstance(drawn, (list, tuple)) and drawn and np.ndim(drawn[-1]) in (2, 3):
+    if isinstance(drawn, (list, tuple)) and drawn and isinstance(drawn[-1], np.ndarray):
         drawn = drawn[-1]
     try:
         frame = np.asarray(drawn)

@@ -108,13 +108,14 @@ class _Recipe:
         if not isinstance(limit, int) or limit < 1:
             raise InputError(f"`env_kwargs` {_LIMIT}={limit} must be a whole number above 0")
         self.limit = limit
+        self._limited = limit != UNLIMITED
         self._wrappers = [load_object(path, "wrapper") for path in settings.wrapper]
         for path, wrapper in zip(settings.wrapper, self._wrappers, strict=True):
             if not callable(wrapper):
                 raise InputError(f"`wrapper` {path} cannot be called: name a class or a function")
         try:
             creator = _creator(self._spec.entry_point)
-        except ImportError as error:
+        except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
             raise missing_package(settings.env_id, error) from None
         _require_accepted(settings, creator, self._arguments)
         if render and "rgb_array" not in getattr(creator, "metadata", {}).get("render_modes", ()):
@@ -162,11 +163,14 @@ class _Recipe:
         )
 
     def make(self, render: bool) -> gymnasium.Env[Any, Any]:
-        """One copy with its wrappers, but without a time limit and gymnasium's own checks."""
+        """One copy with its wrappers, but without gymnasium's own checks.
+
+        The time limit is counted around all copies, but where wrappers may ask for it.
+        """
         bare = copy.deepcopy(self._spec)
         bare.order_enforce = False
         bare.disable_env_checker = True
-        bare.max_episode_steps = None
+        bare.max_episode_steps = self.limit if self._wrappers and self._limited else None
         options: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
         env = self._building(lambda: gymnasium.make(bare, **self._arguments, **options))
         for path, wrapper in zip(self.settings.wrapper, self._wrappers, strict=True):

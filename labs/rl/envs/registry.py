@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from typing import Any
 
 import gymnasium
@@ -33,7 +34,8 @@ PACKAGES = {
 """How ids begin, in small letters, whose environments come with a package: its name for pip, and the
 module that registers them."""
 
-_ATARI = ("breakout", "pong", "spaceinvaders", "seaquest", "qbert", "beamrider", "mspacman")
+_ATARI = ("Breakout", "Pong", "SpaceInvaders", "Seaquest", "Qbert", "BeamRider", "MsPacman")
+"""Their old ids have no name space."""
 
 
 def find_spec(env_id: str) -> EnvSpec:
@@ -53,16 +55,18 @@ def find_spec(env_id: str) -> EnvSpec:
 
 
 def _hint(module: str, name: str, error: Exception) -> str:
-    near = _near(name)
     if module:
         own = sorted(key for key, spec in gymnasium.registry.items() if _comes_from(spec, module))
-        if own:
-            return f": module {module} registers {_listed(own)}"
-        return f": module {module} was imported and does not register it{near}"
+        near = _near(name, own, f"{module}:")
+        if near or own:
+            return near or f": module {module} registers {_listed(own)}"
+        return f": module {module} was imported and registers no such id"
+    near = _near(name, gymnasium.registry)
     lower = name.lower()
     found = next((PACKAGES[start] for start in PACKAGES if lower.startswith(start)), None)
-    if found is None and lower.startswith(_ATARI):
-        found, name = PACKAGES["ale/"], "ALE/Pong-v5"
+    if found is None and lower.startswith(tuple(game.lower() for game in _ATARI)):
+        game = next(game for game in _ATARI if lower.startswith(game.lower()))
+        found, name = PACKAGES["ale/"], f"ALE/{game}-v5"
     if found is not None:
         package, module = found
         return (
@@ -78,11 +82,11 @@ def _hint(module: str, name: str, error: Exception) -> str:
     return f"{near}; {form}" if near else f": {form}, for instance my_module:{name}"
 
 
-def _near(name: str) -> str:
-    lower = {key.lower(): key for key in gymnasium.registry}
+def _near(name: str, names: Iterable[str], before: str = "") -> str:
+    lower = {key.lower(): key for key in names}
     # A higher share than usual: MountainCar-v0 is no word for mine/PointMass-v0.
     near = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.7)
-    return f"; did you mean {' or '.join(lower[key] for key in near)}?" if near else ""
+    return f"; did you mean {' or '.join(before + lower[key] for key in near)}?" if near else ""
 
 
 def _comes_from(spec: EnvSpec, module: str) -> bool:

@@ -82,8 +82,8 @@ class Actions:
         self.size = space.shape[0]
         low, high = space.low.astype(np.float64), space.high.astype(np.float64)
         bounded = (np.abs(low) <= FAR) & (np.abs(high) <= FAR)
-        self._centre = np.where(bounded, (low + high) / 2, 0.0)
-        self._scale = np.where(bounded, (high - low) / 2, 1.0)
+        low, high = np.where(bounded, low, -1), np.where(bounded, high, 1)
+        self._centre, self._scale = (low + high) / 2, (high - low) / 2
         self._rounds = np.issubdtype(space.dtype, np.integer)
 
     def native(self, actions: np.ndarray) -> np.ndarray:

@@ -64,13 +64,36 @@ class Combination(Counter):
     action_space = spaces.MultiDiscrete([2, 2])
 
 
+class Reporter(Counter):
+    """Its length and what its last info says are drawn when an episode begins."""
+
+    infos: ClassVar[list[dict[str, Any]]] = [
+        {},
+        {"is_success": None, "path": [1]},
+        {"is_success": True, "path": np.zeros(2)},
+        {"is_success": np.float32(0), "path": np.zeros(3)},  # whose form differs from the others'
+        {"is_success": False, "collision": True},
+        {"collision": True},
+    ]
+    outcomes = ("terminated", "terminated", "success", "failure", "collision", "terminated")
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
+        result = super().reset(seed=seed)
+        self.end, self.kind = (int(n) for n in self.np_random.integers((1, 0), (5, 6)))
+        return result
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        *result, _ = super().step(action)
+        return (*result, self.infos[self.kind if self.count == self.end else 2])
+
+
 @pytest.fixture(autouse=True)
 def registered() -> Iterator[None]:
-    for env in (Counter, Continuous, Picture, Combination):
+    for env in (Counter, Continuous, Picture, Combination, Reporter):
         gymnasium.register(f"test/{env.__name__}-v0", env)
     Counter.actions.clear()
     yield
-    for env in (Counter, Continuous, Picture, Combination):
+    for env in (Counter, Continuous, Picture, Combination, Reporter):
         del gymnasium.registry[f"test/{env.__name__}-v0"]
 
 
@@ -224,6 +247,21 @@ def test_outcomes_of_navigation() -> None:
         assert (episode.length == 100) == (episode.outcome == "timeout")
 
 
+def test_an_episode_is_judged_by_its_own_last_info_whatever_other_copies_say() -> None:
+    seeds = list(range(500, 560))
+    env = make_env("test/Reporter-v0", 4, seed=0, episode_seeds=seeds)
+    env.reset()
+    found: dict[int, Episode] = {}
+    while len(found) < len(seeds):
+        found |= {e.number: e for e in env.step(np.zeros(4, dtype=int)).episodes if e.number < 60}
+    single = Reporter()
+    for number, seed in enumerate(seeds):
+        single.reset(seed=seed)
+        assert found[number].outcome == Reporter.outcomes[single.kind]
+        assert found[number].length == single.end
+    assert len({episode.outcome for episode in found.values()}) == 4
+
+
 @pytest.mark.parametrize("what", ["observation", "reward"])
 def test_not_a_number_stops_and_names_the_step(what: str) -> None:
     env = make_env(counter(end=99, bad=(40, what)), 3, seed=0)
@@ -249,7 +287,17 @@ def test_an_error_in_step_arrives_as_it_is() -> None:
         ("CartPoel-v1", "CartPole-v1"),
         ("labs/NavigatoinGoal-v1", "labs/NavigationGoal-v1"),
         ("LunarLander-v2", "LunarLander-v3"),
-        ("no_such_module:Thing-v0", "no_such_module"),
+        ("no_such_module:Thing-v0", "there is no module no_such_module.*current directory"),
+        ("mine/PointMass-v0", "given as module:id, .* for instance my_module:mine/PointMass-v0$"),
+        ("ALE/Pong-v5", r"package ale-py \(pip install 'ale-py'\), .*: ale_py:ALE/Pong-v5$"),
+        ("BreakoutNoFrameskip-v4", "package ale-py .*: ale_py:ALE/Breakout-v5$"),
+        ("MiniGrid-Empty-8x8-v0", "package minigrid .*: minigrid:MiniGrid-Empty-8x8-v0$"),
+        ("labs.rl.navigation:labs/Navigation-v1", "did you mean labs.rl.navigation:labs/Navi"),
+        (
+            "labs.rl.navigation:mine/Thing-v0",
+            "module labs.rl.navigation registers labs/NavigationG",
+        ),
+        ("colorsys:mine/Thing-v0", "module colorsys was imported and registers no such id"),
         ("test/Picture-v0", r"Box.*supported are a Box with one dimension and Discrete"),
         ("test/Combination-v0", r"MultiDiscrete.*supported are Discrete and a Box"),
     ],
