@@ -33,8 +33,9 @@ import pyarrow as pa
 import torch
 import tyro
 
-from labs.language.embeddings.embedder import Embedder, EmbeddingOptions, embedder_arguments
+from labs.language.embeddings.embedder import Embedder, EmbeddingOptions
 from labs.language.embeddings.encoders import PACKAGED, Encoder, load_encoder, resolve_encoder
+from labs.language.embeddings.vectors import embedder_arguments
 from labs.language.pipeline import Batches, Columns, Display, PoolOptions, concatenate, map_rows
 from labs.language.topics.texts import load_texts
 from labs.runtime.cli import launch

@@ -17,8 +17,9 @@ from scripts import run_here
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_gpt2 import save_tiny_gpt2
 
-from labs.language.embeddings.embedder import EmbeddingOptions, embed
+from labs.language.embeddings.embedder import EmbeddingOptions
 from labs.language.embeddings.encoders import PACKAGED, resolve_encoder
+from labs.language.embeddings.vectors import embed
 from labs.language.pipeline import Batches, Columns, Display, concatenate, map_rows
 from labs.rl.agents.policies import PolicySpec
 from labs.rl.rollouts.collector import CollectorSpec

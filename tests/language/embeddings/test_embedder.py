@@ -20,11 +20,12 @@ from transformers import (
 )
 
 from labs.language import pipeline
-from labs.language.embeddings import embedder as embeddings
 from labs.language.embeddings.cache import EmbeddingCache
-from labs.language.embeddings.embedder import Embedder, EmbeddingOptions, embed, pool_tokens
+from labs.language.embeddings.embedder import Embedder, EmbeddingOptions
 from labs.language.embeddings.encoders import PACKAGED, Encoder, resolve_encoder
-from labs.language.pipeline import PoolOptions
+from labs.language.embeddings.forward import pool_tokens
+from labs.language.embeddings.vectors import Embeddings, embed
+from labs.language.pipeline import Columns, PoolOptions
 from labs.runtime.errors import InputError
 
 NODES = [{"CPU": 2.0, "GPU": 0.0}]
@@ -61,8 +62,11 @@ def reference(encoder: Encoder) -> np.ndarray:
     return np.stack(vectors)
 
 
-def run(encoder: Encoder, in_process: bool = True, **options: object) -> embeddings.Embeddings:
-    settings = {"cache_dir": None, "max_length": 64, "precision": "float32", **options}
+def run(encoder: Encoder, in_process: bool = True, **options: object) -> Embeddings:
+    settings = {
+        "cache_dir": None, "max_length": 64, "precision": "float32", "backend": "torch",
+        "pooling": "mean", **options,
+    }  # fmt: skip
     texts = settings.pop("texts", TEXTS)
     (found,) = embed(
         [texts],
@@ -97,9 +101,10 @@ def test_what_stands_in_the_padding_does_not_matter(encoder: Encoder) -> None:
     embedder = Embedder(encoder.source)
     tokens = [[101, 9326, 3143, 2012, 102], [101, 102]]
     lengths = np.array([5, 2], dtype=np.int32)
-    first = embedder._forward(tokens, lengths)
+    (first,) = embedder._forward([embedder._padded(tokens, lengths)])
     embedder._pad = 2003
-    np.testing.assert_allclose(embedder._forward(tokens, lengths), first, atol=1e-6)
+    (again,) = embedder._forward([embedder._padded(tokens, lengths)])
+    np.testing.assert_allclose(again, first, atol=1e-6)
 
 
 def test_actors_give_the_same_vectors(
@@ -156,7 +161,7 @@ def test_parts_are_computed_together_and_kept_apart(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "WINDOW", 4)  # runs of four rows, which reach over the borders
-    options = EmbeddingOptions(cache_dir=tmp_path, max_length=64, precision="float32")
+    options = EmbeddingOptions("mean", 64, "float32", "torch", cache_dir=tmp_path)
     parts = [TEXTS[:3], TEXTS[3:4], TEXTS[4:], TEXTS]
     middle = run(encoder, texts=parts[1], cache_dir=tmp_path)
     found = embed(parts, encoder, options, NODES, in_process=True, progress=False)
@@ -198,7 +203,7 @@ def test_a_damaged_cache_is_made_anew(encoder: Encoder, tmp_path: Path) -> None:
     assert run(encoder, cache_dir=tmp_path).from_cache
 
 
-def results(rows: int) -> embeddings.Columns:
+def results(rows: int) -> Columns:
     return {
         "embedding": np.random.default_rng(0).normal(size=(rows, 64)).astype(np.float32),
         "tokens": np.ones(rows, np.int32),

@@ -31,7 +31,7 @@ from labs.runtime.errors import InputError
 
 CLASSES = ("World", "Sports", "Business")
 ENCODER = Encoder("some-encoder", "some-encoder", None, "abc", 512)
-ARGUMENTS = {"pooling": "mean", "max_length": 128}
+ARGUMENTS = {"pooling": "mean", "normalise": False, "max_length": 128}
 
 
 def clusters(n: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

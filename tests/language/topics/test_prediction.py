@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import labs
-from labs.language.embeddings.embedder import EmbeddingOptions, embed
+from labs.language.embeddings.embedder import EmbeddingOptions
 from labs.language.embeddings.encoders import PACKAGED, resolve_encoder
+from labs.language.embeddings.vectors import embed
 from labs.language.topics.classifier import fit_topic_model
 from labs.runtime.errors import InputError
 
@@ -24,7 +25,7 @@ def test_a_saved_model_classifies_texts(tmp_path: Path) -> None:
     nodes = [{"CPU": 1.0, "GPU": 0.0}]
     (found,) = embed([SPORT + MONEY], encoder, options, nodes, in_process=True, progress=False)
     labels = np.repeat([0, 1], 3)
-    arguments = {"pooling": "cls", "max_length": 32}
+    arguments = {"pooling": "cls", "normalise": False, "max_length": 32}
     model = fit_topic_model(found.vectors, labels, ("sport", "money"), 1.0, encoder, arguments)
     model.save(tmp_path / "model.pt")
     loaded = labs.load_topic_model(tmp_path)
