@@ -24,14 +24,14 @@ _STREAM = 7
 class PolicyLike(Protocol):
     """What is evaluated, for instance ``labs.rl.agents.policies.Policy``."""
 
-    observation_size: int
+    observation_shape: tuple[int, ...]
     action_size: int
     discrete: bool
 
     def act(
         self, observations: np.ndarray, generator: np.random.Generator | None = None
     ) -> np.ndarray:
-        """Actions for float32 observations ``[n, observation_size]``.
+        """Actions for observations ``[n, *observation_shape]``.
 
         They are the best ones without a generator, else sampled with it.
         """
@@ -162,7 +162,7 @@ class RandomPolicy:
 
     def __init__(self, env: str | EnvSettings, seed: int) -> None:
         probe = make_env(env, 1, seed)
-        self.observation_size, self.action_size = probe.observation_size, probe.action_size
+        self.observation_shape, self.action_size = probe.observation_shape, probe.action_size
         self.discrete = probe.discrete
         probe.close()
         if not self.discrete:
@@ -178,7 +178,7 @@ class RandomPolicy:
 
 def require_fit(policy: PolicyLike, env: Environment) -> None:
     """Raise an InputError unless the policy was made for such observations and actions."""
-    for what in ("observation_size", "action_size", "discrete"):
+    for what in ("observation_shape", "action_size", "discrete"):
         needed, found = getattr(policy, what), getattr(env, what)
         if needed != found:
             raise InputError(

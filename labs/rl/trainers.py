@@ -10,10 +10,10 @@ import torch
 
 from labs.rl.agents.config import AgentConfig, register_algorithm
 from labs.rl.agents.dqn import DQN, DQNConfig
-from labs.rl.agents.networks import Activation
+from labs.rl.agents.networks.base import Activation, Spaces
 from labs.rl.agents.ppo import PPO, PPOConfig
 from labs.rl.agents.segments import Segment
-from labs.rl.agents.trainer import Rollouts, Spaces
+from labs.rl.agents.trainer import Rollouts
 from labs.runtime.errors import InputError
 
 
@@ -152,7 +152,7 @@ def make_ppo(config: PPOAgentConfig, spaces: Spaces, seed: int, device: torch.de
                 raise InputError(
                     f"`{name}` {value} has no effect: the actions of {config.env} are discrete"
                 )
-    return PPOTrainer(PPO(config, *spaces, seed, device))
+    return PPOTrainer(PPO(config, spaces, seed, device))
 
 
 def make_dqn(config: DQNAgentConfig, spaces: Spaces, seed: int, device: torch.device) -> DQNTrainer:
@@ -166,7 +166,7 @@ def make_dqn(config: DQNAgentConfig, spaces: Spaces, seed: int, device: torch.de
             f"`algorithm` dqn chooses among discrete actions and {config.env} has continuous ones:"
             " use `algorithm` ppo"
         )
-    return DQNTrainer(DQN(config, spaces.observation_size, spaces.action_size, seed, device))
+    return DQNTrainer(DQN(config, spaces, seed, device))
 
 
 register_algorithm(

@@ -9,9 +9,17 @@ from collections.abc import Iterator
 import numpy as np
 
 from labs.rl.agents.config import AgentConfig, find_algorithm
-from labs.rl.agents.policies import Policy, PolicySpec, env_state, policy_state, saved_env
+from labs.rl.agents.networks.base import Spaces
+from labs.rl.agents.policies import (
+    Policy,
+    PolicySpec,
+    env_state,
+    policy_state,
+    saved_env,
+    saved_spec,
+)
 from labs.rl.agents.segments import Segment
-from labs.rl.agents.trainer import Rollouts, Spaces, Trainer
+from labs.rl.agents.trainer import Rollouts, Trainer
 from labs.rl.envs.episodes import Episode
 from labs.rl.envs.make import make_env
 from labs.rl.evaluation import episode_metrics, evaluation_metrics
@@ -168,7 +176,7 @@ def check_agent(config: AgentConfig) -> None:
 def _make_trainer(config: AgentConfig, seed: int) -> Trainer:
     """The algorithm's trainer, shaped for the environment."""
     probe = make_env(config.env_settings(), 1, 0, frame_stack=config.frame_stack)
-    spaces = Spaces(probe.observation_size, probe.action_size, probe.discrete)
+    spaces = Spaces(probe.observation_shape, probe.action_size, probe.discrete)
     probe.close()
     algorithm = find_algorithm(config.algorithm)
     return algorithm.make_trainer(config, spaces, seed, resolve_device(config.device))
@@ -200,7 +208,7 @@ def _require_matching(checkpoint: Checkpoint, config: AgentConfig, spec: PolicyS
         ("kind", checkpoint["kind"], _kind(config)),
         ("environment", str(saved_env(checkpoint)), str(config.env_settings())),
         ("frame stack", checkpoint.get("frame_stack"), config.frame_stack),
-        ("network", saved and {**saved, "hidden_sizes": tuple(saved["hidden_sizes"])}, vars(spec)),
+        ("network", saved and vars(saved_spec(saved)), vars(spec)),
     ):
         if found != wanted:
             raise InputError(

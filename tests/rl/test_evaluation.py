@@ -35,7 +35,7 @@ class Drawn(gymnasium.Env):
 class TowardsGoal:
     """Turns to the goal and drives, whatever stands in the way."""
 
-    observation_size, action_size, discrete = 19, 3, True
+    observation_shape, action_size, discrete = (19,), 3, True
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -52,7 +52,8 @@ class TowardsGoal:
 
 class Constant:
     def __init__(self, observation_size: int, action_size: int) -> None:
-        self.observation_size, self.action_size, self.discrete = observation_size, action_size, True
+        self.observation_shape = (observation_size,)
+        self.action_size, self.discrete = action_size, True
 
     def act(
         self, observations: np.ndarray, generator: np.random.Generator | None = None
@@ -161,7 +162,9 @@ def test_an_episode_that_does_not_say_is_no_success() -> None:
 
 
 def test_a_policy_of_another_environment_is_refused() -> None:
-    with pytest.raises(InputError, match=r"CartPole-v1 .*observation size is 4, the agent's is 19"):
+    with pytest.raises(
+        InputError, match=r"CartPole-v1 .*observation shape is \(4,\), the agent's is \(19,\)"
+    ):
         evaluate(TowardsGoal(), "CartPole-v1", 5, seed=0)
 
 

@@ -11,7 +11,8 @@ from typing import Annotated, Any, NamedTuple
 import torch
 
 from labs.rl.agents.learner import require
-from labs.rl.agents.trainer import Spaces, Trainer
+from labs.rl.agents.networks.base import Spaces
+from labs.rl.agents.trainer import Trainer
 from labs.rl.envs.settings import EnvSettings
 from labs.rl.plugins import import_module
 from labs.runtime.errors import InputError

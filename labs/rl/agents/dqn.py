@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from labs.rl.agents.learner import LearnerConfig, require
-from labs.rl.agents.networks import Adam
+from labs.rl.agents.networks.adam import Adam
+from labs.rl.agents.networks.base import Spaces
 from labs.rl.agents.normalization import RunningMoments, normalize
-from labs.rl.agents.policies import PolicySpec
+from labs.rl.agents.policies import policy_spec
 from labs.rl.agents.replay import Replay, Transitions
 from labs.rl.agents.returns import n_step_targets
 from labs.rl.agents.segments import Segment
@@ -85,35 +86,26 @@ class DQN:
     def __init__(
         self,
         config: DQNConfig,
-        observation_size: int,
-        action_size: int,
+        spaces: Spaces,
         seed: int,
         device: torch.device | None = None,
     ) -> None:
+        """``spaces`` must be discrete."""
         self.config = config
         self.device = device or torch.device("cpu")
         self.version = 0
         """Gradient steps so far: the version of the parameters."""
-        self.spec = PolicySpec(
-            observation_size,
-            action_size,
-            config.hidden_sizes,
-            config.activation,
-            "values",
-            config.normalize_observations,
-        )
+        self.spec = policy_spec(config, spaces, "values")
         init_seed, replay_seed = np.random.SeedSequence(seed).generate_state(2).tolist()
-        self.replay = Replay(config.replay_size, observation_size, replay_seed)
-        self._moments = RunningMoments(observation_size)
-        self._network = self.spec.network()
-        flat = torch.zeros(self._network.num_parameters)
-        self._network.initialize(flat, torch.Generator().manual_seed(init_seed))
+        self.replay = Replay(config.replay_size, spaces.observation_shape, replay_seed)
+        self._moments = RunningMoments(self.spec.num_moments)
+        self._network, self._target = self.spec.make_network(), self.spec.make_network()
+        flat = self._network.initial_parameters(torch.Generator().manual_seed(init_seed))
         self._flat = flat.to(self.device)
         self._target_flat = self._flat.clone()
         self._optimizer = Adam(self._flat)
-        self._layers = self._network.views(self._flat)
-        self._gradients = self._network.views(self._optimizer.gradient)
-        self._target_layers = self._network.views(self._target_flat)
+        self._network.bind(self._flat, self._optimizer.gradient)
+        self._target.bind(self._target_flat)
 
     def actor_parameters(self) -> np.ndarray:
         """A copy of what a ``Policy`` of ``spec`` loads, float32 and flat."""
@@ -160,7 +152,7 @@ class DQN:
             chunk = batches[done : done + self._steps_to_next_target()]
             done += len(chunk)
             rows = self._tensors(self.replay.gather(chunk.ravel()))
-            outputs = self._network.forward(self._target_layers, rows.next_observations)
+            outputs = self._target.forward(rows.next_observations)
             columns = [column.split(config.batch_size) for column in (*rows, outputs)]
             for *batch, target_outputs in zip(*columns, strict=True):
                 found += self._step(Transitions(*batch), target_outputs, rate)
@@ -204,19 +196,19 @@ class DQN:
         chosen = rows.actions.unsqueeze(1)
         if self.config.double_q:  # van Hasselt et al., 2016
             both = torch.cat([rows.observations, rows.next_observations])
-            activations = self._network.forward_with_activations(self._layers, both)
-            best = activations[-1][n:].argmax(1, keepdim=True)
+            outputs = self._network.forward_for_backward(both, rows=n)
+            best = outputs[n:].argmax(1, keepdim=True)
             next_values = target_outputs.gather(1, best).squeeze(1)
-            activations = [rows_of_both[:n] for rows_of_both in activations]
+            outputs = outputs[:n]
         else:
-            activations = self._network.forward_with_activations(self._layers, rows.observations)
+            outputs = self._network.forward_for_backward(rows.observations)
             next_values = target_outputs.amax(1)
-        values = activations[-1].gather(1, chosen).squeeze(1)
+        values = outputs.gather(1, chosen).squeeze(1)
         errors = values - torch.addcmul(rows.returns, rows.discounts, next_values)
         slopes, losses = loss_and_slope(errors, self.config.loss)
-        gradient = torch.zeros_like(activations[-1])
+        gradient = torch.zeros_like(outputs)
         gradient.scatter_(1, chosen, slopes.div_(n).unsqueeze(1))
-        self._network.backward(self._layers, activations, gradient, self._gradients)
+        self._network.backward(gradient)
         self._optimizer.step(rate, self.config.max_grad_norm)
         return torch.stack([losses, values, errors.abs_()]).mean(1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from labs.rl.agents.networks import Activation
+from labs.rl.agents.networks.base import Activation
 from labs.runtime.errors import InputError
 
 
@@ -35,8 +35,11 @@ class LearnerConfig:
     activation: Activation = "tanh"
     """What the hidden layers apply."""
 
+    network: str | None = None
+    """module:function that makes the network: given (observation_shape, outputs), a torch module."""
+
     normalize_observations: bool = True
-    """Scale observations by their running mean and standard deviation."""
+    """Scale observations by their running mean and standard deviation; images are divided by 255."""
 
     max_grad_norm: float = 0.5
     """Gradients that are longer are scaled down to this length."""

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 from labs.rl.agents.distributions import Categorical, DiagonalGaussian
-from labs.rl.agents.networks import MLP, Activation
+from labs.rl.agents.learner import LearnerConfig
+from labs.rl.agents.networks.base import Activation, Network, Spaces, is_image
+from labs.rl.agents.networks.make import make_network
 from labs.rl.agents.normalization import normalize
 from labs.rl.envs.settings import EnvSettings
 from labs.runtime.checkpoints import load_checkpoint
@@ -24,7 +26,8 @@ Head = Literal["categorical", "gaussian", "values"]
 class PolicySpec:
     """The architecture of a policy: with its parameters, all that is needed to act."""
 
-    observation_size: int
+    observation_shape: tuple[int, ...]
+    """``(size,)`` of float32 vectors, or ``(channels, height, width)`` of uint8 images."""
     action_size: int
     hidden_sizes: tuple[int, ...]
     activation: Activation
@@ -32,15 +35,32 @@ class PolicySpec:
     """``categorical`` and ``gaussian`` sample; ``values`` are Q values, acted on epsilon-greedily."""
     normalize: bool = False
     """Whether the parameters carry the mean and scale of observations."""
+    network: str | None = None
+    """``module:function`` that makes it (see ``make_network``), if it is not one of ours."""
 
     @property
     def discrete(self) -> bool:
         """Whether actions are numbers of a list, not vectors."""
         return self.head != "gaussian"
 
-    def network(self) -> MLP:
-        """The perceptron, to be given parameters."""
-        return MLP((self.observation_size, *self.hidden_sizes, self.action_size), self.activation)
+    def make_network(self, outputs: int | None = None) -> Network:
+        """The policy's network, or one like it with so many outputs; to be given parameters.
+
+        Raises:
+            InputError: ``network`` is not found, or makes no network for these shapes.
+        """
+        return make_network(
+            self.observation_shape,
+            outputs or self.action_size,
+            self.hidden_sizes,
+            self.activation,
+            self.network,
+        )
+
+    @property
+    def num_moments(self) -> int:
+        """Components of observations that are normalised: 0 where they are taken as they are."""
+        return self.observation_shape[0] if self.normalize else 0
 
     @property
     def num_log_std(self) -> int:
@@ -53,16 +73,15 @@ class Policy:
 
     def __init__(self, spec: PolicySpec) -> None:
         self.spec = spec
-        self.observation_size = spec.observation_size
+        self.observation_shape = spec.observation_shape
         self.action_size = spec.action_size
         self.discrete = spec.discrete
-        self._network = spec.network()
-        moments = 2 * spec.observation_size if spec.normalize else 0
-        self.num_parameters = self._network.num_parameters + spec.num_log_std + moments
-        # The views below look into this one array, which ``load`` overwrites.
-        self._parameters = np.zeros(self.num_parameters, dtype=np.float32)
+        self._network = spec.make_network()
         end = self._network.num_parameters
-        self._layers = self._network.views(torch.from_numpy(self._parameters[:end]))
+        self.num_parameters = end + spec.num_log_std + 2 * spec.num_moments
+        # All that follows looks into this one array, which ``load`` overwrites.
+        self._parameters = np.zeros(self.num_parameters, dtype=np.float32)
+        self._network.bind(torch.from_numpy(self._parameters[:end]))
         self._log_std = self._parameters[end : end + spec.num_log_std]
         self._moments = np.split(self._parameters[end + spec.num_log_std :], 2)
 
@@ -79,7 +98,7 @@ class Policy:
         if self.spec.normalize:
             observations = normalize(observations, *self._moments)
         with torch.inference_mode():
-            return self._network.forward(self._layers, torch.from_numpy(observations)).numpy()
+            return self._network.forward(torch.from_numpy(observations)).numpy()
 
     def act(
         self,
@@ -87,7 +106,7 @@ class Policy:
         generator: np.random.Generator | None = None,
         epsilon: float = 0.0,
     ) -> np.ndarray:
-        """Choose an action for every row of ``observations`` (float32 ``[n, observation_size]``).
+        """Choose an action for every row of ``observations`` (``[n, *observation_shape]``).
 
         Args:
             generator: source of randomness; without one the best action (or the mean) is taken.
@@ -109,6 +128,19 @@ class Policy:
         if generator is None:
             return head.mode(outputs)
         return head.sample(outputs, self._log_std, generator)
+
+
+def policy_spec(config: LearnerConfig, spaces: Spaces, head: Head) -> PolicySpec:
+    """The policy of a learner with these hyperparameters. Images are not normalised."""
+    return PolicySpec(
+        spaces.observation_shape,
+        spaces.action_size,
+        config.hidden_sizes,
+        config.activation,
+        head,
+        config.normalize_observations and not is_image(spaces.observation_shape),
+        config.network,
+    )
 
 
 class SavedPolicy(NamedTuple):
@@ -148,6 +180,16 @@ def saved_env(checkpoint: Checkpoint) -> EnvSettings:
     return EnvSettings(checkpoint.get("env_id", ""), tuple(kwargs), tuple(wrapper))
 
 
+def saved_spec(saved: dict[str, Any]) -> PolicySpec:
+    """The spec in a checkpoint's ``policy_state``, where tuples may have become lists."""
+    values = dict(saved)
+    if "observation_size" in values:  # checkpoints of version 0.2 and before
+        values["observation_shape"] = [values.pop("observation_size")]
+    for name in ("observation_shape", "hidden_sizes"):
+        values[name] = tuple(values[name])
+    return PolicySpec(**values)
+
+
 def load_policy(path: str | Path) -> SavedPolicy:
     """The policy in a checkpoint that an agent's training wrote.
 
@@ -162,7 +204,7 @@ def load_policy(path: str | Path) -> SavedPolicy:
             " of kind rl.ppo"
         )
     state = checkpoint["policy"]
-    spec = PolicySpec(**{**state["spec"], "hidden_sizes": tuple(state["spec"]["hidden_sizes"])})
+    spec = saved_spec(state["spec"])
     policy = Policy(spec)
     if state["parameters"].shape != (policy.num_parameters,):
         raise InputError(

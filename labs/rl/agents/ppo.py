@@ -11,9 +11,10 @@ import torch
 
 from labs.rl.agents.distributions import Categorical, DiagonalGaussian
 from labs.rl.agents.learner import LearnerConfig, require
-from labs.rl.agents.networks import MLP, Adam
+from labs.rl.agents.networks.adam import Adam
+from labs.rl.agents.networks.base import Spaces
 from labs.rl.agents.normalization import CLIP, RunningMoments, normalize
-from labs.rl.agents.policies import PolicySpec
+from labs.rl.agents.policies import Head, policy_spec
 from labs.rl.agents.returns import discounted_sums, generalized_advantages
 from labs.rl.agents.segments import Segment
 
@@ -85,9 +86,7 @@ class PPO:
     def __init__(
         self,
         config: PPOConfig,
-        observation_size: int,
-        action_size: int,
-        discrete: bool,
+        spaces: Spaces,
         seed: int,
         device: torch.device | None = None,
     ) -> None:
@@ -95,49 +94,43 @@ class PPO:
         self.device = device or torch.device("cpu")
         self.version = 0
         """Updates so far: the version of the parameters."""
-        self.spec = PolicySpec(
-            observation_size,
-            action_size,
-            config.hidden_sizes,
-            config.activation,
-            "categorical" if discrete else "gaussian",
-            config.normalize_observations,
-        )
-        self._head = Categorical if discrete else DiagonalGaussian
+        head: Head = "categorical" if spaces.discrete else "gaussian"
+        self.spec = policy_spec(config, spaces, head)
+        self._head = Categorical if spaces.discrete else DiagonalGaussian
         self._generator = torch.Generator().manual_seed(seed)
-        self._policy = self.spec.network()
-        self._value = MLP((observation_size, *config.hidden_sizes, 1), config.activation)
+        self._policy, self._value = self.spec.make_network(), self.spec.make_network(outputs=1)
         self._allocate()
-        self._observation_moments = RunningMoments(observation_size)
+        self._observation_moments = RunningMoments(self.spec.num_moments)
         self._return_moments = RunningMoments(1)
         self._return_sums: np.ndarray | None = None
 
     def _allocate(self) -> None:
         """One flat tensor: the policy, its log standard deviations, the value function."""
-        policy, spread = self._policy.num_parameters, self.spec.num_log_std
-        flat = torch.zeros(policy + spread + self._value.num_parameters)
-        self._policy.initialize(flat[:policy], self._generator, output_gain=0.01)
-        flat[policy : policy + spread] = math.log(self.config.action_std_start)
-        self._value.initialize(flat[policy + spread :], self._generator, hidden_biases=True)
-        self._flat = flat.to(self.device)
+        log_std = torch.full((self.spec.num_log_std,), math.log(self.config.action_std_start))
+        parts = (
+            self._policy.initial_parameters(self._generator, output_gain=0.01),
+            log_std,
+            self._value.initial_parameters(self._generator, hidden_biases=True),
+        )
+        self._flat = torch.cat(parts).to(self.device)
         self._optimizer = Adam(self._flat)
-        gradient = self._optimizer.gradient
-        self._num_actor = policy + spread
-        self._policy_layers = self._policy.views(self._flat[:policy])
-        self._policy_gradients = self._policy.views(gradient[:policy])
-        self._log_std = self._flat[policy : policy + spread]
-        self._log_std_gradient = gradient[policy : policy + spread]
-        self._value_layers = self._value.views(self._flat[policy + spread :])
-        self._value_gradients = self._value.views(gradient[policy + spread :])
+        lengths = [len(part) for part in parts]
+        self._num_actor = lengths[0] + lengths[1]
+        policy, self._log_std, value = self._flat.split(lengths)
+        policy_gradient, self._log_std_gradient, value_gradient = self._optimizer.gradient.split(
+            lengths
+        )
+        self._policy.bind(policy, policy_gradient)
+        self._value.bind(value, value_gradient)
 
     def actor_parameters(self) -> np.ndarray:
         """A copy of what a ``Policy`` of ``spec`` loads, float32 and flat."""
         parts = [self._flat[: self._num_actor].cpu().numpy()]
-        if self.config.normalize_observations:
+        if self.spec.normalize:
             parts += self._observation_moments.parameters()
         return np.concatenate(parts)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def update(self, segment: Segment, progress: float) -> dict[str, float]:
         """Improve the policy on one segment.
 
@@ -159,33 +152,34 @@ class PPO:
             order = torch.randperm(len(batch.returns), generator=self._generator)
             shuffled = _Batch(*(rows[order.to(self.device)] for rows in batch))
             losses = self._epoch(shuffled, rate)
-            if self.config.target_kl is not None and losses["train/kl"] > self.config.target_kl:
-                break
+            target, last = self.config.target_kl, epoch == self.config.epochs - 1
+            if target is not None or last:
+                kl = self._divergence(batch)
+                if target is not None and kl > target:
+                    break
         if self.config.action_std == "decay":
             start, end = self.config.action_std_start, self.config.action_std_end
             self._log_std.fill_(math.log(start + (end - start) * progress))
-        if self.config.normalize_observations:
-            rows = segment.observations.reshape(-1, segment.observations.shape[-1])
-            self._observation_moments.update(rows)
+        if self.spec.normalize:
+            self._observation_moments.update(self._rows(segment.observations))
         self.version += 1
         if not self.spec.discrete:
             metrics["train/action_std"] = float(self._log_std.exp().mean())
-        return metrics | losses | {"train/learning_rate": rate, "train/epochs": float(epoch + 1)}
+        metrics |= {"train/kl": kl, "train/epochs": float(epoch + 1), "train/learning_rate": rate}
+        return metrics | losses
 
     def _prepare(self, segment: Segment) -> tuple[_Batch, dict[str, float]]:
         """Values, advantages and log-probabilities under the parameters that collected."""
         shape = segment.rewards.shape
-        observations = self._tensor(segment.observations)
-        actions = torch.from_numpy(segment.actions.reshape(-1, *segment.actions.shape[2:]))
-        actions = actions.to(self.device)
-        outputs = self._policy.forward(self._policy_layers, observations)
-        log_probs = self._head(outputs, self._log_std).log_prob(actions)
+        observations = self._inputs(segment.observations)
+        actions = self._tensor(segment.actions.reshape(-1, *segment.actions.shape[2:]))
+        log_probs = self._log_probs(observations, actions)
         values = self._values(observations).reshape(shape)
         next_values = np.concatenate([values[1:], np.zeros_like(values[:1])])
         bootstrapped = segment.truncated.copy()
         bootstrapped[-1] = True
         next_values[bootstrapped] = self._values(
-            self._tensor(segment.next_observations[bootstrapped])
+            self._inputs(segment.next_observations[bootstrapped])
         )
         ended = segment.terminated | segment.truncated
         advantages = generalized_advantages(
@@ -208,15 +202,26 @@ class PPO:
         batch = _Batch(observations, actions, log_probs, *flat)
         return batch, {"train/explained_variance": float(explained)}
 
-    def _tensor(self, observations: np.ndarray) -> torch.Tensor:
-        """Rows ``[n, observation_size]`` as the networks see them."""
-        rows = observations.reshape(-1, observations.shape[-1])
-        if self.config.normalize_observations:
+    def _rows(self, observations: np.ndarray) -> np.ndarray:
+        return observations.reshape(-1, *self.spec.observation_shape)
+
+    def _inputs(self, observations: np.ndarray) -> torch.Tensor:
+        """Rows ``[n, *observation_shape]`` as the networks see them."""
+        rows = self._rows(observations)
+        if self.spec.normalize:
             rows = normalize(rows, *self._observation_moments.parameters())
-        return torch.from_numpy(rows).to(self.device)
+        return self._tensor(rows)
+
+    def _tensor(self, values: np.ndarray) -> torch.Tensor:
+        """On the device. Arrays out of Ray's object store are read-only, which torch has no word for."""
+        return torch.from_numpy(values if values.flags.writeable else values.copy()).to(self.device)
+
+    def _log_probs(self, observations: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        outputs = self._policy.forward(observations)
+        return self._head(outputs, self._log_std).log_prob(actions)
 
     def _values(self, observations: torch.Tensor) -> np.ndarray:
-        return self._value.forward(self._value_layers, observations)[:, 0].cpu().numpy()
+        return self._value.forward(observations)[:, 0].cpu().numpy()
 
     def _scale_rewards(self, rewards: np.ndarray, ended: np.ndarray) -> np.ndarray:
         rewards = rewards * np.float32(self.config.reward_scale)
@@ -238,20 +243,26 @@ class PPO:
             rows = slice(start, start + self.config.batch_size)
             found = self._step(_Batch(*(column[rows] for column in batch)), rate)
             log_probs[rows], entropies[rows], values[rows] = found
-        log_ratios = log_probs - batch.log_probs
-        ratios = log_ratios.exp()
+        ratios = (log_probs - batch.log_probs).exp()
         policy_loss = clipped_loss(ratios, batch.advantages, self.config.clip_range)
         clipped = (ratios - 1).abs() > self.config.clip_range
-        names = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
+        names = ("policy_loss", "value_loss", "entropy", "clip_fraction")
         found = (
             policy_loss,
             (values - batch.returns).square().mean(),
             entropies.mean(),
-            (ratios - 1 - log_ratios).mean(),  # Schulman's estimator: unbiased, never negative
             clipped.float().mean(),
         )
         numbers = torch.stack(found).tolist()
         return {f"train/{name}": value for name, value in zip(names, numbers, strict=True)}
+
+    def _divergence(self, batch: _Batch) -> float:
+        """KL divergence of the policy as it is now from the one that collected, in nats.
+
+        Schulman's estimator, (r - 1) - log r: unbiased, never negative.
+        """
+        log_ratios = self._log_probs(batch.observations, batch.actions) - batch.log_probs
+        return float((log_ratios.expm1() - log_ratios).mean())
 
     def _step(self, batch: _Batch, rate: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """One gradient step: the rows' log-probabilities, entropies and values before it.
@@ -259,8 +270,8 @@ class PPO:
         The loss is the clipped loss, minus the weighted entropy, plus the weighted squared error.
         """
         config, n = self.config, len(batch.returns)
-        activations = self._policy.forward_with_activations(self._policy_layers, batch.observations)
-        head = self._head(activations[-1], self._log_std)
+        outputs = self._policy.forward_for_backward(batch.observations)
+        head = self._head(outputs, self._log_std)
         log_probs, entropies = head.log_prob(batch.actions), head.entropy()
         ratios = (log_probs - batch.log_probs).exp_()
         output_gradient = head.backward(
@@ -270,17 +281,12 @@ class PPO:
             -config.entropy_coefficient / n,
             self._log_std_gradient,
         )
-        self._policy.backward(
-            self._policy_layers, activations, output_gradient, self._policy_gradients
-        )
+        self._policy.backward(output_gradient)
         if config.action_std == "decay":
             self._log_std_gradient.zero_()
-        activations = self._value.forward_with_activations(self._value_layers, batch.observations)
-        values = activations[-1].squeeze(1)
+        values = self._value.forward_for_backward(batch.observations).squeeze(1)
         errors = (values - batch.returns).mul_(2 * config.value_coefficient / n)
-        self._value.backward(
-            self._value_layers, activations, errors.unsqueeze(1), self._value_gradients
-        )
+        self._value.backward(errors.unsqueeze(1))
         self._optimizer.step(rate, config.max_grad_norm)
         return log_probs, entropies, values
 

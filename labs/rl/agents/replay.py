@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from labs.rl.agents.networks.base import is_image
+
 
 class Transitions(NamedTuple):
     """Rows for targets ``returns + discounts * max_a Q(next_observations, a)``.
@@ -15,9 +17,9 @@ class Transitions(NamedTuple):
     """
 
     observations: np.ndarray | torch.Tensor
-    """float32 ``[n, observation_size]``"""
+    """``[n, *observation_shape]``, float32, or uint8 for images"""
     next_observations: np.ndarray | torch.Tensor
-    """float32 ``[n, observation_size]``, of the last step that ``returns`` counts"""
+    """``[n, *observation_shape]``, of the last step that ``returns`` counts"""
     actions: np.ndarray | torch.Tensor
     """int64 ``[n]``"""
     returns: np.ndarray | torch.Tensor
@@ -29,15 +31,16 @@ class Transitions(NamedTuple):
 class Replay:
     """The last ``capacity`` transitions, drawn uniformly with replacement."""
 
-    def __init__(self, capacity: int, observation_size: int, seed: int) -> None:
+    def __init__(self, capacity: int, observation_shape: tuple[int, ...], seed: int) -> None:
         self.capacity = capacity
         self.size = 0
         """Transitions held, at most ``capacity``."""
         self._position = 0
         self._generator = np.random.default_rng(seed)
+        dtype = np.uint8 if is_image(observation_shape) else np.float32
         self._rows = Transitions(
-            np.zeros((capacity, observation_size), dtype=np.float32),
-            np.zeros((capacity, observation_size), dtype=np.float32),
+            np.zeros((capacity, *observation_shape), dtype=dtype),
+            np.zeros((capacity, *observation_shape), dtype=dtype),
             np.zeros(capacity, dtype=np.int64),
             np.zeros(capacity, dtype=np.float32),
             np.zeros(capacity, dtype=np.float32),

@@ -15,7 +15,7 @@ class Segment(NamedTuple):
     """``T`` consecutive steps of ``N`` environments, collected with one version of the parameters."""
 
     observations: np.ndarray
-    """float32 ``[T, N, observation_size]``: what the actions were chosen on."""
+    """``[T, N, *observation_shape]``, float32, or uint8 for images: what the actions were chosen on."""
     actions: np.ndarray
     """int64 ``[T, N]`` or float32 ``[T, N, action_size]``"""
     rewards: np.ndarray
@@ -25,7 +25,7 @@ class Segment(NamedTuple):
     truncated: np.ndarray
     """bool ``[T, N]``: what follows is worth the value of the next observation."""
     next_observations: np.ndarray
-    """float32 ``[T, N, observation_size]``: what the step led to, before any restart."""
+    """``[T, N, *observation_shape]``: what the step led to, before any restart."""
     episodes: list[Episode]
     """The episodes that ended within the segment."""
     version: int

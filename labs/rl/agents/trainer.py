@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from labs.rl.agents.policies import PolicySpec
 from labs.rl.agents.segments import Segment
-
-
-class Spaces(NamedTuple):
-    """What a learner is told of an environment."""
-
-    observation_size: int
-    """Components of an observation, which is a float32 row."""
-    action_size: int
-    """Number of actions if ``discrete``, else number of components of the action vector."""
-    discrete: bool
 
 
 class Learner(Protocol):

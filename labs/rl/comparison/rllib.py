@@ -220,7 +220,7 @@ def _dqn(config: DQNAgentConfig) -> dict[str, Any]:
 
 def _policy_spec(config: PPOAgentConfig | DQNAgentConfig) -> PolicySpec:
     env = make_env(config.env_settings(), 1, 0)
-    sizes = env.observation_size, env.action_size
+    sizes = env.observation_shape, env.action_size
     env.close()
     head = "categorical" if config.algorithm == "ppo" else "values"
     return PolicySpec(*sizes, config.hidden_sizes, config.activation, head)

@@ -116,6 +116,11 @@ class Environment:
         self._renders = vector_env.render_mode is not None
         self._begin()
 
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        """Of a (stacked) observation: ``(observation_size,)``."""
+        return (self.observation_size,)
+
     def _begin(self) -> None:
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, dtype=np.int64)

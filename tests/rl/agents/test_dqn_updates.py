@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from labs.rl.agents.dqn import DQN, DQNConfig
+from labs.rl.agents.networks.base import Spaces
 from labs.rl.agents.policies import Policy
 from labs.rl.agents.segments import Segment
 from labs.runtime.errors import InputError
 
 T, N, SIZE = 11, 4, 3
+SPACES = Spaces((SIZE,), 3, True)
 SIZES = (SIZE, 6, 5, 3)
 DEFAULTS: dict[str, Any] = {
     "hidden_sizes": (6, 5),
@@ -65,7 +67,7 @@ def reference_rows(segment: Segment, config: DQNConfig) -> list[tuple[Any, ...]]
 @pytest.mark.parametrize("reward_scale", [1.0, 0.01])
 def test_the_replay_holds_the_n_step_rows_of_a_loop(n_step: int, reward_scale: float) -> None:
     config = DQNConfig(**DEFAULTS, n_step=n_step, reward_scale=reward_scale)
-    agent = DQN(config, SIZE, 3, seed=0)
+    agent = DQN(config, SPACES, seed=0)
     segments = [random_segment(k) for k in (0, 1)]
     for segment in segments:
         agent.add(segment)
@@ -103,7 +105,7 @@ def q_values(flat: torch.Tensor, x: torch.Tensor, activation: str) -> torch.Tens
 def test_updates_equal_the_reference(change: dict[str, Any]) -> None:
     """Two segments, seven gradient steps after each, across copies to the target network."""
     config = DQNConfig(**{**DEFAULTS, **change})
-    agent = DQN(config, SIZE, 3, seed=0)
+    agent = DQN(config, SPACES, seed=0)
     flat = agent._flat.clone().requires_grad_()
     target = flat.detach().clone()
     adam = torch.optim.Adam([flat], eps=1e-5)
@@ -171,7 +173,7 @@ def test_updates_equal_the_reference(change: dict[str, Any]) -> None:
 
 def test_many_steps_at_once_are_the_same_as_one_after_another() -> None:
     """Also across copies to the target network, which what is computed ahead must not miss."""
-    once, stepwise = (DQN(DQNConfig(**DEFAULTS), SIZE, 3, seed=0) for _ in range(2))
+    once, stepwise = (DQN(DQNConfig(**DEFAULTS), SPACES, seed=0) for _ in range(2))
     for agent in (once, stepwise):
         agent.add(random_segment(0))
     metrics = once.update(8, 0.0)
@@ -183,7 +185,7 @@ def test_many_steps_at_once_are_the_same_as_one_after_another() -> None:
 
 
 def test_state_goes_on_exactly() -> None:
-    first, second = (DQN(DQNConfig(**DEFAULTS), SIZE, 3, seed=seed) for seed in (0, 1))
+    first, second = (DQN(DQNConfig(**DEFAULTS), SPACES, seed=seed) for seed in (0, 1))
     first.add(random_segment(0))
     first.update(4, 0.0)
     second.load(first.state())
@@ -195,7 +197,7 @@ def test_state_goes_on_exactly() -> None:
 
 
 def test_the_policy_explores_uniformly_with_probability_epsilon() -> None:
-    agent = DQN(DQNConfig(**DEFAULTS), SIZE, 3, seed=0)
+    agent = DQN(DQNConfig(**DEFAULTS), SPACES, seed=0)
     agent.add(random_segment(0))
     policy = Policy(agent.spec)
     policy.load(agent.actor_parameters())

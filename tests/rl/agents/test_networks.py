@@ -1,58 +1,220 @@
-"""Hand-written gradients and the optimiser against PyTorch's."""
+"""Hand-written gradients, modules under autograd, and the optimiser, against PyTorch's."""
+
+import copy
+import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from labs.rl.agents.networks import MLP, Adam
+from labs.rl.agents.networks.adam import Adam
+from labs.rl.agents.networks.images import convolutional_network
+from labs.rl.agents.networks.make import make_network
+from labs.rl.agents.networks.mlp import MLP
+from labs.rl.agents.networks.module import ModuleNetwork
 from labs.rl.agents.normalization import RunningMoments
+from labs.runtime.errors import InputError
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
-@pytest.mark.parametrize("hidden", [(), (7,), (16, 8)])
-def test_gradients_equal_automatic_differentiation(
-    activation: str, hidden: tuple[int, ...]
-) -> None:
-    torch.manual_seed(0)
+def mine(observation_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    """A factory as users write it, named on the command line as ``module:mine``."""
+    return nn.Sequential(nn.Linear(*observation_shape, 6), nn.SiLU(), nn.Linear(6, outputs))
+
+
+class Scaled(nn.Module):
+    """A tied parameter, a random buffer, a counter and a frozen layer."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(inputs, inputs), nn.Linear(inputs, inputs)
+        self.second.weight = self.first.weight
+        self.frozen = nn.Linear(inputs, inputs).requires_grad_(False)
+        self.last = nn.LazyLinear(outputs)
+        self.register_buffer("scale", torch.rand(inputs))
+        self.register_buffer("calls", torch.tensor(0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(
+            torch.tanh(self.second(torch.tanh(self.first(self.frozen(x * self.scale)))))
+        )
+
+
+def perceptron(hidden: tuple[int, ...], activation: str) -> tuple[MLP, torch.Tensor, nn.Module]:
+    """A perceptron, its parameters, and the same one of PyTorch's layers."""
     network = MLP((5, *hidden, 3), activation)
-    flat = torch.zeros(network.num_parameters)
-    network.initialize(flat, torch.Generator().manual_seed(1))
-    flat += 0.1 * torch.randn_like(flat)
-    inputs, slope = torch.randn(11, 5), torch.randn(11, 3)
-
-    reference = torch.nn.Sequential()
+    flat = network.initial_parameters(torch.Generator().manual_seed(1))
+    flat += 0.1 * torch.randn(len(flat), generator=torch.Generator().manual_seed(2))
+    reference = nn.Sequential()
     for i, (weight, bias) in enumerate(network.views(flat)):
-        layer = torch.nn.Linear(*weight.shape)
+        layer = nn.Linear(*weight.shape)
         layer.weight.data, layer.bias.data = weight.t().clone(), bias.clone()
         reference.append(layer)
         if i < len(hidden):
-            reference.append(torch.nn.Tanh() if activation == "tanh" else torch.nn.ReLU())
+            reference.append(nn.Tanh() if activation == "tanh" else nn.ReLU())
+    return network, flat, reference
+
+
+def gradients(reference: nn.Module, *, transposed: bool) -> torch.Tensor:
+    """Flat; a weight of PyTorch's is ``[outputs, inputs]``."""
+    parts = [parameter.grad for parameter in reference.parameters()]
+    return torch.cat([(p.t() if transposed and p.ndim == 2 else p).reshape(-1) for p in parts])
+
+
+@pytest.mark.parametrize("rows", [None, 4])
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("hidden", [(), (7,), (16, 8)])
+@pytest.mark.parametrize("kind", ["written out", "module"])
+def test_gradients_equal_automatic_differentiation(
+    kind: str, activation: str, hidden: tuple[int, ...], rows: int | None
+) -> None:
+    """Of all rows, or of the first ones while the others are only computed."""
+    network, flat, reference = perceptron(hidden, activation)
+    if kind == "module":
+        network = ModuleNetwork(lambda: copy.deepcopy(reference), (5,), 3)
+        flat = network.initial_parameters(torch.Generator())
+    generator = torch.Generator().manual_seed(3)
+    inputs, slope = (torch.randn(11, n, generator=generator) for n in (5, 3))
     expected = reference(inputs)
-    (expected * slope).sum().backward()
+    (expected * slope)[:rows].sum().backward()
 
     gradient = torch.full_like(flat, torch.nan)  # every place must be written
-    layers = network.views(flat)
-    activations = network.forward_with_activations(layers, inputs)
-    network.backward(layers, activations, slope, network.views(gradient))
-    torch.testing.assert_close(activations[-1], expected.detach())
-    torch.testing.assert_close(network.forward(layers, inputs), expected.detach())
-    parts = [
-        part
-        for layer in reference
-        if isinstance(layer, torch.nn.Linear)
-        for part in (layer.weight.grad.t().reshape(-1), layer.bias.grad)
-    ]
-    torch.testing.assert_close(gradient, torch.cat(parts))
+    network.bind(flat, gradient)
+    with torch.inference_mode():  # as the learners do
+        outputs = network.forward_for_backward(inputs * 1, rows)
+        network.backward(slope[:rows] * 1)
+        torch.testing.assert_close(network.forward(inputs), expected.detach())
+    torch.testing.assert_close(outputs, expected.detach())
+    wanted = gradients(reference, transposed=kind == "written out")
+    torch.testing.assert_close(gradient, wanted)
+
+
+def test_a_network_follows_the_parameters_that_it_is_bound_to() -> None:
+    for network in (
+        MLP((5, 4, 2)),
+        ModuleNetwork(lambda: mine((5,), 2), (5,), 2),
+        ModuleNetwork(lambda: Scaled(5, 2), (5,), 2),
+    ):
+        inputs = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
+        flat = network.initial_parameters(torch.Generator().manual_seed(1))
+        network.bind(flat)
+        first = network.forward(inputs)
+        other = network.initial_parameters(torch.Generator().manual_seed(2))
+        flat.copy_(other)
+        changed = network.forward(inputs)
+        assert (first - changed).abs().max() > 0.01
+        network.bind(other)
+        torch.testing.assert_close(network.forward(inputs), changed, rtol=0, atol=0)
+        again = network.initial_parameters(torch.Generator().manual_seed(2))
+        torch.testing.assert_close(again, other, rtol=0, atol=0)
+
+
+def test_buffers_and_frozen_layers_travel_with_the_parameters_and_stay() -> None:
+    network = ModuleNetwork(lambda: Scaled(4, 2), (4,), 2)
+    flat = network.initial_parameters(torch.Generator().manual_seed(5))
+    assert len(flat) == (16 + 4 + 4) + (16 + 4) + (4 * 2 + 2) + 4  # tied once, the counter not
+    gradient = torch.zeros_like(flat)
+    network.bind(flat, gradient)
+    inputs = torch.randn(7, 4, generator=torch.Generator().manual_seed(6))
+    with torch.no_grad():
+        outputs = network.forward_for_backward(inputs)
+        network.backward(torch.ones_like(outputs))
+        once = gradient.clone()
+        network.forward_for_backward(inputs)
+        network.backward(torch.ones_like(outputs))
+    torch.testing.assert_close(gradient, once)  # not added up
+    frozen = gradient[24:44]
+    assert not frozen.any() and not gradient[-4:].any()
+    assert (gradient[:24] != 0).all() and (gradient[44:54] != 0).all()
+
+
+def test_a_factory_neither_draws_from_nor_reseeds_torch_s_own_generator() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    network = ModuleNetwork(lambda: mine((5,), 2), (5,), 2)
+    network.initial_parameters(torch.Generator().manual_seed(1))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_output_gain_scales_the_last_layer_of_a_module() -> None:
+    network = ModuleNetwork(lambda: mine((5,), 2), (5,), 2)
+    whole, small = (
+        network.initial_parameters(torch.Generator().manual_seed(1), output_gain=gain)
+        for gain in (1.0, 0.01)
+    )
+    torch.testing.assert_close(small[:36], whole[:36], rtol=0, atol=0)
+    torch.testing.assert_close(small[36:], 0.01 * whole[36:])
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (lambda: 3, "is a int: return a torch.nn.Module"),
+        (lambda: nn.Linear(4, 2), r"fails on float32 observations \[2, 5\]: RuntimeError"),
+        (lambda: nn.Linear(5, 3), r"returns float32 \[2, 3\] for 2 .*return float32 \[2, 2\]"),
+        (lambda: nn.GRU(5, 2), "returns a tuple: return a tensor"),
+        (lambda: nn.Sequential(nn.Linear(5, 2), nn.BatchNorm1d(2)), "BatchNorm1d, which"),
+        (lambda: nn.Sequential(nn.Linear(5, 2), nn.Dropout(0.1)), "Dropout, which"),
+        (lambda: nn.Sequential(nn.Linear(5, 2), nn.Softmax(0)).double(), "fails on float32"),
+    ],
+)
+def test_what_is_no_network_for_these_shapes_is_refused(module: Any, message: str) -> None:
+    with pytest.raises(InputError, match=f"^`network` mine:make .*{message}"):
+        ModuleNetwork(module, (5,), 2, "`network` mine:make")
+
+
+def test_a_factory_is_found_by_name_and_refused_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "nets_of_mine.py").write_text(
+        "from torch import nn\n"
+        "NUMBER = 3\n"
+        "def make(observation_shape, outputs):\n"
+        "    return nn.Linear(observation_shape[0], outputs)\n"
+    )
+    network = make_network((5,), 3, (), "tanh", "nets_of_mine:make")
+    assert isinstance(network, ModuleNetwork) and network.num_parameters == 18
+    for factory, message in (
+        ("nets_of_mine:NUMBER", "`network` nets_of_mine:NUMBER is no function"),
+        ("nets_of_mine:other", "module nets_of_mine has no other"),
+        ("no_nets:make", "there is no module no_nets"),
+    ):
+        with pytest.raises(InputError, match=message):
+            make_network((5,), 3, (), "tanh", factory)
 
 
 def test_initial_weights_are_orthogonal() -> None:
     network = MLP((20, 12, 4))
-    flat = torch.full((network.num_parameters,), 9.0)
-    network.initialize(flat, torch.Generator().manual_seed(0), output_gain=0.01)
+    flat = network.initial_parameters(torch.Generator().manual_seed(0), output_gain=0.01)
     (first, bias), (last, _) = network.views(flat)
     torch.testing.assert_close(first.t() @ first, 2 * torch.eye(12))
     torch.testing.assert_close(last.t() @ last, 1e-4 * torch.eye(4))
     assert not bias.any()
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4), (3, 16, 20), (4, 84, 84), (3, 210, 160)])
+def test_images_are_scaled_and_seen_whole(shape: tuple[int, int, int]) -> None:
+    """Every pixel has a say in the outputs, and the network stays small."""
+    network = make_network(shape, 3, (32,), "tanh")
+    flat = network.initial_parameters(torch.Generator().manual_seed(0))
+    network.bind(flat)
+    assert network.num_parameters < 80_000
+    images = torch.randint(256, (5, *shape), generator=torch.Generator().manual_seed(1))
+    images = images.to(torch.uint8)
+    outputs = network.forward(images)
+    assert outputs.std(0).min() > 1e-3
+    scaled = (images.float() / 255).requires_grad_()
+    own = convolutional_network(shape, 3, (32,), "tanh")
+    torch.nn.utils.vector_to_parameters(flat, own.parameters())
+    expected = own(scaled)
+    torch.testing.assert_close(outputs, expected.detach())
+    expected.square().sum().backward()
+    assert (scaled.grad.abs().sum((0, 1)) > 0).float().mean() > 0.97
 
 
 def test_adam_equals_pytorchs_with_clipped_gradients() -> None:

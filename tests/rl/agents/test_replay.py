@@ -16,7 +16,7 @@ def rows(numbers: range) -> Transitions:
 
 @pytest.mark.parametrize("pieces", [[3, 3, 3, 3], [7, 7, 7], [10, 1], [25], [4, 30, 2]])
 def test_keeps_the_newest_rows_whatever_the_pieces(pieces: list[int]) -> None:
-    replay, expected, start = Replay(10, 2, seed=0), deque(maxlen=10), 0
+    replay, expected, start = Replay(10, (2,), seed=0), deque(maxlen=10), 0
     for piece in pieces:
         replay.add(rows(range(start, start + piece)))
         expected.extend(range(start, start + piece))
@@ -29,7 +29,7 @@ def test_keeps_the_newest_rows_whatever_the_pieces(pieces: list[int]) -> None:
 
 
 def test_draws_every_row_equally_often() -> None:
-    replay = Replay(50, 2, seed=0)
+    replay = Replay(50, (2,), seed=0)
     replay.add(rows(range(80)))
     drawn = replay.gather(replay.sample(1000, 100).reshape(-1)).actions
     counts = np.bincount(drawn, minlength=80)
@@ -39,7 +39,7 @@ def test_draws_every_row_equally_often() -> None:
 
 
 def test_draws_only_what_is_there() -> None:
-    replay = Replay(50, 2, seed=0)
+    replay = Replay(50, (2,), seed=0)
     with pytest.raises(ValueError, match="empty"):
         replay.sample(1, 4)
     replay.add(rows(range(3)))
@@ -47,7 +47,7 @@ def test_draws_only_what_is_there() -> None:
 
 
 def test_state_goes_on_exactly() -> None:
-    first, second = Replay(10, 2, seed=0), Replay(10, 2, seed=5)
+    first, second = Replay(10, (2,), seed=0), Replay(10, (2,), seed=5)
     first.add(rows(range(14)))
     first.sample(3, 4)
     second.load(first.state())

@@ -1,0 +1,1 @@
+"""Networks on one flat parameter array: what they compute, and their gradients."""

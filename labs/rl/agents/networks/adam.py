@@ -1,0 +1,44 @@
+"""The optimiser of flat parameters."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+
+class Adam:
+    """Adam (Kingma and Ba, 2015) on one flat parameter tensor, with its gradient's norm clipped."""
+
+    def __init__(self, parameters: torch.Tensor, epsilon: float = 1e-5) -> None:
+        self.parameters = parameters
+        self.gradient = torch.zeros_like(parameters)
+        self._mean = torch.zeros_like(parameters)
+        self._square = torch.zeros_like(parameters)
+        self._epsilon = epsilon
+        self.steps = 0
+
+    def step(self, learning_rate: float, max_norm: float, beta1: float = 0.9) -> None:
+        """Descend along ``gradient``, scaled down to ``max_norm`` where it is longer."""
+        beta2 = 0.999
+        self.steps += 1
+        norm = torch.linalg.vector_norm(self.gradient)
+        self.gradient.mul_((max_norm / (norm + 1e-6)).clamp_(max=1.0))
+        self._mean.lerp_(self.gradient, 1 - beta1)
+        self._square.mul_(beta2).addcmul_(self.gradient, self.gradient, value=1 - beta2)
+        # the squares' bias correction is moved into the numbers: one pass over the parameters less
+        correction = math.sqrt(1 - beta2**self.steps)
+        scale = self._square.sqrt().add_(self._epsilon * correction)
+        rate = learning_rate * correction / (1 - beta1**self.steps)
+        self.parameters.addcdiv_(self._mean, scale, value=-rate)
+
+    def state(self) -> dict[str, Any]:
+        """The live state, for a checkpoint."""
+        return {"mean": self._mean, "square": self._square, "steps": self.steps}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from ``state()``."""
+        self._mean.copy_(state["mean"])
+        self._square.copy_(state["square"])
+        self.steps = int(state["steps"])

@@ -1,0 +1,150 @@
+"""Any ``torch.nn.Module`` as a network on flat parameters, its gradients by automatic differentiation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from labs.runtime.errors import InputError
+
+_TWO_FACED = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+"""They compute one thing where actions are chosen and another where gradients are taken."""
+
+
+class ModuleNetwork:
+    """A module whose parameters, then floating-point buffers, lie in the flat array.
+
+    The module sees float32 observations ``[n, *observation_shape]``: images are divided by 255.
+    It is always in evaluation mode. Gradients of buffers are 0, so they stay as the factory made
+    them, and travel with the parameters.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], nn.Module],
+        observation_shape: tuple[int, ...],
+        outputs: int,
+        name: str = "the network",
+    ) -> None:
+        """``make`` returns a new module, the same one for the same state of torch's generator.
+
+        Raises:
+            InputError: what ``make`` returns is no module for these shapes; begins with ``name``.
+        """
+        self._make = make
+        self._sample = torch.zeros(2, *observation_shape)
+        self._outputs = outputs
+        self._name = name
+        self._module = self._build(seed=0)
+        self._tensors = _tensors(self._module)
+        self.num_parameters = sum(tensor.numel() for tensor in self._tensors)
+        self._gradient: torch.Tensor | None = None
+        self._result: torch.Tensor | None = None
+
+    def _build(self, seed: int) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module = self._make()
+            _require_module(module, self._name)
+            self._require_fit(module.eval())  # the first call also shapes lazy layers
+        return module
+
+    def _require_fit(self, module: nn.Module) -> None:
+        wanted = (len(self._sample), self._outputs)
+        try:
+            with torch.no_grad():
+                found = module(self._sample)
+        except Exception as error:
+            reason = str(error).partition("\n")[0]
+            raise InputError(
+                f"{self._name} fails on float32 observations {list(self._sample.shape)}:"
+                f" {type(error).__name__}: {reason}"
+            ) from error
+        if not isinstance(found, torch.Tensor):
+            raise InputError(f"{self._name} returns a {type(found).__name__}: return a tensor")
+        if tuple(found.shape) != wanted or found.dtype != torch.float32:
+            raise InputError(
+                f"{self._name} returns {str(found.dtype).removeprefix('torch.')}"
+                f" {list(found.shape)} for {len(self._sample)} observations: return float32"
+                f" {list(wanted)}"
+            )
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.is_floating_point() and tensor.dtype != torch.float32:
+                raise InputError(f"{self._name} has parameters of {tensor.dtype}: use float32")
+
+    def initial_parameters(
+        self, generator: torch.Generator, output_gain: float = 1.0, hidden_biases: bool = False
+    ) -> torch.Tensor:
+        """What the factory begins with, float32 ``[num_parameters]``.
+
+        The last linear layer is multiplied by ``output_gain`` where it makes the outputs;
+        ``hidden_biases`` are as the factory made them.
+        """
+        seed = int(torch.randint(2**31, (), generator=generator))
+        module = self._build(seed)
+        last = [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1:]
+        with torch.no_grad():
+            for layer in last:
+                if layer.out_features == self._outputs:
+                    for tensor in layer.parameters():
+                        tensor.mul_(output_gain)
+            return torch.cat([tensor.detach().reshape(-1) for tensor in _tensors(module)])
+
+    def bind(self, parameters: torch.Tensor, gradient: torch.Tensor | None = None) -> None:
+        """Make the module's parameters views of ``parameters``; see ``Network.bind``."""
+        self._module.to(parameters.device)
+        self._gradient = gradient
+        start = 0
+        for tensor in self._tensors:
+            part = slice(start, start + tensor.numel())
+            tensor.data = parameters[part].view(tensor.shape)
+            if gradient is not None:  # autograd adds to what is there
+                tensor.grad = gradient[part].view(tensor.shape)
+            start = part.stop
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Outputs, without a graph."""
+        with torch.no_grad():
+            return self._call(inputs)
+
+    def forward_for_backward(self, inputs: torch.Tensor, rows: int | None = None) -> torch.Tensor:
+        """Outputs; keeps the graph of the first ``rows`` alone."""
+        with torch.inference_mode(False), torch.enable_grad():
+            first = inputs[:rows]
+            # what the learner computed in inference mode cannot be part of a graph
+            self._result = self._call(first.clone() if first.is_inference() else first)
+        outputs = self._result.detach()
+        if rows is None:
+            return outputs
+        return torch.cat([outputs, self.forward(inputs[rows:])])
+
+    def backward(self, output_gradient: torch.Tensor) -> None:
+        """Automatic differentiation into the bound gradient; what it held is overwritten."""
+        assert self._gradient is not None and self._result is not None
+        self._gradient.zero_()
+        with torch.inference_mode(False):
+            self._result.backward(output_gradient.clone())
+        self._result = None
+
+    def _call(self, inputs: torch.Tensor) -> torch.Tensor:
+        if inputs.dtype == torch.uint8:
+            inputs = inputs.float().div_(255)
+        return self._module(inputs)
+
+
+def _require_module(module: object, name: str) -> None:
+    if not isinstance(module, nn.Module):
+        raise InputError(f"{name} is a {type(module).__name__}: return a torch.nn.Module")
+    for layer in module.modules():
+        if isinstance(layer, _TWO_FACED):
+            raise InputError(
+                f"{name} has a {type(layer).__name__}, which computes another thing in training than"
+                " in acting: use LayerNorm or GroupNorm, or leave it out"
+            )
+
+
+def _tensors(module: nn.Module) -> list[torch.Tensor]:
+    buffers = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
+    return [*module.parameters(), *buffers]
