@@ -32,6 +32,8 @@ from labs.runtime.machine.resources import (
 )
 from labs.runtime.machine.session import connect, in_local_mode
 from labs.runtime.options import RuntimeOptions
+from labs.runtime.output.log_file import DIRECTORY as LOGS
+from labs.runtime.output.log_file import last_lines, log_path
 from labs.runtime.reports import Objective, Train
 from labs.runtime.results import GridResult
 from labs.runtime.trial import BATCH_SECONDS, GridSpec, TrialSpec
@@ -188,8 +190,12 @@ def _say_failures(result: GridResult, run: Run) -> None:
         say(f"{len(failed)} of {len(result.table)} trials failed:")
     for row in failed.head(SHOWN_FAILURES).itertuples():
         say(f"  {row.name}: {row.error}")
+        for line in last_lines(run.path, str(row.name)):
+            say(f"    | {line}")
     if len(failed) > SHOWN_FAILURES:
         say(f"  and {len(failed) - SHOWN_FAILURES} more, in {run.path / 'results.csv'}")
+    if any(log_path(run.path, name).exists() for name in failed["name"]):
+        say(f"what each trial has printed is in {run.path / LOGS}")
     if interrupted:
         say(f"interrupted with {interrupted} of {len(result.table)} trials not finished")
     say(f"run the rest with: {resume_command(run.path)}")

@@ -30,6 +30,7 @@ from labs.runtime.directory.trial_files import (
 )
 from labs.runtime.machine.devices import same_numbers
 from labs.runtime.machine.memory import MemoryUse, peak_memory, release_memory, reset_peak
+from labs.runtime.output.capture import Destination
 from labs.runtime.reports import Checkpoint, Objective, Report, Train
 
 BATCH_SECONDS = 0.5
@@ -60,6 +61,8 @@ class GridSpec:
     threads: int
     trial_timeout: float | None = None
     """Seconds without a report after which a trial's process is ended; not in local mode."""
+    output: Destination | None = None
+    """Where what a trial's process prints is taken; None leaves it alone."""
 
 
 class StepResult(TypedDict):

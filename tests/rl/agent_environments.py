@@ -53,6 +53,14 @@ class Constant(gymnasium.Env):
         return np.ones(1, np.float32), 1.0, False, False, {}
 
 
+class Talkative(Constant):
+    """Prints its process at every reset."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict]:
+        print(f"reset in {os.getpid()}")
+        return super().reset(seed=seed, options=options)
+
+
 class Faulty(Constant):
     """Does something bad at step 50: ``nan``, ``raise`` or ``die``."""
 
@@ -76,6 +84,7 @@ def _register(name: str, entry_point: Any, **kwargs: Any) -> None:
 _register("Identity", Identity)
 _register("ContinuousIdentity", Identity, continuous=True)
 _register("Constant", Constant)
+_register("Talkative", Talkative)
 _register("Nan", Faulty, fault="nan")
 _register("Raise", Faulty, fault="raise")
 _register("Die", Faulty, fault="die")

@@ -16,6 +16,7 @@ from labs.rl.agents.trainer import Rollouts
 from labs.rl.rollouts.collector import Collector, CollectorSpec
 from labs.runtime.errors import InputError
 from labs.runtime.machine.session import in_local_mode
+from labs.runtime.output.capture import OfTrial, output
 
 MAX_DEATHS = 3
 """A worker that dies so often in a row, without a segment in between, would go on doing so."""
@@ -76,7 +77,10 @@ class InProcess:
 class RolloutWorker:
     """A collector in a process of its own."""
 
-    def __init__(self, spec: CollectorSpec, index: int, incarnation: int) -> None:
+    def __init__(
+        self, spec: CollectorSpec, index: int, incarnation: int, trial: OfTrial = None
+    ) -> None:
+        output.join(trial)
         torch.set_num_threads(1)
         self._collector = Collector(spec, index, incarnation)
 
@@ -110,7 +114,7 @@ class _Slot:
         self._deaths = 0
         self._request: tuple[Any, ...] = ()
         self.pending: ray.ObjectRef[Any] | None = None
-        self.actor = _Actor.remote(spec, index, 0)
+        self.actor = _Actor.remote(spec, index, 0, output.trial)
 
     def submit(self, *request: Any) -> None:
         self._request = request
@@ -127,7 +131,7 @@ class _Slot:
                     f"rollout worker {self._index} died {MAX_DEATHS} times in a row: {error}"
                 ) from error
             self._incarnation += 1
-            self.actor = _Actor.remote(self._spec, self._index, self._incarnation)
+            self.actor = _Actor.remote(self._spec, self._index, self._incarnation, output.trial)
             on_death()
             self.submit(*self._request)
             return None

@@ -26,6 +26,8 @@ from labs.runtime.directory.trial_files import Progress, TrialFiles
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import GridConsole, say
 from labs.runtime.machine.memory import PeakMemory
+from labs.runtime.output.collector import Collector
+from labs.runtime.output.log_file import Limiter, LogFile, log_path
 from labs.runtime.reports import Objective
 from labs.runtime.results import DONE, FAILED, INTERRUPTED, OVER, STOPPED, GridResult
 from labs.runtime.trial import StepResult
@@ -168,6 +170,14 @@ class Recorder:
         if status == STOPPED:
             self._stopped_now.add(index)
         self._finish(index, status, self._logs[index].best_step)
+
+    def collector(self) -> Collector:
+        """Brings what the trials' processes print into the run's directory."""
+        return Collector(self._run.path, lambda: self._run.lease.taken_by is None)
+
+    def log_file(self, index: int) -> LogFile:
+        """The log of a trial that runs in this process."""
+        return LogFile(log_path(self._run.path, self._names[index]), Limiter())
 
     def record(self, index: int) -> tuple[str | None, list[dict[str, Any]]]:
         """A trial's status (None where it has not ended) and its reports, as they are on disk."""

@@ -10,7 +10,9 @@ from typing import Any
 from labs.runtime.directory.recorder import Recorder
 from labs.runtime.loop import signals
 from labs.runtime.loop.console import say
-from labs.runtime.trial import GridSpec, TrialRunner
+from labs.runtime.output.log_file import LogFile
+from labs.runtime.output.tee import logged
+from labs.runtime.trial import GridSpec, StepResult, TrialRunner
 
 
 def run_here(
@@ -43,15 +45,18 @@ def _run_trial(
 ) -> None:
     for failures in range(max_failures + 1):
         runner = TrialRunner(grid, index, shared)
+        log = recorder.log_file(index)
         recorder.started(index)
         try:
-            result = runner.step()
+            result = _step(runner, log)
             recorder.reported(index, result)
             while not (result["done"] or result["failure"] or stopped.is_set()):
-                result = runner.step()
+                result = _step(runner, log)
                 recorder.reported(index, result)
         finally:
-            runner.close()
+            with logged(log):
+                runner.close()
+            log.write(b"", last=True)
         if result["done"]:
             recorder.ended(index)
         if not result["failure"]:
@@ -61,3 +66,8 @@ def _run_trial(
         else:
             recorder.failed(index, "")
             return
+
+
+def _step(runner: TrialRunner, log: LogFile) -> StepResult:
+    with logged(log):
+        return runner.step()

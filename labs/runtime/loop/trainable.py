@@ -13,6 +13,7 @@ from typing import Any
 from ray import tune
 
 from labs.runtime.machine.memory import keep_freed_memory
+from labs.runtime.output.capture import output
 from labs.runtime.trial import GridSpec, TrialRunner
 
 
@@ -28,21 +29,37 @@ class Trainable(tune.Trainable):
         keep_freed_memory()
         # Looking through all that the imports made would take longer than a short trial's training.
         gc.freeze()
-        self._runner = TrialRunner(grid, config["index"], shared)
+        self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Go on with another trial in the same process."""
-        self._runner.close()
-        self._runner = TrialRunner(self._grid, new_config["index"], self._shared)
+        self._end()
+        self._begin(new_config)
         return True
 
     def cleanup(self) -> None:
         """Tune calls it when the process ends (in local mode: is needed no longer)."""
-        self._runner.close()
+        self._end()
         gc.unfreeze()
 
     def step(self) -> dict[str, Any]:
-        """What the runner has to say. A process that hangs in it ends, with its stacks on stderr."""
+        """What the runner has to say, and before it arrives what the trial has printed until now."""
+        result = self._step()
+        if result["done"] or result["failure"]:
+            output.flush()
+        return result
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        index = config["index"]
+        output.enter(self._grid.output, self._grid.trials[index].checkpoints.name)
+        self._runner = TrialRunner(self._grid, index, self._shared)
+
+    def _end(self) -> None:
+        self._runner.close()
+        output.leave()
+
+    def _step(self) -> dict[str, Any]:
+        """A process that hangs in it ends, with its stacks on stderr."""
         timeout = self._grid.trial_timeout
         if timeout is None:
             return {**self._runner.step()}

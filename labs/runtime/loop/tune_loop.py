@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +17,13 @@ from labs.runtime.loop import signals
 from labs.runtime.loop.asha import AshaScheduler, Halving, entrants
 from labs.runtime.loop.trainable import Trainable
 from labs.runtime.machine import compat
-from labs.runtime.machine.resources import Resources
+from labs.runtime.machine.resources import Resources, alive_nodes
+from labs.runtime.machine.session import is_private
 from labs.runtime.machine.start_watch import StartWatch
 from labs.runtime.options import RuntimeOptions
+from labs.runtime.output.capture import Destination
+from labs.runtime.output.collector import Collector
+from labs.runtime.output.remote import start_receiver
 from labs.runtime.trial import GridSpec
 
 
@@ -67,17 +72,19 @@ def run_with_tune(
     options: RuntimeOptions,
 ) -> None:
     """Run the recorder's unfinished trials, each with ``request``; Ray must be connected."""
-    trainable = tune.with_resources(
-        tune.with_parameters(Trainable, grid=grid, **shared),
-        tune.PlacementGroupFactory(request.bundles()),
-    )
     # Tune's own files are of no use after the sweep: trials write their checkpoints themselves.
     with (
         tempfile.TemporaryDirectory(prefix="labs-tune-") as scratch,
+        recorder.collector() as collector,
         compat.stoppable_tune() as stop,
         recorder,
         signals.stopping(stop),
     ):
+        grid = dataclasses.replace(grid, output=_destination(collector, options))
+        trainable = tune.with_resources(
+            tune.with_parameters(Trainable, grid=grid, **shared),
+            tune.PlacementGroupFactory(request.bundles()),
+        )
         tune.Tuner(
             trainable,
             param_space={"index": tune.grid_search(recorder.unfinished)},
@@ -95,6 +102,14 @@ def run_with_tune(
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
+
+
+def _destination(collector: Collector, options: RuntimeOptions) -> Destination | None:
+    """Where the trials' processes bring what they print; on a cluster from all its machines."""
+    if compat.in_ray_local_mode():  # they are this process
+        return None
+    alone = is_private(options) and len(alive_nodes()) == 1
+    return Destination(collector.spools, None if alone else start_receiver(collector.spools))
 
 
 def _scheduler(grid: GridSpec, recorder: Recorder, options: RuntimeOptions) -> TrialScheduler:

@@ -1,0 +1,1 @@
+"""What trials print, in a file per trial: ``logs/<trial>.txt`` in the run's directory."""

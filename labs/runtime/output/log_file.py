@@ -1,0 +1,167 @@
+"""The log of a trial: all that it prints, unless it floods. Knows neither Ray nor Tune."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+LINES_PER_SECOND = 200.0
+BYTES_PER_SECOND = 64 * 1024.0
+"""What a trial may print for hours."""
+BURST_LINES = 10_000.0
+BURST_BYTES = 1024 * 1024.0
+"""What it may print at once, for instance a model's layers; then the rates above."""
+
+DIRECTORY = "logs"
+"""In the run's directory."""
+
+_MOST_PENDING = 2**20
+
+
+def log_path(run: Path, name: str) -> Path:
+    """Where the log of a trial is; there is none while the trial has printed nothing."""
+    return run / DIRECTORY / f"{name}.txt"
+
+
+class Limiter:
+    """Lets a flood of lines through at a limited rate, and says how many were dropped."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._then = clock()
+        self._lines, self._bytes = BURST_LINES, BURST_BYTES
+        self._dropping = False
+        self._dropped = 0
+        self._in_dropped_line = False
+        self._at_line_start = True
+
+    def keep(self, data: bytes) -> bytes:
+        """What of ``data`` is kept, with a line on what was dropped as soon as that is over."""
+        now = self._clock()
+        self._lines = min(BURST_LINES, self._lines + LINES_PER_SECOND * (now - self._then))
+        self._bytes = min(BURST_BYTES, self._bytes + BYTES_PER_SECOND * (now - self._then))
+        self._then = now
+        note = b""
+        if self._dropping:
+            # It begins again with a second's worth, so that there is one note a second at most.
+            if self._lines < LINES_PER_SECOND or self._bytes < BYTES_PER_SECOND:
+                return self._drop(data)
+            if self._in_dropped_line:
+                _, end, data = data.partition(b"\n")
+                if not end:
+                    return b""
+                self._dropped += 1
+            note = self._note()
+        return note + self._within(data)
+
+    def finish(self) -> bytes:
+        """What is to be said of lines dropped at the very end."""
+        self._dropped += self._in_dropped_line
+        return self._note() if self._dropping else b""
+
+    def _within(self, data: bytes) -> bytes:
+        lines = data.count(b"\n") + data.count(b"\r")
+        if lines > self._lines or len(data) > self._bytes:
+            kept, lines = 0, 0
+            for line in data.splitlines(keepends=True):
+                if lines + 1 > self._lines or kept + len(line) > self._bytes:
+                    break
+                kept, lines = kept + len(line), lines + 1
+            self._drop(data[kept:])
+            data = data[:kept]
+        self._lines -= lines
+        self._bytes -= len(data)
+        if data:
+            self._at_line_start = data.endswith((b"\n", b"\r"))
+        return data
+
+    def _drop(self, data: bytes) -> bytes:
+        if data:
+            self._dropping = True
+            self._in_dropped_line = not data.endswith(b"\n")
+            self._dropped += data.count(b"\n")
+        return b""
+
+    def _note(self) -> bytes:
+        count, self._dropped = self._dropped, 0
+        self._dropping = self._in_dropped_line = False
+        text = (
+            f"[labs: {count:,} line{'s were' if count != 1 else ' was'} dropped here: a trial may print"
+            f" {LINES_PER_SECOND:.0f} lines and {BYTES_PER_SECOND / 1024:.0f} KiB a second]\n"
+        )
+        begin = b"" if self._at_line_start else b"\n"
+        self._at_line_start = True
+        return begin + text.encode()
+
+
+class LogFile:
+    """Appends to the log of a trial, from any thread. What a full disk does not take is kept for later.
+
+    Args:
+        path: the log.
+        limiter: what keeps a flood out; None where that was done before.
+    """
+
+    def __init__(self, path: Path, limiter: Limiter | None = None) -> None:
+        self._path = path
+        self._limiter = limiter
+        self._pending = b""
+        self._lock = threading.Lock()
+        self._fresh = True
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something is still to be written."""
+        return bool(self._pending)
+
+    def write(self, data: bytes, last: bool = False) -> None:
+        """Append ``data``, as far as the limits let it.
+
+        Args:
+            data: what was printed; nothing says only what was dropped before, if that is over.
+            last: say at once what was dropped.
+        """
+        with self._lock:
+            if self._limiter is not None:
+                data = self._limiter.keep(data) + (self._limiter.finish() if last else b"")
+            self._pending = (self._pending + data)[-_MOST_PENDING:]
+            if self._pending:
+                self._append()
+
+    def _append(self) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self._path, "ab+") as file:
+                size = file.tell()
+                if self._fresh and size:  # an attempt that ended within a line
+                    file.seek(size - 1)
+                    if file.read(1) not in b"\n\r":
+                        file.write(b"\n")
+                file.write(self._pending)
+        except OSError:  # tried again with what comes next
+            return
+        self._fresh = False
+        self._pending = b""
+
+
+def last_lines(run: Path, name: str, count: int = 5, width: int = 300) -> list[str]:
+    """The last lines that a trial has printed, without empty ones; none where it printed nothing.
+
+    Args:
+        run: the run's directory.
+        name: the trial's.
+        count: at most so many.
+        width: at most so many characters of each.
+    """
+    try:
+        with open(log_path(run, name), "rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - 64 * 1024))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    # of a progress bar, which is drawn over and over, the last state
+    lines = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in text.split("\n")]
+    return [line[:width] for line in lines if line][-count:]
