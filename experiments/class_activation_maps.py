@@ -24,8 +24,9 @@ from pathlib import Path
 import pandas as pd
 import tyro
 
+from labs.analysis.report import open_run
 from labs.runtime.cli import launch
-from labs.runtime.directory.runs import Run, open_run
+from labs.runtime.directory.runs import Run
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say, show_table
 from labs.runtime.options import RuntimeOptions

@@ -31,6 +31,7 @@ from typing import Annotated
 
 import tyro
 
+from labs.analysis.report import open_run
 from labs.rl.comparison import figures as comparison_figures
 from labs.rl.comparison import summary as comparison
 from labs.rl.comparison.settings import (
@@ -41,7 +42,6 @@ from labs.rl.comparison.settings import (
     train_run,
 )
 from labs.runtime.cli import launch
-from labs.runtime.directory.runs import open_run
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import show_table
 from labs.runtime.machine.resources import Needs

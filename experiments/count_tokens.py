@@ -14,11 +14,11 @@ from pathlib import Path
 
 import tyro
 
+from labs.analysis.report import open_run
 from labs.language.char_gpt.corpora import embedded_english, load_text
 from labs.language.generation.tokens import count_tokens, frequency_table, summary_table
 from labs.language.hub import find_pretrained, load_tokenizer
 from labs.runtime.cli import launch
-from labs.runtime.directory.runs import open_run
 from labs.runtime.loop.console import say, show_table
 from labs.runtime.options import RuntimeOptions
 

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import tyro
 
+from labs.analysis.report import open_run
 from labs.language.char_gpt.corpora import build_corpus, encode, load_text
 from labs.language.char_gpt.results import loss_curves, stream_text, write_text
 from labs.language.char_gpt.training import METRIC, CharGPTTrainConfig, check_length, train_char_gpt
 from labs.language.sampling import SamplingConfig
 from labs.runtime.cli import launch
-from labs.runtime.directory.runs import open_run
 from labs.runtime.directory.storage import write_atomically
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say

@@ -28,8 +28,8 @@ from typing import Any
 
 import tyro
 
+from labs.analysis.report import open_run
 from labs.runtime.cli import launch
-from labs.runtime.directory.runs import open_run
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import show_table
 from labs.runtime.machine.devices import Precision

@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 
 import tyro
 
+from labs.analysis.report import open_run
 from labs.rl.agents.policies import load_policy
 from labs.rl.envs.frames import NoFramesError
 from labs.rl.envs.settings import EnvSettings
 from labs.rl.evaluation import evaluate
 from labs.rl.recording import film_episodes
 from labs.runtime.cli import launch
-from labs.runtime.directory.runs import open_run
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say, show_table
 from labs.runtime.options import RuntimeOptions

@@ -15,12 +15,13 @@ from pathlib import Path
 import pandas as pd
 import tyro
 
+from labs.analysis.report import open_run
 from labs.language.generation.pretrained import GenerationConfig, generate_texts, prompt_lengths
 from labs.language.hub import find_pretrained, load_tokenizer
 from labs.language.pipeline import PoolOptions
 from labs.language.topics.text_files import read_lines
 from labs.runtime.cli import launch
-from labs.runtime.directory.runs import Run, open_run
+from labs.runtime.directory.runs import Run
 from labs.runtime.loop.console import say
 from labs.runtime.machine.session import connect
 from labs.runtime.options import RuntimeOptions

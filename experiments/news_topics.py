@@ -22,6 +22,7 @@ from pathlib import Path
 
 import tyro
 
+from labs.analysis.report import open_run
 from labs.language.embeddings.embedder import EmbeddingOptions
 from labs.language.embeddings.encoders import resolve_encoder
 from labs.language.pipeline import resolve_pool
@@ -30,7 +31,6 @@ from labs.language.topics.classifier import METRIC, check_folds, cross_validate
 from labs.language.topics.text_files import read_lines
 from labs.language.topics.texts import SAMPLE, load_texts
 from labs.runtime.cli import launch
-from labs.runtime.directory.runs import open_run
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
 from labs.runtime.machine.resources import Needs, available_nodes

@@ -23,12 +23,12 @@ from labs.analysis.answers import leave_answers
 from labs.analysis.configs import group_configs
 from labs.analysis.curves import learning_curves
 from labs.analysis.decisions import Decision
+from labs.analysis.report import open_run
 from labs.rl.agents.config import AgentConfig
 from labs.rl.options import CHOICE, agent_configs, describe
 from labs.rl.training import CURVES, METRIC, check_agent, train_agent
 from labs.rounds import most_seeds, run_until_decided
 from labs.runtime.choices import launch_choice
-from labs.runtime.directory.runs import open_run
 from labs.runtime.loop.console import say
 from labs.runtime.machine.resources import Needs
 from labs.runtime.options import RuntimeOptions

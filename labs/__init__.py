@@ -16,10 +16,10 @@ from labs.environment import prepare
 
 if TYPE_CHECKING:
     from labs.analysis.load import load_run
+    from labs.analysis.report import open_run
     from labs.experiment import main, sweep
     from labs.language.topics.prediction import load_topic_model
     from labs.runtime.cli import launch
-    from labs.runtime.directory.runs import open_run
     from labs.runtime.errors import InputError
     from labs.runtime.grid import Range, grid
     from labs.runtime.machine.resources import Needs
@@ -62,7 +62,7 @@ _MODULES = {
     "Report": "labs.runtime.reports",
     "Needs": "labs.runtime.machine.resources",
     "GridResult": "labs.runtime.results",
-    "open_run": "labs.runtime.directory.runs",
+    "open_run": "labs.analysis.report",
     "run_grid": "labs.runtime.sweep",
 }
 

@@ -18,9 +18,9 @@ from typing import Any, Literal
 from labs.analysis.answers import leave_answers
 from labs.analysis.configs import SEED
 from labs.analysis.decisions import Decision
+from labs.analysis.report import open_run
 from labs.rounds import most_seeds, run_until_decided
 from labs.runtime.cli import launch
-from labs.runtime.directory.runs import open_run
 from labs.runtime.errors import InputError
 from labs.runtime.field_options import check_config_type, expand, options_type
 from labs.runtime.options import RuntimeOptions

@@ -89,7 +89,7 @@ def _rounds(
         say(f"not decided yet: {len(asked)} of {len(groups)} configs get up to {size} seeds")
         for key in asked:
             _grow(groups[key], size)
-        options = dataclasses.replace(options, resume=str(path), run_name=None)
+        options = dataclasses.replace(options, resume=str(path), run_name=None, rerun=None)
 
 
 def _key(config: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from labs.analysis.configs import ConfigRuns, group_configs, ranked
 from labs.analysis.curves import learning_curves
 from labs.analysis.decisions import Decision, Look, look
 from labs.analysis.figures import field_panels
-from labs.analysis.summary import summarise, varying_fields
+from labs.analysis.summary import shown_summary, summarise
 from labs.analysis.verdicts import sentences
 from labs.runtime.directory.runs import Run
 from labs.runtime.directory.storage import write_atomically
@@ -57,9 +57,7 @@ def leave_answers(
     write_atomically(run.path / LOOKS_FILE, f"{content}\n".encode())
     summary = summarise(result.table, metric, mode)
     run.add_table("summary", summary)
-    shown = summary.drop(columns=varying_fields(configs)).rename(columns={"mean": metric})
-    shown = shown.rename(columns={"low": f"{metric}_low", "high": f"{metric}_high"})
-    show_table(shown.head(MAX_ROWS), intervals=(metric,))
+    show_table(shown_summary(summary, metric).head(MAX_ROWS), intervals=(metric,))
     _leave_figures(result, run, ranked(configs, mode), metric)
     run.answer("answers", sentences(configs, decision, metric))
     return decision

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +13,8 @@ from typing import Any
 from labs.runtime import checkpoints
 from labs.runtime.directory.description import read_description, recorded_trials, restore
 from labs.runtime.directory.files import GridFiles
-from labs.runtime.directory.mirror import is_remote
+from labs.runtime.directory.lease import Lease
+from labs.runtime.directory.mirror import fetch_run, is_remote
 from labs.runtime.directory.storage import StoragePath
 from labs.runtime.directory.trial_files import PROGRESS
 from labs.runtime.errors import InputError
@@ -27,6 +31,14 @@ class LoadedRun(GridResult):
 
     description: Mapping[str, Any] = field(default_factory=dict)
     """Its ``config.json``."""
+
+    storage: StoragePath = field(default_factory=lambda: StoragePath("."))
+    """The run where all machines see it: an object store, or ``path`` itself."""
+
+    @property
+    def is_written(self) -> bool:
+        """Whether a driver is at work on it, as far as its lease says."""
+        return is_written(self.storage)
 
     def load_checkpoint(self, trial: int | None = None) -> Checkpoint:
         """A trial's best checkpoint (the last one where no metric selects), on the CPU.
@@ -56,13 +68,14 @@ def load_run(run: str | Path) -> LoadedRun:
     """Read a run's directory; nothing is written, and a run that goes on is not disturbed.
 
     Args:
-        run: the directory that holds its ``config.json``.
+        run: the directory that holds its ``config.json``, or its place on shared storage
+            (``s3://bucket/runs/EXPERIMENT/NAME``), of which a temporary copy is read.
 
     Raises:
-        InputError: it is not the directory of a run.
+        InputError: it is not the directory of a run, or cannot be read.
     """
-    description = read_description(run)
-    path = Path(run).expanduser().resolve()
+    path = local_copy(run)
+    description = read_description(path)
     root = description["runtime"].get("run_root", "")
     storage = (
         StoragePath(root) / description["experiment"] / path.name
@@ -78,4 +91,26 @@ def load_run(run: str | Path) -> LoadedRun:
         restore(Objective, description.get("objective") or {}),
     )
     found = files.result()
-    return LoadedRun(found.table, found.history, found.objective, path, description)
+    return LoadedRun(found.table, found.history, found.objective, path, description, storage)
+
+
+def local_copy(run: str | Path) -> Path:
+    """A run's directory; of one on shared storage, a temporary copy without its checkpoints.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if is_remote(str(run)):
+        temporary = Path(tempfile.mkdtemp(prefix="labs-"))
+        atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+        return fetch_run(str(run), temporary, field="", quiet=True)[0]
+    return Path(run).expanduser().resolve()
+
+
+def is_written(run: StoragePath) -> bool:
+    """Whether a driver is at work on a run, as far as its lease says.
+
+    Raises:
+        OSError: the storage is out of reach.
+    """
+    return Lease(run).holder is not None

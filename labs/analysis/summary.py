@@ -57,6 +57,12 @@ def score_interval(config: ConfigRuns) -> Interval:
     return Interval(interval.estimate, math.nan, math.nan, interval.n)
 
 
+def shown_summary(summary: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """A summary for ``show_table``: the mean is called by its metric; each field stands in ``config``."""
+    names = {"mean": metric, "low": f"{metric}_low", "high": f"{metric}_high"}
+    return summary[list(COLUMNS)].rename(columns=names)
+
+
 def _row(config: ConfigRuns, varying: Sequence[str]) -> dict[str, object]:
     interval = score_interval(config)
     return {

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args, get_type_hints
+from typing import Any, NoReturn, TypeVar, cast, get_args, get_type_hints
 
 import tyro
 
@@ -48,10 +48,23 @@ def launch(
     command = sys.argv
     if arguments is not None:  # the run's config.json holds the command line
         sys.argv = [command[0], *arguments]
+    try:
+        exit_with(lambda: main(parse(config_type, presets or {}, sys.argv[1:], grows)), config_type)
+    finally:
+        sys.argv = command
+
+
+def exit_with(action: Callable[[], int], config_type: Any) -> NoReturn:
+    """Exit with the status that ``action`` returns, or that its errors and signals mean.
+
+    Args:
+        action: what the command does.
+        config_type: dataclass (or a union of some) whose fields are the options that errors name.
+    """
     replace_what_cannot_be_shown()
     try:
         with signals.handled():
-            status = main(parse(config_type, presets or {}, sys.argv[1:], grows))
+            status = action()
     except InputError as error:
         print(f"error: {spell_options(str(error), config_type)}", file=sys.stderr)
         status = 2
@@ -61,12 +74,10 @@ def launch(
     except BrokenPipeError:  # `--help | head`: whoever read has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141  # as for a process that SIGPIPE ends
-    finally:
-        sys.argv = command
     sys.exit(signals.exit_status(status))
 
 
-def spell_options(message: str, config_type: type) -> str:
+def spell_options(message: str, config_type: Any) -> str:
     """An error that names fields, as the command line spells them.
 
     Below the command line an error names a field in backquotes, since it may come from Python as
@@ -85,9 +96,11 @@ def spell_options(message: str, config_type: type) -> str:
     return re.sub(r"`([a-z_][a-z0-9_]*)`", option, message)
 
 
-def _field_names(config_type: type) -> set[str]:
-    """Names of all fields of a dataclass and of the dataclasses in it."""
+def _field_names(config_type: Any) -> set[str]:
+    """Names of all fields of a dataclass (or a union of some) and of the dataclasses in it."""
     names: set[str] = set()
+    if not isinstance(config_type, type):
+        return names.union(*(_field_names(part) for part in get_args(config_type)))
     for name, hint in get_type_hints(config_type).items():
         names.add(name)
         for part in (hint, *get_args(hint)):  # a union of dataclasses is a choice of sub-commands
@@ -111,21 +124,11 @@ def parse(
         InputError: an unknown preset, a directory that is no run, or a config that differs from it.
         SystemExit: status 2 for an unknown option or a value of the wrong type, 0 after ``--help``.
     """
-    directory = _value_of("--resume", arguments)
-    if directory is None or "--help" in arguments:
+    if _value_of("--rerun", arguments) is not None and "--help" not in arguments:
+        return _repeat(config_type, arguments)
+    if _value_of("--resume", arguments) is None or "--help" in arguments:
         return absolute_paths(_parse(config_type, presets, arguments, None))
-    kept: dict[str, Any] = {"run_name": None, "resume": None}
-    if is_remote(directory):
-        path, kept["run_root"] = fetch_run(directory)
-        arguments = [str(path) if a == directory else a for a in arguments]
-        arguments = [a.replace(f"--resume={directory}", f"--resume={path}") for a in arguments]
-        directory = str(path)
-    described = read_description(directory)
-    runtime = restore(RuntimeOptions, {**described["runtime"], **kept})
-    default = dataclasses.replace(
-        restore(config_type, described["config"]),  # type: ignore[type-var]  # C is a dataclass
-        runtime=runtime,
-    )
+    default, arguments = _options_of_run(config_type, "--resume", arguments)
     config = absolute_paths(_parse(config_type, {}, arguments, default))
     then, now = plain_config(default), plain_config(config)
     for key in grows:
@@ -134,10 +137,42 @@ def parse(
     if different:
         field, before, here = different[0]
         raise InputError(
-            f"`{field}` is {here} here and {before} in the run that --resume {directory} continues:"
-            " leave it out, or start a new run"
+            f"`{field}` is {here} here and {before} in the run that --resume continues: leave it"
+            " out, or start a new run"
         )
     return config
+
+
+def _repeat(config_type: type[C], arguments: Sequence[str]) -> C:
+    """A new run with another run's options, beside it where nothing else is said."""
+    if _value_of("--preset", arguments) is not None:
+        raise InputError("`preset` and `rerun` both give the options: use only one")
+    default, arguments = _options_of_run(config_type, "--rerun", arguments)
+    return absolute_paths(_parse(config_type, {}, arguments, default))
+
+
+def _options_of_run(
+    config_type: type[C], option: str, arguments: Sequence[str]
+) -> tuple[C, list[str]]:
+    """The config of the run that an option names, and the arguments with its directory."""
+    directory = _value_of(option, arguments) or ""
+    field = option.removeprefix("--")
+    kept: dict[str, Any] = dict.fromkeys(("run_name", "resume", "rerun"))
+    if is_remote(directory):
+        local, kept["run_root"] = fetch_run(directory, field=field)
+    else:
+        local = Path(directory).expanduser().absolute()
+    described = read_description(local)
+    arguments = [str(local) if a == directory else a for a in arguments]
+    arguments = [a.replace(f"{option}={directory}", f"{option}={local}") for a in arguments]
+    runtime = restore(RuntimeOptions, {**described["runtime"], **kept})
+    if option == "--rerun" and "://" not in runtime.run_root:  # relative to where that run began
+        runtime = dataclasses.replace(runtime, run_root=str(local.parent.parent))
+    default = dataclasses.replace(
+        restore(config_type, described["config"]),  # type: ignore[type-var]  # C is a dataclass
+        runtime=runtime,
+    )
+    return default, arguments
 
 
 def absolute_paths(config: C) -> C:

@@ -54,6 +54,10 @@ class RuntimeOptions:
     """Directory of an interrupted run to continue, or its place on shared storage (s3://...); finished
     trials are not run again."""
 
+    rerun: str | None = None
+    """Begin a new run with the options of this one (its directory, or its place on shared storage);
+    what is given beside it counts."""
+
     local_mode: bool = False
     """Run everything in this process, one thing after another: for breakpoints."""
 
@@ -105,6 +109,8 @@ class RuntimeOptions:
             )
         if self.resume and self.run_name:
             raise InputError("`resume` already names the run's directory: leave `run_name` out")
+        if self.resume and self.rerun:
+            raise InputError("`resume` goes on with a run and `rerun` begins anew: use only one")
         if self.run_name is not None and (
             not self.run_name or "/" in self.run_name or self.run_name.startswith(".")
         ):

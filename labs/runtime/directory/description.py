@@ -6,7 +6,9 @@ import dataclasses
 import datetime
 import enum
 import importlib.metadata
+import inspect
 import json
+import os
 import platform
 import shlex
 import sys
@@ -41,18 +43,19 @@ def describe_run(
         trials: what the run consists of; a grid that grows adds to it.
         data: fingerprints of what all trials share, by argument name.
     """
-    versions = {"python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in ("torch", "ray")}
     return {
         "format": FORMAT,
         "experiment": experiment,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": shlex.join(sys.argv),
         "arguments": sys.argv[1:],
+        "program": _program(),
+        "directory": os.getcwd(),
+        "about": inspect.cleandoc(sys.modules["__main__"].__doc__ or "").split("\n\n")[0],
         "config": plain_config(config),
         "runtime": plain(runtime),
         "git": code_versions(),
-        "versions": versions,
+        "versions": package_versions(),
         "data": dict(data),
         "trials": [dataclasses.asdict(trial) for trial in trials],
     }
@@ -66,6 +69,7 @@ def extended(
         "began": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": shlex.join(sys.argv),
         "git": code_versions(),
+        "versions": package_versions(),
         "trials": len(trials),
     }
     return {
@@ -153,3 +157,38 @@ def resume_command(directory: Path) -> str:
     else:  # main() was called from another program
         start = ["python", sys.argv[0]]
     return shlex.join([*start, "--resume", str(directory)])
+
+
+def command_of(described: Mapping[str, Any], *options: str) -> str:
+    """A command, as a shell takes it, that starts a run's program with other options."""
+    return shlex.join(["python", *program_of(described), *options])
+
+
+def program_of(described: Mapping[str, Any]) -> list[str]:
+    """What follows ``python`` on a run's command line, before the options."""
+    program = described.get("program")  # runs of 0.2.0 before its release have none
+    return list(program) if program else shlex.split(described["command"])[:1]
+
+
+def _program() -> list[str]:
+    """The script as an absolute path, or ``-m`` and the module's name."""
+    script = os.path.abspath(sys.argv[0])
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None and spec.origin == script:  # a debugger's own module is another file
+        return ["-m", spec.name.removesuffix(".__main__")]
+    return [script]
+
+
+def package_versions() -> dict[str, str]:
+    """The versions of Python, torch and Ray."""
+    installed = {name: importlib.metadata.version(name) for name in ("torch", "ray")}
+    return {"python": platform.python_version(), **installed}
+
+
+def version_changes(then: Mapping[str, str]) -> str | None:
+    """A sentence where the versions are not those of ``then``."""
+    now = package_versions()
+    parts = [
+        f"{name} {now[name]} (then {then[name]})" for name in then if then[name] != now.get(name)
+    ]
+    return f"the versions differ: {', '.join(parts)}" if parts else None

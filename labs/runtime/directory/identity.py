@@ -163,6 +163,20 @@ def _labels(configs: Sequence[Any], plains: Sequence[Mapping[str, Any]]) -> list
     return labels
 
 
+def difference_of_grids(then: Sequence[TrialRecord], now: Sequence[TrialRecord]) -> str | None:
+    """A sentence where a run that repeats another one has other trials; None without ``then``."""
+    before, here = ({record.identity: record for record in records} for records in (then, now))
+    lost = [record for record in then if record.identity not in here]
+    new = [record.config for record in now if record.identity not in before]
+    if not then or not (lost or new):
+        return None
+    if lost and new:
+        field, earlier, later = min((differences(lost[0].config, c) for c in new), key=len)[0]
+        example = f"`{field}` is {later} here and {earlier} in its trial {lost[0].name}"
+        return f"the trials are not those of the run that is repeated: {example}"
+    return f"the run that is repeated has {len(then)} trials, and this one {len(now)}"
+
+
 def _missing(record: TrialRecord, candidates: Sequence[Mapping[str, Any]]) -> str:
     """Why a recorded trial has no partner: in what it differs from the nearest one of the grid."""
     advice = "a run keeps its trials: leave that as it was, or start a new run"

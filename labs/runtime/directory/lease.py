@@ -137,6 +137,16 @@ class Lease:
         if self._own is not None:
             threading.Thread(target=self._renew_regularly, name="lease", daemon=True).start()
 
+    @property
+    def holder(self) -> Holder | None:
+        """Who writes the run, as far as can be told without waiting; for whoever only looks.
+
+        Raises:
+            OSError: the storage is out of reach.
+        """
+        holder = self._newest()[1]
+        return None if holder is None or holder.released or holder.is_dead else holder
+
     def require(self) -> None:
         """Call it before writing: a process that slept may have lost its lease without noticing.
 

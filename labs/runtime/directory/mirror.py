@@ -11,6 +11,7 @@ import json
 import threading
 import time
 from pathlib import Path
+from typing import TypeGuard
 
 from labs.runtime.directory.storage import StoragePath, reason, retry_io, write_atomically
 from labs.runtime.errors import InputError
@@ -113,12 +114,16 @@ def write_session(directory: Path, number: int) -> None:
     write_atomically(directory / SESSION_FILE, json.dumps({"lease": number}).encode())
 
 
-def fetch_run(uri: str, root: Path = Path("runs")) -> tuple[Path, str]:
+def fetch_run(
+    uri: str, root: Path = Path("runs"), field: str = "resume", quiet: bool = False
+) -> tuple[Path, str]:
     """Bring a run's directory from shared storage, unless this machine's copy is as new.
 
     Args:
         uri: the run: ``s3://bucket/runs/EXPERIMENT/NAME``.
         root: where runs are kept on this machine.
+        field: what an error calls it, beside its name.
+        quiet: say nothing.
 
     Returns:
         The run's directory here, and the ``run_root`` that it belongs to.
@@ -126,6 +131,7 @@ def fetch_run(uri: str, root: Path = Path("runs")) -> tuple[Path, str]:
     Raises:
         InputError: there is no run, or the storage cannot be read.
     """
+    named = f"`{field}` {uri}" if field else uri
     source = StoragePath(uri.rstrip("/"))
     path = (root / source.parent.name / source.name).absolute()
     try:
@@ -135,15 +141,16 @@ def fetch_run(uri: str, root: Path = Path("runs")) -> tuple[Path, str]:
                 content = (source / name).read()
                 if content is not None:
                     write_atomically(path / name, content)
-            say(f"{len(names)} files of {uri} are now in {path}")
+            if not quiet:
+                say(f"{len(names)} files of {uri} are now in {path}")
     except OSError as error:
-        raise InputError(f"`resume` {uri} cannot be read: {reason(error)}") from None
+        raise InputError(f"{named} cannot be read: {reason(error)}") from None
     if not path.is_dir():
-        raise InputError(f"`resume` {uri} is not a run: it has no {SESSION_FILE}")
+        raise InputError(f"{named} is not a run: it has no {SESSION_FILE}")
     return path, str(source.parent.parent)
 
 
-def is_remote(directory: str | None) -> bool:
+def is_remote(directory: str | None) -> TypeGuard[str]:
     """Whether a run is named by its place on shared storage, other than a directory."""
     return directory is not None and StoragePath(directory).local is None
 

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -28,8 +29,14 @@ from labs.runtime.directory.description import (
     read_description,
     recorded_trials,
     resume_command,
+    version_changes,
 )
-from labs.runtime.directory.identity import TrialRecord, fingerprint, match_trials
+from labs.runtime.directory.identity import (
+    TrialRecord,
+    difference_of_grids,
+    fingerprint,
+    match_trials,
+)
 from labs.runtime.directory.lease import Lease
 from labs.runtime.directory.mirror import Mirror, fetch_run, is_remote, write_session
 from labs.runtime.directory.storage import StoragePath, reason, write_atomically
@@ -38,6 +45,9 @@ from labs.runtime.loop.console import say
 from labs.runtime.machine.commits import code_changes
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Objective
+
+ANSWERS_FILE = "answers.txt"
+"""What the run comes to, a sentence a line."""
 
 
 class Run:
@@ -72,9 +82,12 @@ class Run:
         self._mirror = Mirror(self.path, self.storage) if self.storage.local is None else None
         self._described: dict[str, Any] | None = None
         self.trials: list[TrialRecord] = []
+        self.repeats: list[TrialRecord] = []
+        """The trials of the run that this one repeats."""
         self._data: dict[str, str] = {}
         self.objective: Objective | None = None
         self._started = False
+        self._answers: dict[str, list[str]] = {}
 
     def claim(self) -> None:
         """Become the only one who writes the run, until ``release``; a resumed run is read now.
@@ -115,6 +128,9 @@ class Run:
             InputError: bad configs, a trial of the run that is not among them, or other data.
         """
         trials, ordered = match_trials(self.trials, configs)
+        other = difference_of_grids(self.repeats, trials)
+        if other is not None:
+            say(f"note: {other}")
         data = {name: fingerprint(value) for name, value in shared.items()}
         changed = [n for n in self._data if n in data and self._data[n] != data[n]]
         if changed:
@@ -164,6 +180,11 @@ class Run:
                 f"`run_root` {self.options.run_root} cannot be written: {reason(error)}"
             ) from None
 
+    @property
+    def started(self) -> bool:
+        """Whether its directory is there."""
+        return self._started
+
     @contextlib.contextmanager
     def naming_the_way_on(self) -> Iterator[None]:
         """Where the run's directory cannot be written inside the block, say how to go on."""
@@ -182,12 +203,13 @@ class Run:
         return tracking.open_writer(self.path / "tensorboard" / "summary")
 
     def add_figure(self, name: str, figure: Figure, step: int = 0) -> Path:
-        """Save a figure as ``figures/<name>.png`` and show it in TensorBoard."""
+        """Save a figure as ``figures/<name>.png`` and ``.svg``, and show it in TensorBoard."""
         self.start()
         buffer = io.BytesIO()
         figure.savefig(buffer, dpi=150, bbox_inches="tight")
         path = self.path / "figures" / f"{name}.png"
         write_atomically(path, buffer.getvalue())
+        write_atomically(path.with_suffix(".svg"), as_svg(figure))
         with Image.open(buffer) as image:
             pixels = np.asarray(image.convert("RGB"))
         self.writer.add_image(f"figures/{name}", pixels, step, dataformats="HWC")
@@ -220,8 +242,11 @@ class Run:
         return path
 
     def answer(self, tag: str, sentences: Sequence[str]) -> None:
-        """Print what the run comes to, and show it on TensorBoard's text page."""
+        """Print what the run comes to; ``answers.txt`` and TensorBoard's text page have it, too."""
         self.add_text(tag, "\n\n".join(sentences))
+        self._answers[tag] = list(sentences)
+        lines = [line for told in self._answers.values() for line in told]
+        write_atomically(self.path / ANSWERS_FILE, "".join(f"{x}\n" for x in lines).encode())
         for sentence in sentences:
             say(sentence)
 
@@ -242,21 +267,17 @@ def open_run(experiment: str, config: Any, options: RuntimeOptions) -> Iterator[
         InputError: ``--resume`` names no run of this experiment, or one that another driver is
             writing.
     """
-    if options.resume is not None:
-        if is_remote(options.resume):
-            path, root = fetch_run(options.resume)
-            options = dataclasses.replace(options, resume=str(path), run_root=root)
-        assert options.resume is not None
-        described = read_description(options.resume)
-        if described.get("experiment") != experiment:
-            raise InputError(
-                f"`resume` {options.resume} is a run of {described.get('experiment')},"
-                f" not of {experiment}"
-            )
-        changed = code_changes(described["git"])
-        if changed is not None:
-            say(f"note: {changed}")
+    if is_remote(options.resume):
+        path, root = fetch_run(options.resume)
+        options = dataclasses.replace(options, resume=str(path), run_root=root)
+    if is_remote(options.rerun):
+        options = dataclasses.replace(
+            options, rerun=str(fetch_run(options.rerun, field="rerun")[0])
+        )
+    earlier = _read_earlier(experiment, options)
     run = Run(experiment, config, options)
+    if options.rerun is not None and earlier is not None:
+        run.repeats = recorded_trials(earlier)
     try:
         if run.resumed:
             run.claim()
@@ -265,9 +286,41 @@ def open_run(experiment: str, config: Any, options: RuntimeOptions) -> Iterator[
         run.release()
 
 
+def _read_earlier(experiment: str, options: RuntimeOptions) -> dict[str, Any] | None:
+    """The description of the run that is continued or repeated; says in what the code differs."""
+    for field, directory in (("resume", options.resume), ("rerun", options.rerun)):
+        if directory is None:
+            continue
+        described = read_description(directory)
+        found = described.get("experiment")
+        if found != experiment:
+            raise InputError(f"`{field}` {directory} is a run of {found}, not of {experiment}")
+        for changed in (code_changes(described["git"]), version_changes(described["versions"])):
+            if changed is not None:
+                say(f"note: {changed}")
+        return described
+    return None
+
+
 def _stop_this_run() -> None:
     """Another driver has the run: end as at Ctrl-C, on which the run says why."""
     os.kill(os.getpid(), signal.SIGINT)
+
+
+def read_answers(directory: Path) -> list[str]:
+    """What a run came to, in sentences; none before its end."""
+    path = directory / ANSWERS_FILE
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def as_svg(figure: Figure) -> bytes:
+    """A figure as SVG whose text is text, on no background; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "labs"}):
+        figure.savefig(
+            buffer, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None}
+        )
+    return buffer.getvalue()
 
 
 def _free_directory(parent: Path, name: str | None) -> Path:

@@ -192,7 +192,8 @@ def show_table(table: pd.DataFrame, intervals: Sequence[str] = ()) -> None:
             continue
         low, high = shown.pop(f"{name}_low"), shown.pop(f"{name}_high")
         shown[name] = [
-            f"{mean:.3f}" + (f" [{a:.3f}, {b:.3f}]" if not math.isnan(a) else "")
+            ("" if math.isnan(mean) else f"{mean:.3f}")
+            + (f" [{a:.3f}, {b:.3f}]" if not math.isnan(a) else "")
             for mean, a, b in zip(shown[name], low, high, strict=True)
         ]
     text = shown.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4g}")

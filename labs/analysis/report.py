@@ -1,0 +1,395 @@
+"""``report.html``: what a run came to, in one file that needs neither a network nor a script."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime
+import functools
+import html
+import json
+import math
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from labs.analysis.comparison import Comparison, compare_runs
+from labs.analysis.configs import group_configs, ranked
+from labs.analysis.curves import learning_curves
+from labs.analysis.load import LoadedRun, load_run
+from labs.analysis.logs import last_lines
+from labs.analysis.summary import shown_summary, summarise
+from labs.analysis.svg import embedded
+from labs.runtime.directory import runs
+from labs.runtime.directory.description import command_of
+from labs.runtime.directory.runs import Run, as_svg, read_answers
+from labs.runtime.directory.storage import write_atomically
+from labs.runtime.errors import InputError
+from labs.runtime.loop.console import duration, say
+from labs.runtime.options import RuntimeOptions
+from labs.runtime.results import OVER
+
+REPORT_FILE = "report.html"
+
+MAX_FIGURE_BYTES = 300_000
+"""A larger SVG is shown as the PNG beside it, and a larger PNG is only named."""
+
+MAX_FIGURES_BYTES = 1_800_000
+"""Of all figures of a report together."""
+
+MAX_ROWS = 60
+"""Of a table; a file with more is only named."""
+
+MAX_TRIALS = 200
+"""Trials in the list of all trials; results.csv has the others."""
+
+MAX_FAILURES = 20
+"""Different errors that are shown, and trials that are named with each."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure on the page."""
+
+    name: str
+    markup: str
+    """HTML that is safe to insert."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """All that the page says of one run."""
+
+    run: LoadedRun
+    place: str
+    """How the run is named on a command line."""
+
+    number: int
+
+    @property
+    def title(self) -> str:
+        """The experiment's name and the run's."""
+        return f"{self.run.description['experiment']} {self.run.path.name}"
+
+    @property
+    def question(self) -> str:
+        """What the program says that it asks: the first paragraph of its docstring."""
+        return str(self.run.description.get("about") or "")
+
+    @property
+    def state(self) -> str:
+        """How far the run has come, in one sentence."""
+        table = self.run.table
+        counts = table["status"].value_counts()
+        told = ", ".join(f"{count} {status}" for status, count in counts.items())
+        trials = f"{len(table)} trial{'s' * (len(table) != 1)}"
+        if not len(table):
+            return "No trials."
+        over = bool(table["status"].isin(OVER).all())
+        return f"{trials}: {told}." + ("" if over else " The run is not complete.")
+
+    @functools.cached_property
+    def answers(self) -> list[str]:
+        """What the run came to."""
+        return read_answers(self.run.path)
+
+    @functools.cached_property
+    def tables(self) -> list[tuple[str, str]]:
+        """Title and HTML of the run's tables; where it left no summary, one is made of its trials."""
+        metric = self.run.objective.metric
+        found = []
+        names = sorted(
+            (path for path in self.run.path.glob("*.csv") if path.name != "results.csv"),
+            key=lambda path: (path.stem != "summary", path.stat().st_mtime),
+        )
+        if (self.run.path / "summary.csv") not in names and metric is not None:
+            summary = summarise(self.run.table, metric, self.run.objective.mode)
+            shown = shown_summary(summary, metric)
+            found.append((f"{metric} by config", table_html(shown.head(MAX_ROWS))))
+        for path in names:
+            with contextlib.suppress(ValueError):  # an empty file
+                table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+                if len(table) <= MAX_ROWS:
+                    found.append((path.name, table_html(_with_metric(table, metric))))
+        return found
+
+    @functools.cached_property
+    def figures(self) -> tuple[list[Figure], list[str]]:
+        """The run's figures, curves first, and the names of those for which there is no room."""
+        paths = sorted(
+            (self.run.path / "figures").glob("*.*"),
+            key=lambda path: ("curves" not in path.stem, path.stat().st_mtime, path.stem),
+        )
+        names = list(dict.fromkeys(path.stem for path in paths))
+        shown, left, room = [], [], MAX_FIGURES_BYTES
+        if not names:
+            shown = self._own_curves()
+        for place, name in enumerate(names):
+            files = {p.suffix: p for p in paths if p.stem == name}
+            markup = figure_html(files, name, f"r{self.number}f{place}")
+            if markup is None or len(markup) > room:
+                left.append(name)
+                continue
+            room -= len(markup)
+            shown.append(Figure(name, markup))
+        return shown, left
+
+    def _own_curves(self) -> list[Figure]:
+        """Curves of a run that ended before it drew any."""
+        metric, history = self.run.objective.metric, self.run.history
+        if metric is None or metric not in history:
+            return []
+        configs = ranked(group_configs(self.run.table, metric), self.run.objective.mode)
+        drawn = learning_curves(history, configs, {metric: metric})
+        return [Figure("curves", drawn_html(as_svg(drawn), "curves", f"r{self.number}c"))]
+
+    @functools.cached_property
+    def failures(self) -> list[dict[str, Any]]:
+        """Names, error and last lines of the trials that failed, those of one error together."""
+        by_error: dict[str, list[str]] = {}
+        for row in self.run.failed.to_dict("records"):
+            by_error.setdefault(str(row["error"]), []).append(str(row["name"]))
+        return [
+            {
+                "names": names[:MAX_FAILURES],
+                "more": max(0, len(names) - MAX_FAILURES),
+                "error": error,
+                "lines": "\n".join(last_lines(self.run.path, names[0])),
+            }
+            for error, names in list(by_error.items())[:MAX_FAILURES]
+        ]
+
+    @functools.cached_property
+    def trials(self) -> str:
+        """The list of all trials, as HTML."""
+        table = self.run.table.drop(columns=["trial", "checkpoint"], errors="ignore")
+        constant = [c for c in table if c not in ("name", "status") and _is_constant(table[c])]
+        if len(table) > 1:
+            table = table.drop(columns=constant)
+        return table_html(table.head(MAX_TRIALS))
+
+    @property
+    def options(self) -> list[tuple[str, str]]:
+        """The experiment's options and their values."""
+        described = self.run.description
+        told = [(name, _text(value)) for name, value in described["config"].items()]
+        runtime = described.get("runtime") or {}
+        default = {f: getattr(RuntimeOptions(), f) for f in RuntimeOptions.__dataclass_fields__}
+        told += [(n, _text(v)) for n, v in runtime.items() if v != default.get(n)]
+        return told
+
+    @property
+    def origin(self) -> list[tuple[str, str]]:
+        """When, by which command, with which code and versions."""
+        described = self.run.description
+        told = [("began", described["created"]), ("command", described["command"])]
+        git = described.get("git") or {}
+        told += [(f"commit of {part}", commit) for part, commit in git.items() if commit]
+        told += [(name, version) for name, version in described["versions"].items()]
+        seconds = self.run.table.get("seconds")
+        if seconds is not None and seconds.notna().any():
+            told.append(("training", f"{duration(float(seconds.sum()))} over all trials"))
+        told.append(("directory", self.place))
+        return told
+
+    @property
+    def commands(self) -> list[tuple[str, str]]:
+        """What can be done with the run, and the command for it."""
+        described, place = self.run.description, self.place
+        found = []
+        if described["config"].keys() != {"trials"}:  # made by labs.sweep: it has no options
+            found.append(("run it again, into a new run", shlex.join(["labs", "rerun", place])))
+            unfinished = len(self.run.failed) + len(self.run.interrupted)
+            if unfinished:
+                found.append(("run what is left", command_of(described, "--resume", place)))
+            if "seeds" in described["config"]:
+                more = str(_seeds(self.run.table) + 2)
+                command = command_of(described, "--resume", place, "--seeds", more)
+                found.append(("grow it, here to more seeds", command))
+        logdir = self.run.path / "tensorboard"
+        if "://" not in place:
+            found.append(
+                ("look at all curves", shlex.join(["tensorboard", "--logdir", str(logdir)]))
+            )
+        found.append(("read it in Python", f"run = labs.load_run({place!r})"))
+        return found
+
+
+def _seeds(table: pd.DataFrame) -> int:
+    return int(table["seed"].nunique()) if "seed" in table else 1
+
+
+def _is_constant(column: pd.Series[Any]) -> bool:
+    return len({repr(value) for value in column}) == 1
+
+
+def _with_metric(table: pd.DataFrame, metric: str | None) -> pd.DataFrame:
+    """The summary of ``leave_answers`` with the metric as its mean's name."""
+    if metric is None or not {"config", "mean", "low", "high", "n"} <= set(table):
+        return table
+    return shown_summary(table, metric)
+
+
+def figure_html(files: Mapping[str, Path], name: str, prefix: str) -> str | None:
+    """A figure for the page: the SVG, or else the picture; None where neither is small enough."""
+    if ".svg" in files and files[".svg"].stat().st_size <= MAX_FIGURE_BYTES:
+        drawn = embedded(files[".svg"], prefix)
+        if drawn is not None:
+            return f'<div class="{"picture" if drawn[1] else "drawing"}">{drawn[0]}</div>'
+    for suffix, kind in ((".png", "png"), (".gif", "gif")):
+        if suffix in files and files[suffix].stat().st_size <= 2 * MAX_FIGURE_BYTES:
+            data = base64.b64encode(files[suffix].read_bytes()).decode()
+            source = f"data:image/{kind};base64,{data}"
+            return f'<div class="picture"><img alt="{html.escape(name)}" src="{source}"></div>'
+    return None
+
+
+def drawn_html(svg: bytes, name: str, prefix: str) -> str:
+    """A figure that stands in no file."""
+    drawn = embedded(svg, prefix)
+    return (
+        ""
+        if drawn is None
+        else f'<div class="drawing" title="{html.escape(name)}">{drawn[0]}</div>'
+    )
+
+
+def table_html(table: pd.DataFrame) -> str:
+    """A table as HTML, all text escaped; ``x``, ``x_low`` and ``x_high`` share a cell."""
+    intervals = [c for c in table if f"{c}_low" in table and f"{c}_high" in table]
+    hidden = {f"{column}_{end}" for column in intervals for end in ("low", "high")}
+    columns = [column for column in table if column not in hidden]
+    numeric = {c for c in columns if pd.api.types.is_numeric_dtype(table[c])}
+    lines = ["<table><thead><tr>"]
+    lines += [f"<th{_right(c in numeric)}>{html.escape(str(c))}</th>" for c in columns]
+    lines.append("</tr></thead><tbody>")
+    for row in table.to_dict("records"):
+        cells = []
+        for column in columns:
+            text = _cell(row[column])
+            if column in intervals and not _is_missing(row[f"{column}_low"]):
+                low, high = _cell(row[f"{column}_low"]), _cell(row[f"{column}_high"])
+                text += f' <span class="interval">[{low}, {high}]</span>'
+            cells.append(f"<td{_right(column in numeric)}>{text}</td>")
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    lines.append("</tbody></table>")
+    return "".join(lines)
+
+
+def _right(numeric: bool) -> str:
+    return ' class="number"' if numeric else ""
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _cell(value: Any) -> str:
+    return "" if _is_missing(value) else html.escape(_text(value))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, dict)):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def render(loaded: Sequence[LoadedRun], places: Sequence[str]) -> str:
+    """The page over one run or several; several begin with their comparison, where they have one.
+
+    Args:
+        loaded: the runs.
+        places: how each is named on a command line.
+    """
+    sections = [
+        Section(run, place, number)
+        for number, (run, place) in enumerate(zip(loaded, places, strict=True))
+    ]
+    comparison, note = None, ""
+    if len(loaded) > 1:
+        try:
+            comparison = compare_runs(loaded)
+        except InputError as error:
+            note = f"Not compared: {error}."
+    title = sections[0].title if len(sections) == 1 else f"{len(sections)} runs"
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("labs.analysis"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template(REPORT_FILE).render(
+        title=title,
+        sections=sections,
+        comparison=None if comparison is None else _compared(comparison),
+        note=note,
+        made=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+    )
+
+
+def _compared(comparison: Comparison) -> dict[str, Any]:
+    summary = summarise(comparison.table, comparison.metric, comparison.mode)
+    return {
+        "answers": comparison.sentences(),
+        "options": table_html(comparison.options()),
+        "table": table_html(shown_summary(summary, comparison.metric).head(MAX_ROWS)),
+        "figure": drawn_html(as_svg(comparison.figure()), "comparison", "both"),
+    }
+
+
+def write_report(places: Sequence[str | Path], file: Path) -> None:
+    """Write the report of one run or of several.
+
+    Args:
+        places: the runs' directories, or their places on shared storage.
+        file: where the page goes.
+
+    Raises:
+        InputError: a place holds no run.
+        OSError: the file cannot be written.
+    """
+    loaded = [load_run(place) for place in places]
+    names = [
+        str(place) if "://" in str(place) else str(run.path)
+        for place, run in zip(places, loaded, strict=True)
+    ]
+    write_atomically(file, render(loaded, names).encode())
+
+
+@contextlib.contextmanager
+def open_run(experiment: str, config: Any, options: RuntimeOptions) -> Iterator[Run]:
+    """A run of ``experiment``: new, or the one that ``--resume`` names. It leaves ``report.html``.
+
+    Args:
+        experiment: name of the directory below ``--run-root``.
+        config: the experiment's dataclass, written to ``config.json``.
+        options: where and how it runs.
+
+    Raises:
+        InputError: ``--resume`` names no run of this experiment, or one that another driver is
+            writing.
+    """
+    with runs.open_run(experiment, config, options) as run:
+        try:
+            yield run
+        finally:
+            _leave_report(run)
+
+
+def _leave_report(run: Run) -> None:
+    """However the run ends; a page that cannot be made is no reason to lose the run's own end."""
+    if not run.started or run.lease.taken_by is not None:
+        return
+    try:
+        write_report([run.path], run.path / REPORT_FILE)
+        say(f"report: {run.path / REPORT_FILE}")
+    except Exception as error:
+        say(f"note: {run.path / REPORT_FILE} could not be made: {type(error).__name__}: {error}")

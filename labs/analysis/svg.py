@@ -1,0 +1,83 @@
+"""Figures as SVG inside a page: no script, no reference to elsewhere, and no identifier twice."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+_SVG = "{http://www.w3.org/2000/svg}"
+_LINK = "{http://www.w3.org/1999/xlink}href"
+_KEPT = frozenset(
+    [
+        "svg",
+        "g",
+        "defs",
+        "path",
+        "use",
+        "text",
+        "tspan",
+        "clipPath",
+        "rect",
+        "circle",
+        "ellipse",
+        "line",
+        "polyline",
+        "polygon",
+        "image",
+        "linearGradient",
+        "radialGradient",
+        "stop",
+        "style",
+    ]
+)
+_REFERENCE = re.compile(r"url\(\s*['\"]?#([^)'\"]+)['\"]?\s*\)")
+
+
+def embedded(source: Path | bytes, prefix: str) -> tuple[str, bool] | None:
+    """A drawing's ``<svg>`` for a page, and whether it holds pixels; None where it cannot be read.
+
+    Args:
+        source: the SVG, or its file.
+        prefix: begins each of its identifiers, so that two figures on a page do not share any.
+
+    What a drawing does not need (scripts, event handlers, links to elsewhere) is left out: the file may
+    have come from somebody else.
+    """
+    try:
+        content = source if isinstance(source, bytes) else source.read_bytes()
+        root = ElementTree.fromstring(content)
+    except (OSError, ElementTree.ParseError):
+        return None
+    if root.tag != f"{_SVG}svg":
+        return None
+    _clean(root, prefix)
+    pixels = root.find(f".//{_SVG}image") is not None
+    for size in ("width", "height"):  # the viewBox keeps the proportions, the page gives the width
+        root.attrib.pop(size, None)
+    root.set("role", "img")
+    ElementTree.register_namespace("", _SVG[1:-1])
+    return ElementTree.tostring(root, encoding="unicode"), pixels
+
+
+def _clean(element: ElementTree.Element, prefix: str) -> None:
+    for child in list(element):
+        name = child.tag.removeprefix(_SVG) if isinstance(child.tag, str) else ""
+        if name not in _KEPT or (name == "style" and "@import" in (child.text or "")):
+            element.remove(child)
+        else:
+            _clean(child, prefix)
+    for name, value in list(element.attrib.items()):
+        plain = name.rpartition("}")[2]
+        if plain.lower().startswith("on"):
+            del element.attrib[name]
+        elif plain == "id":
+            element.set(name, f"{prefix}-{value}")
+        elif name == _LINK or plain == "href":
+            del element.attrib[name]
+            if value.startswith("#"):
+                element.set("href", f"#{prefix}-{value[1:]}")
+            elif value.startswith("data:image/"):
+                element.set("href", value)
+        elif "url(" in value:
+            element.set(name, _REFERENCE.sub(rf"url(#{prefix}-\1)", value))

@@ -1,0 +1,101 @@
+"""``labs list``: the runs below a directory, the newest last."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import pandas as pd
+import tyro
+
+from labs.analysis.load import is_written
+from labs.runtime.directory.description import CONFIG_FILE, restore
+from labs.runtime.directory.storage import StoragePath, reason
+from labs.runtime.errors import InputError
+from labs.runtime.loop.console import say
+from labs.runtime.reports import Objective
+from labs.runtime.results import DONE, FAILED, OVER, best_row, finished
+
+_DEPTH = 3
+"""``EXPERIMENT/NAME/config.json``: a root, one experiment's directory and one run are looked into."""
+
+
+@dataclass(frozen=True)
+class List:
+    """List the runs below a directory: how far each has come, and its best value."""
+
+    root: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[ROOT]")] = "runs"
+    """Directory of runs, or its place on shared storage (s3://bucket/runs)."""
+
+    def run(self) -> int:
+        """Print a line per run."""
+        root = StoragePath(self.root)
+        try:
+            places = find_runs(root)
+            rows = [row for place in places if (row := describe(root, place)) is not None]
+        except OSError as error:
+            raise InputError(f"{self.root} cannot be read: {reason(error)}") from None
+        if not rows:
+            raise InputError(f"{self.root} holds no runs: name another directory such as runs")
+        rows.sort(key=lambda row: str(row.pop("created")))
+        say(pd.DataFrame(rows).to_string(index=False, na_rep=""))
+        return 0
+
+
+def find_runs(root: StoragePath) -> list[str]:
+    """The runs in a directory, relative to it; ``.`` where it is one itself."""
+    if root.local is None:
+        names = [name for name in root.files() if name.count("/") < _DEPTH]
+    else:
+        patterns = ("*/" * depth + CONFIG_FILE for depth in range(_DEPTH))
+        found = [path for pattern in patterns for path in root.local.expanduser().glob(pattern)]
+        names = [path.relative_to(root.local.expanduser()).as_posix() for path in found]
+    return [
+        name.rpartition("/")[0] or "." for name in names if name.rpartition("/")[2] == CONFIG_FILE
+    ]
+
+
+def describe(root: StoragePath, place: str) -> dict[str, Any] | None:
+    """A run's line; None for a file that is no run's."""
+    directory = root if place == "." else root / place
+    described = _parsed(directory / CONFIG_FILE)
+    if not isinstance(described, dict) or "experiment" not in described:
+        return None
+    trials = described.get("trials", [])
+    table = read_table(directory)
+    counts = table["status"].value_counts() if "status" in table else pd.Series(dtype=int)
+    over = sum(int(counts.get(status, 0)) for status in OVER)
+    row: dict[str, Any] = {"run": place if place != "." else directory.name}
+    created = str(described.get("created", ""))
+    row |= {"created": created, "began": created[:16].replace("T", " ")}
+    row |= {"done": f"{over}/{len(trials)}", "failed": int(counts.get(FAILED, 0)) or ""}
+    row["state"] = "running" if is_written(directory) else _state(over, len(trials))
+    return row | {"best": _best(table, restore(Objective, described.get("objective") or {}))}
+
+
+def _best(table: pd.DataFrame, objective: Objective) -> str:
+    if objective.metric is None or "status" not in table:
+        return ""
+    best = best_row(finished(table), objective.metric, objective.mode)
+    return "" if best is None else f"{objective.metric} {best[objective.metric]:.4g}"
+
+
+def _state(over: int, trials: int) -> str:
+    return DONE if over == trials else "not finished"
+
+
+def read_table(directory: StoragePath) -> pd.DataFrame:
+    """A run's ``results.csv``; an empty table where there is none yet."""
+    content = (directory / "results.csv").read()
+    if not content:
+        return pd.DataFrame()
+    return pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=[""])
+
+
+def _parsed(path: StoragePath) -> Any:
+    try:
+        return json.loads(path.read() or b"null")
+    except (ValueError, UnicodeDecodeError):
+        return None

@@ -1,0 +1,107 @@
+"""``labs show``: one run, finished or under way."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import pandas as pd
+import tyro
+
+from labs.analysis.answers import MAX_ROWS
+from labs.analysis.load import LoadedRun, load_run
+from labs.analysis.logs import last_lines
+from labs.analysis.summary import shown_summary, summarise
+from labs.runtime.directory.description import command_of
+from labs.runtime.directory.runs import read_answers
+from labs.runtime.loop.console import duration, say, show_table
+from labs.runtime.results import OVER
+
+SHOWN_TRIALS = 20
+"""Failed trials, and running ones, that are named."""
+
+SHOWN_LOGS = 3
+"""Failed trials of which the last lines are shown."""
+
+
+@dataclass(frozen=True)
+class Show:
+    """Show a run, also in mid-run: its table, its answers, what failed, and how to go on."""
+
+    run_: Annotated[tyro.conf.Positional[str], tyro.conf.arg(name="run", metavar="RUN")]
+    """Directory of the run, or its place on shared storage (s3://...)."""
+
+    def run(self) -> int:
+        """Print it."""
+        run = load_run(self.run_)
+        running = run.is_written
+        for line in head(run, running):
+            say(line)
+        metric = run.objective.metric
+        if metric is not None and not run.history.empty:
+            summary = summarise(run.table, metric, run.objective.mode)
+            show_table(shown_summary(summary, metric).head(MAX_ROWS), intervals=(metric,))
+        for line in (*read_answers(run.path), *_failures(run), *_unfinished(run, running)):
+            say(line)
+        for line in _ways_on(run, running, self.run_):
+            say(line)
+        return 0
+
+
+def head(run: LoadedRun, running: bool) -> Iterator[str]:
+    """What ran, how far it has come, and with which code and versions."""
+    described, table = run.description, run.table
+    over = int(table["status"].isin(OVER).sum())
+    state = "running" if running else "finished" if over == len(table) else "not finished"
+    yield f"{described['experiment']} {run.path.name}: {state}, {over} of {len(table)} trials done"
+    yield f"began {described['created']}: {described['command']}"
+    code = {part: commit for part, commit in (described.get("git") or {}).items() if commit}
+    commits = [f"{part} at {commit[:10]}{'-dirty' * commit.endswith('-dirty')}"
+               for part, commit in code.items()]  # fmt: skip
+    versions = [f"{name} {version}" for name, version in described["versions"].items()]
+    yield ", ".join([*commits, *versions])
+
+
+def _failures(run: LoadedRun) -> Iterator[str]:
+    for place, row in enumerate(run.failed.head(SHOWN_TRIALS).itertuples()):
+        yield f"failed: {row.name}: {row.error}"
+        for line in last_lines(run.path, str(row.name)) if place < SHOWN_LOGS else ():
+            yield f"    {line}"
+    if len(run.failed) > SHOWN_TRIALS:
+        yield f"and {len(run.failed) - SHOWN_TRIALS} more failed trials"
+
+
+def _unfinished(run: LoadedRun, running: bool) -> Iterator[str]:
+    """Of a run under way, the trials that have reported; of another one, how many are left."""
+    left = run.interrupted
+    begun = left[left["step"].notna()] if "step" in left else left
+    if running:
+        for _, row in begun.head(SHOWN_TRIALS).iterrows():
+            yield f"running: {row['name']}: step {_last_step(run, int(row['trial']))}"
+        waiting = len(left) - len(begun)
+        if waiting:
+            yield f"{waiting} trials wait"
+    elif len(left):
+        yield f"{len(left)} trials did not end, {len(begun)} of them have begun"
+
+
+def _last_step(run: LoadedRun, trial: int) -> str:
+    reports = run.history[run.history["trial"] == trial]
+    last = reports.iloc[-1]
+    text = f"{int(last['step'])}, {duration(float(last['seconds']))} so far"
+    metric = run.objective.metric
+    if metric is not None and metric in reports and not pd.isna(last[metric]):
+        text += f", {metric} {last[metric]:.4g}"
+    return text
+
+
+def _ways_on(run: LoadedRun, running: bool, place: str) -> Iterator[str]:
+    described, where = run.description, place if "://" in place else str(run.path)
+    if (run.path / "report.html").exists() and "://" not in place:
+        yield f"report: {run.path / 'report.html'}"
+    if "://" not in place:
+        yield f"curves: {shlex.join(['tensorboard', '--logdir', str(run.path / 'tensorboard')])}"
+    if not running and len(run.interrupted) + len(run.failed):
+        yield f"run the rest with: {command_of(described, '--resume', where)}"
