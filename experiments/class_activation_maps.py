@@ -24,7 +24,7 @@ from pathlib import Path
 import pandas as pd
 import tyro
 
-from labs.analysis.report import open_run
+from labs.analysis.report.page import open_run
 from labs.runtime.cli import launch
 from labs.runtime.directory.runs import Run
 from labs.runtime.errors import InputError

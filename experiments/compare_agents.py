@@ -31,7 +31,7 @@ from typing import Annotated
 
 import tyro
 
-from labs.analysis.report import open_run
+from labs.analysis.report.page import open_run
 from labs.rl.comparison import figures as comparison_figures
 from labs.rl.comparison import summary as comparison
 from labs.rl.comparison.settings import (

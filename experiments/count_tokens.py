@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tyro
 
-from labs.analysis.report import open_run
+from labs.analysis.report.page import open_run
 from labs.language.char_gpt.corpora import embedded_english, load_text
 from labs.language.generation.tokens import count_tokens, frequency_table, summary_table
 from labs.language.hub import find_pretrained, load_tokenizer

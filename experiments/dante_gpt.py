@@ -17,7 +17,7 @@ from pathlib import Path
 
 import tyro
 
-from labs.analysis.report import open_run
+from labs.analysis.report.page import open_run
 from labs.language.char_gpt.corpora import build_corpus, encode, load_text
 from labs.language.char_gpt.results import loss_curves, stream_text, write_text
 from labs.language.char_gpt.training import METRIC, CharGPTTrainConfig, check_length, train_char_gpt

@@ -28,7 +28,7 @@ from typing import Any
 
 import tyro
 
-from labs.analysis.report import open_run
+from labs.analysis.report.page import open_run
 from labs.runtime.cli import launch
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import show_table

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 import tyro
 
-from labs.analysis.report import open_run
+from labs.analysis.report.page import open_run
 from labs.rl.agents.policies import load_policy
 from labs.rl.envs.frames import NoFramesError
 from labs.rl.envs.settings import EnvSettings

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import tyro
 
-from labs.analysis.report import open_run
+from labs.analysis.report.page import open_run
 from labs.language.generation.pretrained import GenerationConfig, generate_texts, prompt_lengths
 from labs.language.hub import find_pretrained, load_tokenizer
 from labs.language.pipeline import PoolOptions

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import tyro
 
-from labs.analysis.report import open_run
+from labs.analysis.report.page import open_run
 from labs.runtime.cli import launch
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import show_table

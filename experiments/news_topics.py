@@ -22,7 +22,7 @@ from pathlib import Path
 
 import tyro
 
-from labs.analysis.report import open_run
+from labs.analysis.report.page import open_run
 from labs.language.embeddings.embedder import EmbeddingOptions
 from labs.language.embeddings.encoders import resolve_encoder
 from labs.language.pipeline import resolve_pool

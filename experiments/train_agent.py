@@ -23,7 +23,7 @@ from labs.analysis.answers import leave_answers
 from labs.analysis.configs import group_configs
 from labs.analysis.curves import learning_curves
 from labs.analysis.decisions import Decision
-from labs.analysis.report import open_run
+from labs.analysis.report.page import open_run
 from labs.rl.agents.config import AgentConfig
 from labs.rl.options import CHOICE, agent_configs, describe
 from labs.rl.training import CURVES, METRIC, check_agent, train_agent

@@ -16,7 +16,7 @@ from labs.environment import prepare
 
 if TYPE_CHECKING:
     from labs.analysis.load import load_run
-    from labs.analysis.report import open_run
+    from labs.analysis.report.page import open_run
     from labs.experiment import main, sweep
     from labs.language.topics.prediction import load_topic_model
     from labs.runtime.cli import launch
@@ -62,7 +62,7 @@ _MODULES = {
     "Report": "labs.runtime.reports",
     "Needs": "labs.runtime.machine.resources",
     "GridResult": "labs.runtime.results",
-    "open_run": "labs.analysis.report",
+    "open_run": "labs.analysis.report.page",
     "run_grid": "labs.runtime.sweep",
 }
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from labs.analysis.answers import leave_answers
 from labs.analysis.configs import SEED
 from labs.analysis.decisions import Decision
-from labs.analysis.report import open_run
+from labs.analysis.report.page import open_run
 from labs.rounds import most_seeds, run_until_decided
 from labs.runtime.cli import launch
 from labs.runtime.errors import InputError

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from labs.analysis.report import REPORT_FILE, write_report
+from labs.analysis.report.page import REPORT_FILE, write_report
 from labs.runtime.directory.mirror import is_remote
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say

@@ -115,8 +115,9 @@ def launch_choice(
 
 
 def _described(arguments: Sequence[str]) -> Mapping[str, Any]:
-    """The options of the run that the command line continues."""
-    words = Given(arguments, {}).values("resume")
+    """The options of the run that the command line continues or repeats."""
+    given = Given(arguments, {})
+    words = given.values("resume") or given.values("rerun")
     if not words or "--help" in arguments:
         return {}
     directory = words[0]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from labs.runtime.directory.identity import RESERVED
 from labs.runtime.directory.storage import StoragePath
 from labs.runtime.directory.tracking import read_history, read_state, selected_report
 from labs.runtime.reports import Objective
@@ -47,8 +48,11 @@ class GridFiles:
                 times = {"trial": index, "step": report["step"], "seconds": report["seconds"]}
                 history.append(times | report["metrics"])
         columns = None if history else ["trial", "step", "seconds"]
+        table_columns = None if rows else list(RESERVED)
         return GridResult(
-            pd.DataFrame(rows), pd.DataFrame(history, columns=columns), self.objective
+            pd.DataFrame(rows, columns=table_columns),
+            pd.DataFrame(history, columns=columns),
+            self.objective,
         )
 
     def row(

@@ -31,6 +31,8 @@ _KEPT = frozenset(
         "style",
     ]
 )
+_POINTS = re.compile(r"([0-9.]+)pt")
+_PIXELS_PER_POINT = 1.5  # 4 / 3, and somewhat larger than on paper
 _REFERENCE = re.compile(r"url\(\s*['\"]?#([^)'\"]+)['\"]?\s*\)")
 
 
@@ -53,8 +55,10 @@ def embedded(source: Path | bytes, prefix: str) -> tuple[str, bool] | None:
         return None
     _clean(root, prefix)
     pixels = root.find(f".//{_SVG}image") is not None
-    for size in ("width", "height"):  # the viewBox keeps the proportions, the page gives the width
-        root.attrib.pop(size, None)
+    width = _POINTS.fullmatch(root.attrib.pop("width", ""))
+    root.attrib.pop("height", None)  # the viewBox keeps the proportions
+    if width is not None:  # as large as it was drawn, and smaller where there is no room
+        root.set("style", f"max-width: {float(width[1]) * _PIXELS_PER_POINT:.0f}px")
     root.set("role", "img")
     ElementTree.register_namespace("", _SVG[1:-1])
     return ElementTree.tostring(root, encoding="unicode"), pixels

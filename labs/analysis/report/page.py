@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import datetime
 import functools
-import html
-import json
-import math
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +19,8 @@ from labs.analysis.configs import group_configs, ranked
 from labs.analysis.curves import learning_curves
 from labs.analysis.load import LoadedRun, load_run
 from labs.analysis.logs import last_lines
+from labs.analysis.report.markup import drawn_html, figure_html, table_html, text_of
 from labs.analysis.summary import shown_summary, summarise
-from labs.analysis.svg import embedded
 from labs.runtime.directory import runs
 from labs.runtime.directory.description import command_of
 from labs.runtime.directory.runs import Run, as_svg, read_answers
@@ -35,9 +31,6 @@ from labs.runtime.options import RuntimeOptions
 from labs.runtime.results import OVER
 
 REPORT_FILE = "report.html"
-
-MAX_FIGURE_BYTES = 300_000
-"""A larger SVG is shown as the PNG beside it, and a larger PNG is only named."""
 
 MAX_FIGURES_BYTES = 1_800_000
 """Of all figures of a report together."""
@@ -177,10 +170,10 @@ class Section:
     def options(self) -> list[tuple[str, str]]:
         """The experiment's options and their values."""
         described = self.run.description
-        told = [(name, _text(value)) for name, value in described["config"].items()]
+        told = [(name, text_of(value)) for name, value in described["config"].items()]
         runtime = described.get("runtime") or {}
         default = {f: getattr(RuntimeOptions(), f) for f in RuntimeOptions.__dataclass_fields__}
-        told += [(n, _text(v)) for n, v in runtime.items() if v != default.get(n)]
+        told += [(n, text_of(v)) for n, v in runtime.items() if v != default.get(n)]
         return told
 
     @property
@@ -235,72 +228,6 @@ def _with_metric(table: pd.DataFrame, metric: str | None) -> pd.DataFrame:
     return shown_summary(table, metric)
 
 
-def figure_html(files: Mapping[str, Path], name: str, prefix: str) -> str | None:
-    """A figure for the page: the SVG, or else the picture; None where neither is small enough."""
-    if ".svg" in files and files[".svg"].stat().st_size <= MAX_FIGURE_BYTES:
-        drawn = embedded(files[".svg"], prefix)
-        if drawn is not None:
-            return f'<div class="{"picture" if drawn[1] else "drawing"}">{drawn[0]}</div>'
-    for suffix, kind in ((".png", "png"), (".gif", "gif")):
-        if suffix in files and files[suffix].stat().st_size <= 2 * MAX_FIGURE_BYTES:
-            data = base64.b64encode(files[suffix].read_bytes()).decode()
-            source = f"data:image/{kind};base64,{data}"
-            return f'<div class="picture"><img alt="{html.escape(name)}" src="{source}"></div>'
-    return None
-
-
-def drawn_html(svg: bytes, name: str, prefix: str) -> str:
-    """A figure that stands in no file."""
-    drawn = embedded(svg, prefix)
-    return (
-        ""
-        if drawn is None
-        else f'<div class="drawing" title="{html.escape(name)}">{drawn[0]}</div>'
-    )
-
-
-def table_html(table: pd.DataFrame) -> str:
-    """A table as HTML, all text escaped; ``x``, ``x_low`` and ``x_high`` share a cell."""
-    intervals = [c for c in table if f"{c}_low" in table and f"{c}_high" in table]
-    hidden = {f"{column}_{end}" for column in intervals for end in ("low", "high")}
-    columns = [column for column in table if column not in hidden]
-    numeric = {c for c in columns if pd.api.types.is_numeric_dtype(table[c])}
-    lines = ["<table><thead><tr>"]
-    lines += [f"<th{_right(c in numeric)}>{html.escape(str(c))}</th>" for c in columns]
-    lines.append("</tr></thead><tbody>")
-    for row in table.to_dict("records"):
-        cells = []
-        for column in columns:
-            text = _cell(row[column])
-            if column in intervals and not _is_missing(row[f"{column}_low"]):
-                low, high = _cell(row[f"{column}_low"]), _cell(row[f"{column}_high"])
-                text += f' <span class="interval">[{low}, {high}]</span>'
-            cells.append(f"<td{_right(column in numeric)}>{text}</td>")
-        lines.append(f"<tr>{''.join(cells)}</tr>")
-    lines.append("</tbody></table>")
-    return "".join(lines)
-
-
-def _right(numeric: bool) -> str:
-    return ' class="number"' if numeric else ""
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _cell(value: Any) -> str:
-    return "" if _is_missing(value) else html.escape(_text(value))
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, (list, dict)):
-        return json.dumps(value, ensure_ascii=False)
-    return str(value)
-
-
 def render(loaded: Sequence[LoadedRun], places: Sequence[str]) -> str:
     """The page over one run or several; several begin with their comparison, where they have one.
 
@@ -320,7 +247,7 @@ def render(loaded: Sequence[LoadedRun], places: Sequence[str]) -> str:
             note = f"Not compared: {error}."
     title = sections[0].title if len(sections) == 1 else f"{len(sections)} runs"
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("labs.analysis"),
+        loader=jinja2.PackageLoader("labs.analysis.report"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
