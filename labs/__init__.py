@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from labs.analysis.report.page import open_run
     from labs.experiment import main, sweep
     from labs.language.topics.prediction import load_topic_model
+    from labs.rl.loading import load_policy
     from labs.runtime.cli import launch
     from labs.runtime.errors import InputError
     from labs.runtime.grid import Range, grid
@@ -39,6 +40,7 @@ __all__ = [
     "RuntimeOptions",
     "grid",
     "launch",
+    "load_policy",
     "load_run",
     "load_topic_model",
     "main",
@@ -52,6 +54,7 @@ _MODULES = {
     "sweep": "labs.experiment",
     "launch": "labs.runtime.cli",
     "load_run": "labs.analysis.load",
+    "load_policy": "labs.rl.loading",
     "load_topic_model": "labs.language.topics.prediction",
     "InputError": "labs.runtime.errors",
     "Range": "labs.runtime.grid",

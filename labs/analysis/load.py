@@ -40,8 +40,8 @@ class LoadedRun(GridResult):
         """Whether a driver is at work on it, as far as its lease says."""
         return is_written(self.storage)
 
-    def load_checkpoint(self, trial: int | None = None) -> Checkpoint:
-        """A trial's best checkpoint (the last one where no metric selects), on the CPU.
+    def checkpoint_path(self, trial: int | None = None) -> str:
+        """Where a trial's best checkpoint is (the last one where no metric selects): a path or a URI.
 
         Args:
             trial: its number. The default is the best trial of those that ran to their end.
@@ -59,7 +59,18 @@ class LoadedRun(GridResult):
         place = self.checkpoint(trial)
         if place is None:
             raise InputError(f"trial {self.table['name'].iloc[trial]} has left no checkpoint")
-        state = checkpoints.load_checkpoint(place)
+        return place
+
+    def load_checkpoint(self, trial: int | None = None) -> Checkpoint:
+        """A trial's best checkpoint (the last one where no metric selects), on the CPU.
+
+        Args:
+            trial: its number. The default is the best trial of those that ran to their end.
+
+        Raises:
+            InputError: there is no such trial, or it has left no checkpoint.
+        """
+        state = checkpoints.load_checkpoint(self.checkpoint_path(trial))
         state.pop(PROGRESS, None)  # the runner's own
         return state
 

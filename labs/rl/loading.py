@@ -1,0 +1,132 @@
+"""A trained agent from Python: observations of its environment in, actions of its environment out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labs.analysis.load import load_run
+from labs.rl.agents.policies import SavedPolicy
+from labs.rl.agents.policies import load_policy as load_saved
+from labs.rl.envs.make import make_env
+from labs.rl.envs.settings import EnvSettings
+from labs.rl.envs.spaces import Actions, Observations
+from labs.runtime.directory.description import CONFIG_FILE
+from labs.runtime.directory.mirror import is_remote
+from labs.runtime.errors import InputError
+
+
+class LoadedPolicy:
+    """Acts as the agent was trained to. Build it with ``labs.load_policy``.
+
+    Attributes:
+        algorithm: for instance ``ppo``.
+        env: the environment of the training, with its keyword arguments and wrappers.
+        step: environment steps of training.
+        observation_space: what ``act`` takes, that of the environment with its wrappers.
+        action_space: what ``act`` returns.
+    """
+
+    def __init__(self, saved: SavedPolicy, stochastic: bool = False, seed: int = 0) -> None:
+        self.algorithm, self.step = saved.algorithm, saved.step
+        self.env: EnvSettings = saved.env
+        self._policy = saved.policy
+        self._frame_stack = saved.frame_stack
+        self._generator = np.random.default_rng(seed) if stochastic else None
+        probe = make_env(saved.env, 1, 0, frame_stack=saved.frame_stack)
+        probe.close()
+        self.observation_space, self.action_space = probe.observation_space, probe.action_space
+        self._encoder = Observations(saved.env_id, self.observation_space)
+        self._actions = Actions(saved.env_id, self.action_space)
+        self._stack: np.ndarray | None = None
+
+    def act(self, observation: Any) -> Any:
+        """The action for an observation, or the actions for a batch of them.
+
+        Args:
+            observation: as the environment returns it, or ``n`` of them stacked along a first axis.
+                Where the agent sees several frames in a row, they are those of the calls since
+                ``reset``, row by row.
+
+        Returns:
+            As the environment takes it: an ``np.int64``, or an array of its action space's shape and
+            dtype, scaled to its bounds. ``n`` of them along a first axis for a batch.
+
+        Raises:
+            InputError: it has neither the shape of an observation nor of a batch, or is NaN.
+        """
+        values, shape = np.asarray(observation), self.observation_space.shape or ()
+        single = values.shape == shape
+        if not single and values.shape[1:] != shape:
+            raise InputError(
+                f"`observation` has shape {values.shape}: those of {self.env} have shape {shape}, and"
+                f" a batch has shape {('n', *shape)}".replace("'", "")
+            )
+        rows = self._encoder.encode(values[None] if single else values)
+        if not np.isfinite(rows).all():
+            raise InputError("`observation` has a value that is not a finite number")
+        actions = self._actions.native(self._policy.act(self._stacked(rows), self._generator))
+        return actions[0] if single else actions
+
+    def reset(self, mask: np.ndarray | None = None) -> None:
+        """Forget the frames so far, since new episodes begin. Needed where frames are stacked.
+
+        Args:
+            mask: bool ``[n]``, in which rows of the batch; everywhere without it.
+        """
+        if mask is None or self._stack is None:
+            self._stack = None
+        else:
+            self._stack[np.asarray(mask, dtype=bool)] = np.nan  # filled with the next frame
+
+    def _stacked(self, rows: np.ndarray) -> np.ndarray:
+        if self._frame_stack == 1:
+            return rows
+        full = np.tile(rows, (1, self._frame_stack))
+        if self._stack is not None and len(self._stack) == len(rows):
+            shifted = np.concatenate([self._stack[:, rows.shape[1] :], rows], axis=1)
+            full = np.where(np.isnan(self._stack), full, shifted)
+        self._stack = full
+        return full.copy()
+
+
+def load_policy(
+    run: str | Path, *, trial: int | None = None, stochastic: bool = False, seed: int = 0
+) -> LoadedPolicy:
+    """A trained agent, to be asked for actions.
+
+    ::
+
+        policy = labs.load_policy("runs/train_agent/NAME")
+        action = policy.act(observation)
+
+    Args:
+        run: the directory of a run of ``train_agent.py``, or a checkpoint of it, ``....pt``; a path or
+            a URI.
+        trial: which one of the run, by its number; without it the one with the best checkpoint.
+        stochastic: sample actions as in training instead of taking the best.
+        seed: of the sampling.
+
+    Raises:
+        InputError: there is no such run, trial or checkpoint, its environment cannot be made here, or
+            ``stochastic`` for an agent that has no probabilities to sample with.
+    """
+    path: str | Path = run
+    remote = is_remote(str(run)) and not str(run).endswith(".pt")
+    if remote or (Path(run) / CONFIG_FILE).exists():
+        path = load_run(run).checkpoint_path(trial)
+    elif trial is not None:
+        raise InputError(
+            f"`trial` chooses one of a run, and {run} is no run's directory: leave it out"
+        )
+    elif Path(run).is_dir():
+        raise InputError(f"{run} is no run's directory: it has no {CONFIG_FILE}")
+    saved = load_saved(path)
+    if stochastic and saved.policy.spec.head == "values":
+        raise InputError(
+            f"`stochastic` has no effect: the agent is one of {saved.algorithm}, which knows values of"
+            " actions and no probabilities to sample with; leave it out"
+        )
+    return LoadedPolicy(saved, stochastic, seed)
