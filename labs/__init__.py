@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from labs.analysis.report.page import open_run
     from labs.experiment import main, sweep
     from labs.language.topics.prediction import load_topic_model
+    from labs.rl.agents.config import AgentConfig, register_algorithm
+    from labs.rl.agents.networks.base import Spaces
+    from labs.rl.agents.policies import PolicySpec
+    from labs.rl.agents.segments import Segment
+    from labs.rl.agents.trainer import Learner, Rollouts, Trainer
     from labs.rl.loading import load_policy
     from labs.runtime.cli import launch
     from labs.runtime.errors import InputError
@@ -30,14 +35,21 @@ if TYPE_CHECKING:
     from labs.runtime.sweep import run_grid
 
 __all__ = [
+    "AgentConfig",
     "Checkpoint",
     "GridResult",
     "InputError",
+    "Learner",
     "Needs",
     "Objective",
+    "PolicySpec",
     "Range",
     "Report",
+    "Rollouts",
     "RuntimeOptions",
+    "Segment",
+    "Spaces",
+    "Trainer",
     "grid",
     "launch",
     "load_policy",
@@ -45,6 +57,7 @@ __all__ = [
     "load_topic_model",
     "main",
     "open_run",
+    "register_algorithm",
     "run_grid",
     "sweep",
 ]
@@ -56,6 +69,14 @@ _MODULES = {
     "load_run": "labs.analysis.load",
     "load_policy": "labs.rl.loading",
     "load_topic_model": "labs.language.topics.prediction",
+    "AgentConfig": "labs.rl.agents.config",
+    "register_algorithm": "labs.rl.agents.config",
+    "PolicySpec": "labs.rl.agents.policies",
+    "Segment": "labs.rl.agents.segments",
+    "Learner": "labs.rl.agents.trainer",
+    "Rollouts": "labs.rl.agents.trainer",
+    "Spaces": "labs.rl.agents.networks.base",
+    "Trainer": "labs.rl.agents.trainer",
     "InputError": "labs.runtime.errors",
     "Range": "labs.runtime.grid",
     "grid": "labs.runtime.grid",

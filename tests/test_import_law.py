@@ -119,7 +119,9 @@ def test_examples_use_the_public_names_alone() -> None:
     assert examples
     for path in examples:
         assert not any(name.startswith(("labs.", "experiments")) for name in imports(path)), path
-        assert len(path.read_text().splitlines()) <= 41, f"{path} is too long for an example"
+        text = path.read_text()
+        most = 130 if "register_algorithm(" in text else 41
+        assert len(text.splitlines()) <= most, f"{path} is too long for an example"
 
 
 def test_rooms_are_small_and_names_do_not_repeat_their_folder() -> None:

@@ -156,7 +156,9 @@ def _labels(configs: Sequence[Any], plains: Sequence[Mapping[str, Any]]) -> list
     labels = []
     for config, row in zip(configs, plains, strict=True):
         parts = [
-            str(row[key]) if isinstance(row[key], str) else f"{key}={row[key]}" for key in varying
+            str(row[key]) if isinstance(row[key], str) else f"{key}={row[key]}"
+            for key in varying
+            if key in row
         ]
         label = getattr(config, "label", None) or "-".join(parts) or "trial"
         labels.append("".join(c if c.isalnum() or c in "-_.=+" else "_" for c in label)[:100])
