@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import labs
+
 ROOT = Path(__file__).parent.parent
 FILES = sorted([*ROOT.glob("labs/**/*.py"), *ROOT.glob("experiments/*.py")])
 PARTS = ("vision", "language", "rl")
@@ -118,7 +120,8 @@ def test_examples_use_the_public_names_alone() -> None:
     examples = sorted(ROOT.glob("examples/*.py"))
     assert examples
     for path in examples:
-        assert not any(name.startswith(("labs.", "experiments")) for name in imports(path)), path
+        own = {name for name in imports(path) if name.startswith(("labs.", "experiments"))}
+        assert own <= {f"labs.{name}" for name in labs.__all__}, path
         text = path.read_text()
         most = 130 if "register_algorithm(" in text else 41
         assert len(text.splitlines()) <= most, f"{path} is too long for an example"
