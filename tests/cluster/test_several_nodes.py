@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from node_procedures import NodeConfig, where
 
@@ -186,3 +187,61 @@ def test_a_directory_of_one_machine_is_refused_on_several(cluster: Nodes, tmp_pa
     assert checkpoint.name == "best.pt"
     assert checkpoint.is_file()
     assert checkpoint.is_relative_to(tmp_path / "shared")
+
+
+SCRIPT = """
+import os
+from dataclasses import dataclass
+
+import helper
+import labs
+from labs.runtime import sweep
+
+# Other machines have no files of this one, which these see: hide them once the cluster is joined.
+run_trials = sweep._run_trials
+
+
+def hide_and_run(*arguments):
+    os.rename("helper.py", "hidden.txt")
+    os.rename("words", "hidden")
+    run_trials(*arguments)
+
+
+sweep._run_trials = hide_and_run
+
+
+@dataclass(frozen=True)
+class Trial:
+    seed: int = 0
+
+
+def train(config, resume=None):
+    from words.late import WORD  # beside the script, too, and imported where it runs
+
+    print(helper.__file__)
+    yield labs.Report(1, {"val/score": helper.score(config.seed) + len(WORD)})
+
+
+if __name__ == "__main__":
+    labs.main(train, Trial, metric="val/score")
+"""
+
+
+def test_the_modules_beside_a_script_reach_the_machines(cluster: Nodes, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    (own / "words").mkdir(parents=True)
+    (own / "main.py").write_text(SCRIPT)
+    (own / "helper.py").write_text("def score(seed):\n    return seed + 0.5\n")
+    (own / "words" / "__init__.py").touch()
+    (own / "words" / "late.py").write_text("WORD = 'seven77'\n")
+    command = [sys.executable, "main.py", "--seeds", "2", "--run-root", str(tmp_path)]
+    command += ["--address", cluster.address, "--run-name", "run"]
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, cwd=own, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = tmp_path / "main" / "run"
+    assert list(pd.read_csv(run / "results.csv")["val/score"]) == [7.5, 8.5]
+    printed = [path.read_text().strip() for path in sorted((run / "logs").glob("*.txt"))]
+    assert len(printed) == 2
+    assert all(path.endswith("helper.py") and "py_modules_files" in path for path in printed)

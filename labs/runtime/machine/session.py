@@ -17,6 +17,7 @@ from labs.runtime.errors import InputError
 from labs.runtime.loop.waiting import said_while_waiting
 from labs.runtime.machine import compat
 from labs.runtime.machine.cores import usable_cores
+from labs.runtime.machine.shipping import runtime_env
 from labs.runtime.options import RuntimeOptions
 
 _in_process = False
@@ -143,10 +144,10 @@ def _temporary() -> Path:
 
 
 def _join(options: RuntimeOptions) -> None:
-    """Join a running cluster.
+    """Join a running cluster, which gets the modules that lie beside the script.
 
     Raises:
-        InputError: there is none, or it does not answer.
+        InputError: there is none, or it does not answer; or the modules are too large.
     """
     address = options.address or os.environ["RAY_ADDRESS"].strip()
     named = f"`address` {address}" if options.address else f"RAY_ADDRESS={address}"
@@ -157,12 +158,21 @@ def _join(options: RuntimeOptions) -> None:
         )
     if address == "auto":
         address = _find_cluster(named)
+    modules = runtime_env()
     try:
         _require_listener(address)
         with said_while_waiting(f"the Ray cluster at {address}"):
             ray.init(
-                address=address, log_to_driver=options.verbose, configure_logging=options.verbose
+                address=address,
+                log_to_driver=options.verbose,
+                configure_logging=options.verbose,
+                runtime_env=modules or None,
             )
+    except ray.exceptions.RuntimeEnvSetupError as error:
+        ray.shutdown()
+        raise InputError(
+            f"the cluster does not take the script's modules: {_reason(error)}"
+        ) from None
     # AssertionError for what Ray cannot parse; the others where it does not answer
     except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as error:
         raise InputError(f"no Ray cluster answers at {address}: {_reason(error)}") from None
