@@ -22,7 +22,7 @@ from labs.analysis.summary import score_interval
 from labs.analysis.verdicts import not_compared
 from labs.runtime.errors import InputError
 from labs.runtime.reports import Checkpoint, Report
-from labs.statistics import MIN_SEEDS, difference_interval
+from labs.statistics import MIN_SEEDS, difference_interval, seeds_to_tell
 from labs.vision.data.datasets import Splits
 from labs.vision.models import FAMILY_TITLES, Family, build_model, count_parameters
 from labs.vision.training import TrainConfig, train_classifier
@@ -287,5 +287,9 @@ def _judge(
             )
         elif change.n < MIN_SEEDS:
             verdict += f" (use {MIN_SEEDS} seeds or more)"
+        else:
+            needed = seeds_to_tell(first, second, alpha=alpha / len(questions))
+            if needed is not None and needed > change.n:
+                verdict += f" (about {needed} seeds each probably would)"
         sentences.append(f"{question.measured} ({interval}): {verdict}.")
     return sentences

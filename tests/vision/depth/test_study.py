@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from labs.runtime.errors import InputError
+from labs.statistics import seeds_to_tell
 from labs.vision.data.datasets import Images, Splits
 from labs.vision.depth.study import (
     DepthTrial,
@@ -140,7 +141,11 @@ def test_close_runs_cannot_tell() -> None:
         rows("cnn", 3, 0.1, [0.9] * 3, [0.90, 0.94, 0.91]),
         rows("cnn", 9, 0.1, [0.9] * 3, [0.91, 0.95, 0.92]),
     )
-    assert answers(table)[0].endswith("these runs cannot tell whether more depth helps.")
+    (sentence,) = answers(table)
+    assert "these runs cannot tell whether more depth helps (about " in sentence
+    seeds = int(sentence.split("(about ")[1].split(" seeds each")[0])
+    assert seeds == seeds_to_tell(np.array([0.90, 0.94, 0.91]), np.array([0.91, 0.95, 0.92]))
+    assert seeds > 3
 
 
 def test_the_summary_shows_all_and_gives_intervals_to_those_that_ended() -> None:
