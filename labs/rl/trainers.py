@@ -10,6 +10,7 @@ import torch
 
 from labs.rl.agents.config import AgentConfig, register_algorithm
 from labs.rl.agents.dqn import DQN, DQNConfig
+from labs.rl.agents.learner import idle_layers
 from labs.rl.agents.networks.base import Activation, Spaces
 from labs.rl.agents.ppo import PPO, PPOConfig
 from labs.rl.agents.segments import Segment
@@ -41,10 +42,13 @@ class PPOAgentConfig(PPOConfig, AgentConfig):
             )
 
     def idle_options(self) -> Mapping[str, str]:
-        """``action_std_end`` where the spread follows no schedule."""
-        if self.action_std == "decay":
-            return {}
-        return {"action_std_end": "only with `action_std` decay is there a last standard deviation"}
+        """``action_std_end`` where the spread follows no schedule, and see ``idle_layers``."""
+        idle = idle_layers(self)
+        if self.action_std != "decay":
+            idle["action_std_end"] = (
+                "only with `action_std` decay is there a last standard deviation"
+            )
+        return idle
 
 
 @dataclass(frozen=True)
@@ -71,10 +75,13 @@ class DQNAgentConfig(DQNConfig, AgentConfig):
             )
 
     def idle_options(self) -> Mapping[str, str]:
-        """``target_interval`` where the target network follows after every step."""
-        if self.target_rate is None:
-            return {}
-        return {"target_interval": "with `target_rate` the target network follows after every step"}
+        """``target_interval`` where the target network always follows, and see ``idle_layers``."""
+        idle = idle_layers(self)
+        if self.target_rate is not None:
+            idle["target_interval"] = (
+                "with `target_rate` the target network follows after every step"
+            )
+        return idle
 
 
 class PPOTrainer:

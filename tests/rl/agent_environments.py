@@ -39,6 +39,31 @@ class Identity(gymnasium.Env):
         return self._draw(), reward, False, False, {}
 
 
+class Quarters(gymnasium.Env):
+    """An image in which one quarter is brighter: reward 1 for naming it. Truncated after 10 steps."""
+
+    def __init__(self, layout: str = "last") -> None:
+        self._layout = layout
+        shape = {"last": (8, 8, 1), "first": (1, 8, 8), "none": (8, 8)}[layout]
+        self.observation_space = spaces.Box(0, 255, shape, np.uint8)
+        self.action_space = spaces.Discrete(4)
+
+    def _draw(self) -> np.ndarray:
+        self._target = int(self.np_random.integers(4))
+        image = self.np_random.integers(100, size=(8, 8), dtype=np.uint8)
+        row, column = divmod(self._target, 2)
+        image[4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 100
+        return image.reshape(self.observation_space.shape)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict]:
+        super().reset(seed=seed)
+        return self._draw(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
+        reward = float(action == self._target)
+        return self._draw(), reward, False, False, {}
+
+
 class Constant(gymnasium.Env):
     """Reward 1 for ever, always the same observation."""
 
@@ -83,6 +108,9 @@ def _register(name: str, entry_point: Any, **kwargs: Any) -> None:
 
 _register("Identity", Identity)
 _register("ContinuousIdentity", Identity, continuous=True)
+_register("Quarters", Quarters)
+_register("QuartersFirst", Quarters, layout="first")
+_register("QuartersFlat", Quarters, layout="none")
 _register("Constant", Constant)
 _register("Talkative", Talkative)
 _register("Nan", Faulty, fault="nan")

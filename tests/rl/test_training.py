@@ -68,6 +68,63 @@ def test_solves_the_identity_environment(algorithm: str) -> None:
     assert last.step >= 6000
 
 
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
+def test_agents_learn_from_images(algorithm: str) -> None:
+    """Ten rewards of 1 per episode; chance gives 2.5."""
+    config = small(
+        algorithm,
+        "agent_environments:test/Quarters-v0",
+        4096,
+        gamma=0.0,
+        learning_rate=0.005,
+        eval_interval=4096,
+        **({"n_step": 1, "replay_size": 5000} if algorithm == "dqn" else {}),
+    )
+    *_, last = train_agent(config)
+    assert last.metrics["eval/return_mean"] > 9
+    checkpoint = last.checkpoint()
+    assert checkpoint["policy"]["spec"]["observation_shape"] == (1, 8, 8)
+    if algorithm == "dqn":  # a byte per pixel
+        assert checkpoint["trainer"]["learner"]["replay"]["rows"][0].dtype == torch.uint8
+
+
+def test_a_network_of_one_s_own_is_trained_saved_and_goes_on(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named by module and function; looked for in the current directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_networks.py").write_text(
+        "from torch import nn\n"
+        "def gated(observation_shape, outputs):\n"
+        "    (size,) = observation_shape\n"
+        "    return nn.Sequential(nn.Linear(size, 24), nn.GLU(), nn.Linear(12, outputs))\n"
+    )
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for algorithm in ("ppo", "dqn"):
+        options = SMALL[algorithm] | {"eval_episodes": 20, "learning_rate": 0.005, "gamma": 0.5}
+        config = AgentConfig(
+            algorithm=algorithm,
+            env="agent_environments:test/Identity-v0",
+            total_steps=6000,
+            eval_interval=3000,
+            report_interval=3000,
+            network="own_networks:gated",
+            **options,
+            **({"n_step": 1} if algorithm == "dqn" else {}),
+        )
+        _, last = train_agent(config)
+        assert last.metrics["eval/return_mean"] == 10
+        (tmp_path / "agent.pt").write_bytes(to_bytes(last.checkpoint()))
+        policy = load_policy(tmp_path / "agent.pt").policy
+        assert policy.spec.network == "own_networks:gated"
+        assert policy.act(np.eye(4, dtype=np.float32)).tolist() == [0, 1, 2, 3]
+        if algorithm == "ppo":
+            continue
+        middle = reload(to_bytes(next(train_agent(config)).checkpoint()))
+        (resumed,) = train_agent(config, resume=middle)
+        assert untimed([resumed]) == untimed([last])
+
+
 def test_ppo_learns_continuous_actions() -> None:
     """1 minus the mean distance to the target per step; actions of 0 would give 5."""
     config = small(
@@ -179,6 +236,10 @@ def test_a_saved_policy_acts_as_the_one_that_was_evaluated(tmp_path: Any) -> Non
         ({"batch_size": 99_999}, "`batch_size` 99999 is larger than the"),
         ({"segment_length": 2, "algorithm": "dqn"}, "`segment_length` 2 is shorter than `n_step`"),
         ({"num_workers": -1}, "`num_workers` -1"),
+        ({"network": "no_networks:make"}, "`network`: there is no module no_networks"),
+        ({"network": "torch.nn:Linear"}, "`network` torch.nn:Linear raises TypeError"),
+        ({"network": "a:b", "hidden_sizes": (8,)}, "`hidden_sizes` .* no effect: `network` makes"),
+        ({"network": "a:b", "algorithm": "dqn", "activation": "relu"}, "`activation` relu has no"),
         ({"total_steps": 0}, "`total_steps` 0"),
         ({"learning_rate": 0.0}, "`learning_rate` 0.0"),
     ],

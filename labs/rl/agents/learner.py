@@ -61,6 +61,13 @@ class LearnerConfig:
         )
 
 
+def idle_layers(config: LearnerConfig) -> dict[str, str]:
+    """The options of our own networks where ``network`` names another, each with the reason."""
+    if config.network is None:
+        return {}
+    return dict.fromkeys(("hidden_sizes", "activation"), "`network` makes its own layers")
+
+
 def require(field: str, value: object, holds: bool, example: str) -> None:
     """Refuse a value of a field.
 

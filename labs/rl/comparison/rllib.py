@@ -98,7 +98,9 @@ def check_rllib(config: AgentConfig) -> PPOAgentConfig | DQNAgentConfig:
         )
     values = vars(config)
     env = make_env(config.env_settings(), 1, 0)  # with its own sentence for what nobody supports
-    flat = isinstance(env.observation_space, gymnasium.spaces.Box)
+    flat = (
+        isinstance(env.observation_space, gymnasium.spaces.Box) and len(env.observation_shape) == 1
+    )
     env.close()
     if not (flat and env.discrete):
         raise InputError(
@@ -107,6 +109,7 @@ def check_rllib(config: AgentConfig) -> PPOAgentConfig | DQNAgentConfig:
         )
     same = {
         "frame_stack": 1,
+        "network": None,
         "normalize_observations": False,
         "reward_scale": 1.0,
         "num_workers": 0,

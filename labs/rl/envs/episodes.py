@@ -41,7 +41,7 @@ class Step(NamedTuple):
     """What one step of all copies returns. The arrays are fresh: the caller may keep them."""
 
     observations: np.ndarray
-    """float32 ``[num_envs, observation_size]``, to act on next. Where an episode has just ended,
+    """``[num_envs, *observation_shape]``, to act on next. Where an episode has just ended,
     this is already the first observation of the next one."""
     rewards: np.ndarray
     """float32 ``[num_envs]``"""
@@ -51,7 +51,7 @@ class Step(NamedTuple):
     """bool ``[num_envs]``: the episode was cut short, so its return goes on with the value of the
     final observation. Never true together with ``terminated``."""
     final_observations: np.ndarray
-    """float32 ``[num_envs, observation_size]``: the observation that this step led to, before any
+    """``[num_envs, *observation_shape]``: the observation that this step led to, before any
     restart. Equal to ``observations`` except where an episode ended; where none ended it is the
     same array."""
     episodes: list[Episode]
@@ -78,8 +78,11 @@ class Environment:
     """``num_envs`` copies of one environment. Build it with ``make_env``; begin with ``reset``."""
 
     num_envs: int
-    observation_size: int
-    """Components of a (stacked) observation: a Discrete observation counts one per value."""
+    observation_shape: tuple[int, ...]
+    """Of a (stacked) observation: ``(size,)``, where a Discrete one counts one per value, or
+    ``(channels, height, width)``, where a stack has the channels of all its images."""
+    observation_dtype: type[np.generic]
+    """float32, or uint8 for images."""
     action_size: int
     """Number of actions if ``discrete``, else number of components of the action vector."""
     discrete: bool
@@ -109,17 +112,14 @@ class Environment:
         self._actions = Actions(env_id, self.action_space)
         self.discrete = self._actions.discrete
         self.action_size = self._actions.size
-        self._frame_size = self._encoder.size
-        self.observation_size = self._frame_size * frame_stack
+        components, *sides = self._encoder.shape
+        self._frame_size = components  # along axis 1 of a batch, where frames are stacked
+        self.observation_shape = (components * frame_stack, *sides)
+        self.observation_dtype = np.uint8 if sides else np.float32
         self._frame_stack = frame_stack
         self._steps = 0
         self._renders = vector_env.render_mode is not None
         self._begin()
-
-    @property
-    def observation_shape(self) -> tuple[int, ...]:
-        """Of a (stacked) observation: ``(observation_size,)``."""
-        return (self.observation_size,)
 
     def _begin(self) -> None:
         self._returns = np.zeros(self.num_envs)
@@ -128,7 +128,7 @@ class Environment:
         self._next_number = self.num_envs
 
     def reset(self) -> np.ndarray:
-        """Start all copies from their seeds: float32 ``[num_envs, observation_size]``.
+        """Start all copies from their seeds: ``[num_envs, *observation_shape]``.
 
         Called again, it starts again from the same seeds.
         """
@@ -138,7 +138,7 @@ class Environment:
         raw, _ = self._vector_env.reset(seed=[int(seed) for seed in seeds])
         frames = self._encode(raw)
         self._check(frames, self._returns)
-        self._observations = np.tile(frames, (1, self._frame_stack))
+        self._observations = self._stacked(frames)
         self._render()
         return self._observations
 
@@ -198,7 +198,7 @@ class Environment:
     def set_state(self, state: dict[str, Any]) -> np.ndarray:
         """Go on from ``get_state`` (in place of ``reset``): the observations to act on next."""
         self._vector_env.set_state(state["vector_env"])
-        self._observations = np.array(state["observations"], dtype=np.float32)
+        self._observations = np.array(state["observations"], dtype=self.observation_dtype)
         self._returns = np.array(state["returns"])
         self._lengths = np.array(state["lengths"])
         self._numbers = np.array(state["numbers"])
@@ -229,10 +229,11 @@ class Environment:
 
     def _check(self, frames: np.ndarray, rewards: np.ndarray) -> None:
         """A sum is finite only if every term is, and costs a third of asking each of them."""
-        if np.isfinite(frames.sum() + rewards.sum()):
+        images = self.observation_dtype is np.uint8
+        if np.isfinite(rewards.sum() + (0 if images else frames.sum())):
             return
         for values, name in ((frames, "an observation"), (rewards[:, None], "a reward")):
-            bad = ~np.isfinite(values).all(axis=1)
+            bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
             if bad.any():
                 index = int(bad.argmax())
                 value = values[index][~np.isfinite(values[index])][0]
@@ -241,6 +242,10 @@ class Environment:
                     f" (copy {index} of {self.num_envs}): its step and reset must return finite"
                     " numbers"
                 )
+
+    def _stacked(self, frames: np.ndarray) -> np.ndarray:
+        """A stack of one frame."""
+        return np.concatenate([frames] * self._frame_stack, axis=1)
 
     def _push(self, frames: np.ndarray) -> np.ndarray:
         if self._frame_stack == 1:
@@ -283,7 +288,7 @@ class Environment:
         self._returns[ended] = 0
         self._lengths[ended] = 0
         observations = final.copy()
-        observations[ended] = np.tile(first, (1, self._frame_stack))
+        observations[ended] = self._stacked(first)
         return observations
 
 

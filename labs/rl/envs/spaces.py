@@ -1,4 +1,4 @@
-"""Between an environment's spaces and what agents work with: float32 rows in, scaled actions out."""
+"""Between an environment's spaces and what agents work with: rows or images in, scaled actions out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ FAR = 1e6
 
 
 class Observations:
-    """Turns observations of a flat Box or a Discrete space into float32 rows."""
+    """Turns observations of a flat Box or a Discrete space into float32 rows, images into uint8 ones.
+
+    An image is a uint8 Box ``(height, width)``, or one with channels first or last: they are the shorter
+    of the two ends, and come first where an agent sees them.
+    """
+
+    shape: tuple[int, ...]
+    """``(size,)``, or ``(channels, height, width)`` of an image."""
 
     def __init__(self, env_id: str, space: spaces.Space[Any]) -> None:
         """``env_id`` is for errors.
@@ -25,31 +32,46 @@ class Observations:
         self._env_id = env_id
         self._start = 0
         self._one_hot = isinstance(space, spaces.Discrete)
+        self._channels_last = False
+        image = isinstance(space, spaces.Box) and space.dtype == np.uint8
         if isinstance(space, spaces.Discrete):
-            self.size, self._start = int(space.n), int(space.start)
+            self.shape, self._start = (int(space.n),), int(space.start)
         elif isinstance(space, spaces.Box) and len(space.shape) == 1:
-            self.size = space.shape[0]
+            self.shape = space.shape
+        elif image and space.shape is not None and len(space.shape) in (2, 3):
+            first, *rest = space.shape if len(space.shape) == 3 else (1, *space.shape)
+            self._channels_last = first >= min(rest)
+            self.shape = (rest[1], first, rest[0]) if self._channels_last else (first, *rest)
         else:
             hint = ""
             if space.is_np_flattenable:
                 hint = "; `wrapper` gymnasium.wrappers:FlattenObservation makes one row of them"
             raise InputError(
-                f"`env` {env_id} has observations {space}: supported are a Box with one dimension"
-                f" and Discrete, for instance CartPole-v1 or FrozenLake-v1{hint}"
+                f"`env` {env_id} has observations {space}: supported are a Box with one dimension,"
+                " images of uint8 and Discrete, for instance CartPole-v1 or FrozenLake-v1" + hint
             )
 
     def encode(self, raw: Any) -> np.ndarray:
-        """A batch of ``n`` observations as float32 ``[n, size]``; a Discrete one is one-hot."""
+        """A batch of ``n`` observations as ``[n, *shape]``, float32, or uint8 where they are images.
+
+        A Discrete one is one-hot.
+        """
+        if len(self.shape) == 3:
+            images = np.asarray(raw, dtype=np.uint8)
+            if self._channels_last:
+                images = np.moveaxis(images, -1, 1)
+            return images.reshape(len(images), *self.shape).copy()
         if not self._one_hot:
             return np.array(raw, dtype=np.float32)
         places = np.asarray(raw) - self._start
-        if ((places < 0) | (places >= self.size)).any():
-            bad = places[(places < 0) | (places >= self.size)][0] + self._start
+        (size,) = self.shape
+        if ((places < 0) | (places >= size)).any():
+            bad = places[(places < 0) | (places >= size)][0] + self._start
             raise InputError(
                 f"environment {self._env_id} returned the observation {bad}: its observation space"
-                f" has the whole numbers from {self._start} to {self._start + self.size - 1}"
+                f" has the whole numbers from {self._start} to {self._start + size - 1}"
             )
-        rows = np.zeros((len(places), self.size), dtype=np.float32)
+        rows = np.zeros((len(places), size), dtype=np.float32)
         rows[np.arange(len(places)), places] = 1
         return rows
 

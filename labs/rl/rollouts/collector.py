@@ -53,8 +53,8 @@ class Collector:
         spec, environment = self._spec, self._environment
         self._policy.load(parameters)
         shape = (spec.segment_length, spec.num_envs)
-        rows = (*shape, environment.observation_size)
-        observations, next_observations = np.empty((2, *rows), dtype=np.float32)
+        rows = (2, *shape, *environment.observation_shape)
+        observations, next_observations = np.empty(rows, dtype=environment.observation_dtype)
         rewards = np.empty(shape, dtype=np.float32)
         terminated, truncated = np.empty((2, *shape), dtype=bool)
         actions = (

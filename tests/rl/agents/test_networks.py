@@ -152,17 +152,18 @@ def test_the_output_gain_scales_the_last_layer_of_a_module() -> None:
 @pytest.mark.parametrize(
     ("module", "message"),
     [
+        (lambda: nn.Linear(), "raises TypeError"),
         (lambda: 3, "is a int: return a torch.nn.Module"),
-        (lambda: nn.Linear(4, 2), r"fails on float32 observations \[2, 5\]: RuntimeError"),
+        (lambda: nn.Linear(4, 2), r"given float32 observations \[2, 5\], raises RuntimeError"),
         (lambda: nn.Linear(5, 3), r"returns float32 \[2, 3\] for 2 .*return float32 \[2, 2\]"),
         (lambda: nn.GRU(5, 2), "returns a tuple: return a tensor"),
         (lambda: nn.Sequential(nn.Linear(5, 2), nn.BatchNorm1d(2)), "BatchNorm1d, which"),
         (lambda: nn.Sequential(nn.Linear(5, 2), nn.Dropout(0.1)), "Dropout, which"),
-        (lambda: nn.Sequential(nn.Linear(5, 2), nn.Softmax(0)).double(), "fails on float32"),
+        (lambda: nn.Sequential(nn.Linear(5, 2), nn.Softmax(0)).double(), "given float32"),
     ],
 )
 def test_what_is_no_network_for_these_shapes_is_refused(module: Any, message: str) -> None:
-    with pytest.raises(InputError, match=f"^`network` mine:make .*{message}"):
+    with pytest.raises(InputError, match=f"^`network` mine:make,? .*{message}"):
         ModuleNetwork(module, (5,), 2, "`network` mine:make")
 
 

@@ -110,7 +110,7 @@ def actions_for(env: Environment, generator: np.random.Generator) -> np.ndarray:
 
 def test_restarts_in_the_same_step_and_keeps_the_final_observation() -> None:
     env = make_env(counter(end=3), 2, seed=0)
-    assert (env.observation_size, env.action_size, env.discrete) == (2, 2, True)
+    assert (env.observation_shape, env.action_size, env.discrete) == ((2,), 2, True)
     np.testing.assert_array_equal(env.reset(), [[0, 7]] * 2)
     for count in (1, 2):
         step = env.step(np.zeros(2, dtype=int))
@@ -153,7 +153,7 @@ def test_the_registered_time_limit_counts() -> None:
 
 def test_frame_stack_is_oldest_first_and_restarts_filled() -> None:
     env = make_env(counter(end=3), 1, seed=0, frame_stack=3)
-    assert env.observation_size == 6
+    assert env.observation_shape == (6,)
     np.testing.assert_array_equal(env.reset()[0], [0, 7] * 3)
     env.step(np.zeros(1, dtype=int))
     step = env.step(np.zeros(1, dtype=int))
@@ -298,7 +298,7 @@ def test_an_error_in_step_arrives_as_it_is() -> None:
             "module labs.rl.navigation registers labs/NavigationG",
         ),
         ("colorsys:mine/Thing-v0", "module colorsys was imported and registers no such id"),
-        ("test/Picture-v0", r"Box.*supported are a Box with one dimension and Discrete"),
+        ("test/Picture-v0", r"Box.*supported are a Box with one dimension, images of uint8 and"),
         ("test/Combination-v0", r"MultiDiscrete.*supported are Discrete and a Box"),
     ],
 )

@@ -46,7 +46,10 @@ class ModuleNetwork:
     def _build(self, seed: int) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            module = self._make()
+            try:
+                module = self._make()
+            except Exception as error:
+                raise InputError(f"{self._name} {_told(error)}") from error
             _require_module(module, self._name)
             self._require_fit(module.eval())  # the first call also shapes lazy layers
         return module
@@ -57,10 +60,9 @@ class ModuleNetwork:
             with torch.no_grad():
                 found = module(self._sample)
         except Exception as error:
-            reason = str(error).partition("\n")[0]
             raise InputError(
-                f"{self._name} fails on float32 observations {list(self._sample.shape)}:"
-                f" {type(error).__name__}: {reason}"
+                f"{self._name}, given float32 observations {list(self._sample.shape)},"
+                f" {_told(error)}"
             ) from error
         if not isinstance(found, torch.Tensor):
             raise InputError(f"{self._name} returns a {type(found).__name__}: return a tensor")
@@ -143,6 +145,10 @@ def _require_module(module: object, name: str) -> None:
                 f"{name} has a {type(layer).__name__}, which computes another thing in training than"
                 " in acting: use LayerNorm or GroupNorm, or leave it out"
             )
+
+
+def _told(error: Exception) -> str:
+    return f"raises {type(error).__name__}: " + str(error).partition("\n")[0]
 
 
 def _tensors(module: nn.Module) -> list[torch.Tensor]:
