@@ -41,6 +41,8 @@ class LoadedPolicy:
         self._encoder = Observations(saved.env_id, self.observation_space)
         self._actions = Actions(saved.env_id, self.action_space)
         self._stack: np.ndarray | None = None
+        self._fresh = np.zeros(0, dtype=bool)
+        """Rows whose next frame begins an episode."""
 
     def act(self, observation: Any) -> Any:
         """The action for an observation, or the actions for a batch of them.
@@ -79,16 +81,16 @@ class LoadedPolicy:
         if mask is None or self._stack is None:
             self._stack = None
         else:
-            self._stack[np.asarray(mask, dtype=bool)] = np.nan  # filled with the next frame
+            self._fresh[np.asarray(mask, dtype=bool)] = True
 
     def _stacked(self, rows: np.ndarray) -> np.ndarray:
         if self._frame_stack == 1:
             return rows
-        full = np.tile(rows, (1, self._frame_stack))
+        full = np.concatenate([rows] * self._frame_stack, axis=1)
         if self._stack is not None and len(self._stack) == len(rows):
-            shifted = np.concatenate([self._stack[:, rows.shape[1] :], rows], axis=1)
-            full = np.where(np.isnan(self._stack), full, shifted)
-        self._stack = full
+            going = ~self._fresh
+            full[going] = np.concatenate([self._stack[:, rows.shape[1] :], rows], axis=1)[going]
+        self._stack, self._fresh = full, np.zeros(len(rows), dtype=bool)
         return full.copy()
 
 

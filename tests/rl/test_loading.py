@@ -58,6 +58,7 @@ def trained(path: Path, **options: Any) -> Path:
     "options",
     [
         {"env": "CartPole-v1", "frame_stack": 3, "wrapper": ("starting:Started",)},
+        {"env": "agent_environments:test/Quarters-v0", "frame_stack": 2},
         {"env": "FrozenLake-v1", "env_kwargs": ("map_name=8x8", "max_episode_steps=30")},
         {"env": "Pendulum-v1", "env_kwargs": ("g=3.5", "max_episode_steps=40")},
         {"env": "CartPole-v1", "algorithm": "dqn", "env_kwargs": ("max_episode_steps=60",)},

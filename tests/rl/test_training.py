@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,14 +93,11 @@ def test_agents_learn_from_images(algorithm: str) -> None:
 def test_a_network_of_one_s_own_is_trained_saved_and_goes_on(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Named by module and function; looked for in the current directory."""
+    """That of docs/agents.md, named by module and function, in the current directory."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "own_networks.py").write_text(
-        "from torch import nn\n"
-        "def gated(observation_shape, outputs):\n"
-        "    (size,) = observation_shape\n"
-        "    return nn.Sequential(nn.Linear(size, 24), nn.GLU(), nn.Linear(12, outputs))\n"
-    )
+    page = (Path(__file__).parents[2] / "docs" / "agents.md").read_text()
+    (code,) = re.findall(r"```python\n(from torch import nn\n.*?)```", page, re.DOTALL)
+    (tmp_path / "gated.py").write_text(code)
     monkeypatch.setattr(sys, "path", [*sys.path])
     for algorithm in ("ppo", "dqn"):
         options = SMALL[algorithm] | {"eval_episodes": 20, "learning_rate": 0.005, "gamma": 0.5}
@@ -108,7 +107,7 @@ def test_a_network_of_one_s_own_is_trained_saved_and_goes_on(
             total_steps=6000,
             eval_interval=3000,
             report_interval=3000,
-            network="own_networks:gated",
+            network="gated:make_network",
             **options,
             **({"n_step": 1} if algorithm == "dqn" else {}),
         )
@@ -116,7 +115,7 @@ def test_a_network_of_one_s_own_is_trained_saved_and_goes_on(
         assert last.metrics["eval/return_mean"] == 10
         (tmp_path / "agent.pt").write_bytes(to_bytes(last.checkpoint()))
         policy = load_policy(tmp_path / "agent.pt").policy
-        assert policy.spec.network == "own_networks:gated"
+        assert policy.spec.network == "gated:make_network"
         assert policy.act(np.eye(4, dtype=np.float32)).tolist() == [0, 1, 2, 3]
         if algorithm == "ppo":
             continue

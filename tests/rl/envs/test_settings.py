@@ -87,7 +87,7 @@ def test_what_the_environment_does_not_take_is_refused(env: str, given: str, mes
 
 def test_arguments_reach_every_copy() -> None:
     lake = make_env(EnvSettings("FrozenLake-v1", ("map_name=8x8", "is_slippery=false")), 3, seed=0)
-    assert lake.observation_size == 64
+    assert lake.observation_shape == (64,)
     lake.reset()
     for _ in range(7):  # to the right, without slipping
         step = lake.step(np.full(3, 2))
@@ -110,7 +110,7 @@ def test_the_first_wrapper_is_the_innermost() -> None:
     wide = make_env(
         EnvSettings("MountainCar-v0", (), ("gymnasium.wrappers:TimeAwareObservation",)), 1, seed=0
     )
-    assert wide.observation_size == 3  # of the wrapper
+    assert wide.observation_shape == (3,)  # of the wrapper
 
 
 @pytest.mark.parametrize(
