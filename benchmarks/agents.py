@@ -150,7 +150,7 @@ def stable_baselines(algorithm: str, steps: int, envs: int) -> dict[str, float]:
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.env_util import make_vec_env
 
-    class Watch(BaseCallback):  # type: ignore[misc]  # a package without types
+    class Watch(BaseCallback):  # type: ignore[misc, unused-ignore]  # not always installed
         clocks: Clocks | None = None
         began = 0
 
