@@ -77,6 +77,8 @@ ray_node() {
     sleep 0.5
   done
   kill -KILL $ray 2>/dev/null
+  # What ended it, other than a signal of ours, is in the directory that goes now.
+  [ "$status" -gt 128 ] || tail -n 5 "$RAY_DIRECTORY"/session_latest/logs/{gcs_server,raylet,ray_client_server}*.{err,out} 2>/dev/null
   for _ in 1 2 3 4 5; do # Ray's last processes may still write
     rm -rf "$RAY_DIRECTORY" 2>/dev/null
     sleep 0.5

@@ -64,6 +64,12 @@ def git_commit(file: Path) -> str | None:
     return _git(file.parent, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
 
 
+def git_files(directory: Path) -> list[Path] | None:
+    """The files below a directory that git does not ignore; None where no repository knows of any."""
+    listed = _git(directory, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    return (listed and [directory / name for name in listed.split("\0") if name]) or None
+
+
 def _git(directory: Path, *command: str) -> str | None:
     """What git prints; None where it fails or is not there."""
     # As within a hook of git: variables such as GIT_DIR name a repository, whatever the directory.
