@@ -58,23 +58,30 @@ export PATH RAY_PORT RAY_DIRECTORY RAY_HEAD_ADDRESS RAY_ADDRESS RAY_AUTH_MODE RA
 # Runs on every node, as a step of the job; its arguments go to `ray start`.
 ray_node() {
   unset RAY_ADDRESS # `ray start --head` refuses to run with it
-  local cores=$SLURM_CPUS_ON_NODE memory=${SLURM_MEM_PER_NODE:-0} options=() ray status
+  local cores=$SLURM_CPUS_ON_NODE memory=${SLURM_MEM_PER_NODE:-0} options=() ray status attempt ended=
   # Left to itself, Ray takes what the machine has, the neighbours' share included. In MiB; 0 is all of it.
   [ "$memory" -gt 0 ] || memory=$((${SLURM_MEM_PER_CPU:-0} * cores))
   if [ "$memory" -gt 0 ]; then # three tenths for objects is Ray's own share
     options=(--memory=$((memory * 6 / 10 << 20)) --object-store-memory=$((memory * 3 / 10 << 20)))
   fi
-  # Any free port for workers and agents: fixed ones are taken where two jobs share a node.
-  ray start "$@" "${options[@]}" --block --disable-usage-stats \
-    --num-cpus="$cores" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" \
-    --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0 &
-  ray=$!
-  trap : TERM # Slurm signals every process of a step: Ray has it as well, and twice may hang it
-  wait $ray
-  status=$?
-  for _ in {1..40}; do # a signal ends `wait` early
-    kill -0 $ray 2>/dev/null || break
-    sleep 0.5
+  trap ended=yes TERM # Slurm signals every process of a step: Ray has it as well, and twice may hang it
+  for attempt in 1 2 3; do
+    # Any free port for workers and agents: fixed ones are taken where two jobs share a node.
+    ray start "$@" "${options[@]}" --block --disable-usage-stats \
+      --num-cpus="$cores" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" \
+      --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0 &
+    ray=$!
+    wait $ray
+    status=$?
+    for _ in {1..40}; do # a signal ends `wait` early
+      kill -0 $ray 2>/dev/null || break
+      sleep 0.5
+    done
+    # Where a node takes more than 30 seconds to start (a cold file system, a busy machine), a part of
+    # Ray gives up and takes the rest along (2.54.1). The second time everything is in the cache.
+    [ -z "$ended" ] || break
+    grep -qs 'Timed out waiting for node info' "$RAY_DIRECTORY"/session_latest/logs/ray_client_server*.err || break
+    rm -rf "$RAY_DIRECTORY"
   done
   kill -KILL $ray 2>/dev/null
   # What ended it, other than a signal of ours, is in the directory that goes now.
@@ -165,20 +172,25 @@ PYTHON
 
 # Wait for $1 nodes, unless a step of Ray's ends before, or (told) this job is to end.
 wait_for_nodes() {
-  local waiting each
-  joined "$1" 2>>"$log" &
-  waiting=$!
-  while kill -0 "$waiting" 2>/dev/null; do
-    for each in "${steps[@]}"; do
-      if [ -z "$told" ] && ! kill -0 "$each" 2>/dev/null; then
-        kill "$waiting"
-        fail "Ray has ended on a node before the experiment began"
-      fi
+  local waiting each attempt
+  for attempt in 1 2 3; do # Ray may have to start again, under the connection
+    joined "$1" 2>>"$log" &
+    waiting=$!
+    while kill -0 "$waiting" 2>/dev/null; do
+      for each in "${steps[@]}"; do
+        if [ -z "$told" ] && ! kill -0 "$each" 2>/dev/null; then
+          kill "$waiting"
+          fail "Ray has ended on a node before the experiment began"
+        fi
+      done
+      [ -z "$told" ] || kill "$waiting"
+      sleep 0.5
     done
-    [ -z "$told" ] || kill "$waiting"
-    sleep 0.5
+    wait "$waiting" && return
+    [ -z "$told" ] || return
+    sleep 5
   done
-  wait "$waiting" || [ -n "$told" ] || fail "no connection to Ray"
+  fail "no connection to Ray"
 }
 
 wait_for_nodes 1

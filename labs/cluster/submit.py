@@ -94,7 +94,10 @@ def command_on_head(script: Path, project: Path, options: Sequence[str]) -> str:
     ``runs/`` stays.
     """
     where = shlex.quote(script.resolve().relative_to(project.resolve()).as_posix())
-    return f'code="$PWD" && cd ~ && exec python "$code"/{where} {shlex.join(options)}'.rstrip()
+    start = (
+        'code="$PWD" && cd ~ && PYTHONPATH="$code${PYTHONPATH:+:$PYTHONPATH}" exec python "$code"'
+    )
+    return f"{start}/{where} {shlex.join(options)}".rstrip()
 
 
 def read_token() -> str | None:

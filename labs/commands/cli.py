@@ -13,6 +13,7 @@ from labs.commands.listing import List
 from labs.commands.report import Report
 from labs.commands.rerun import Rerun
 from labs.commands.show import Show
+from labs.commands.submit import Fetch, Submit, split
 from labs.runtime.cli import exit_with
 from labs.runtime.errors import InputError
 
@@ -22,6 +23,8 @@ Command = (
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Rerun, tyro.conf.subcommand("rerun")]
+    | Annotated[Submit, tyro.conf.subcommand("submit")]
+    | Annotated[Fetch, tyro.conf.subcommand("fetch")]
 )
 
 
@@ -36,15 +39,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    command, others = tyro.cli(
+    own = list(arguments)
+    others: list[str] = []
+    if own[:1] == ["submit"]:
+        own, others = split(own)
+    command, unknown = tyro.cli(
         Command,
-        args=list(arguments) or ["--help"],
+        args=own or ["--help"],
         prog="labs",
-        description="Runs on disk: what is there, what came out, and running them again.",
+        description="Runs: what is there, what came out, running them again, and on a cluster.",
         return_unknown_args=True,
     )
     if isinstance(command, Rerun):
-        return command.run_again(others)
-    if others:
-        raise InputError(f"{others[0]} is no option here: see labs {arguments[0]} --help")
+        return command.run_again(unknown)
+    if unknown:
+        raise InputError(f"{unknown[0]} is no option here: see labs {arguments[0]} --help")
+    if isinstance(command, Submit):
+        return command.run(others)
     return command.run()

@@ -9,7 +9,6 @@ this interpreter's environment, and the project as Ray copied it.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import getpass
 import hashlib
@@ -18,7 +17,6 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -107,6 +105,10 @@ def ray(*arguments: str) -> str:
     return run(f"{sys.prefix}/bin/ray", *arguments)
 
 
+def labs(*arguments: str) -> str:
+    return run(sys.executable, "-m", "labs", *arguments)
+
+
 def submit(file: Path, name: str, *options: str) -> subprocess.Popen[str]:
     """The depth sweep, as docs/cluster/aws.md has it. Its output goes to ``<name>.log``."""
     command = (f"{sys.prefix}/bin/ray", "submit", "--no-config-cache", str(file))
@@ -129,7 +131,7 @@ def finish(file: Path, name: str, process: subprocess.Popen[str]) -> str:
 def bring_home(file: Path, work: Path, name: str) -> tuple[list[dict[str, str]], list[list[int]]]:
     """The rows of ``results.csv``, and the steps in each trial's history."""
     (work / "home").mkdir(exist_ok=True)
-    ray("rsync-down", str(file), "~/runs/", f"{work}/home/runs/")
+    labs("fetch", str(file), f"depth_sweep/{name}", "--into", f"{work}/home/runs")
     directory = work / "home" / "runs" / "depth_sweep" / name
     with open(directory / "results.csv") as lines:
         rows = list(csv.DictReader(lines))
@@ -140,6 +142,12 @@ def bring_home(file: Path, work: Path, name: str) -> tuple[list[dict[str, str]],
         reports = (trial / "reports.jsonl").read_text().splitlines()
         steps.append([json.loads(report)["step"] for report in reports])
     return rows, steps
+
+
+def described_git(work: Path, name: str) -> dict[str, str]:
+    """The commits in the ``config.json`` of a run that was brought home."""
+    path = work / "home" / "runs" / "depth_sweep" / name / "config.json"
+    return json.loads(path.read_text())["git"]
 
 
 def check_closed(head: Host) -> None:
@@ -162,30 +170,10 @@ def check_closed(head: Host) -> None:
 
 
 def submit_job(file: Path, name: str) -> str:
-    """The same experiment by the jobs API, through `ray dashboard`'s SSH tunnel; what it printed."""
-    tunnel = subprocess.Popen(
-        [f"{sys.prefix}/bin/ray", "dashboard", "--no-config-cache", str(file)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        stdin=subprocess.PIPE,
-    )
-    try:
-        wait_until(lambda: reachable("127.0.0.1", 8265), "the tunnel to the dashboard")
-        experiment = (
-            f"labs/experiments/depth_sweep.py --run-root s3://{BUCKET}/runs --run-name {name}"
-        )
-        options = "--families mlp --depths 1 --epochs 2 --seeds 1"
-        entry = ("sh", "-c", f"cd ~ && python {experiment} {options}")
-        return ray("job", "submit", "--address", "http://127.0.0.1:8265", "--", *entry)
-    finally:
-        tunnel.terminate()
-        tunnel.wait()
-
-
-def reachable(host: str, port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
-        return True
-    return False
+    """The same experiment as a job, sent from here with its code; what it printed."""
+    experiment = ("experiments/depth_sweep.py", "--run-root", f"s3://{BUCKET}/runs")
+    options = ("--families", "mlp", "--depths", "1", "--epochs", "2", "--seeds", "1")
+    return labs("submit", str(file), *experiment, "--run-name", name, *options)
 
 
 def scenario(work: Path) -> None:
@@ -223,19 +211,21 @@ def scenario(work: Path) -> None:
     assert [row["status"] for row in rows] == ["done"] * 12, rows
     assert steps == [list(range(1, 13))] * 12
     sent = json.loads(Path("labs/commit.json").read_text())["commit"]
-    described = json.loads((work / "home/runs/depth_sweep/first/config.json").read_text())
-    assert described["git"] == {"labs": sent, "script": sent}, described["git"]
+    assert described_git(work, "first") == {"labs": sent, "script": sent}
     say(f"ray submit: {len(rows)} trials done on both workers, results and curves at home")
     check_closed(head)
     say(
         "closed: dashboard on 127.0.0.1 only; no driver joins without the token or with a wrong one"
     )
 
-    assert "succeeded" in submit_job(file, "job")
+    output = submit_job(file, "job")
+    assert "[2/2] done" in output, output
+    assert "SUCCEEDED" in labs("submit", str(file), "--status")
     rows, steps = bring_home(file, work, "job")
     assert [row["status"] for row in rows] == ["done"] * 2, rows
     assert steps == [[1, 2]] * 2
-    say(f"ray job submit through the tunnel: {len(rows)} trials done")
+    assert described_git(work, "job") == {"labs": sent, "script": sent}
+    say(f"labs submit through a tunnel: {len(rows)} trials done")
 
     options = (
         "--depths",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import io
 import json
@@ -24,6 +25,8 @@ import pytest
 from labs.cluster import submit
 from labs.cluster.jobs import Job, Jobs
 from labs.cluster.submit import command_on_head, describe, fetch, pack, project_of, start, watch
+from labs.commands import cli as commands
+from labs.commands import submit as command
 from labs.runtime.errors import InputError
 
 FILE = Path(__file__).parent.parent.parent / "cluster.yaml"
@@ -193,6 +196,58 @@ def test_a_job_is_sent_watched_listed_and_ended(
     assert jobs.job("first").status == "STOPPED"
 
 
+def test_the_commands(
+    head: tuple[str, type[FakeHead]],
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    address, state = head
+
+    @contextlib.contextmanager
+    def tunnel(file: Path) -> Iterator[str]:
+        assert file == FILE
+        yield address
+
+    def labs(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            commands.main(["submit", str(FILE), *arguments])
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    monkeypatch.setattr(command, "tunnel", tunnel)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", state.token)
+    assert labs("--status") == (0, "no job has been sent to this cluster\n", "")
+    monkeypatch.setattr(Jobs.follow, "__defaults__", (0,))
+    # What follows the script is the script's, whatever it looks like
+    status, out, _ = labs(str(project / "studies" / "a study.py"), "--stop", "1e-3", "--help")
+    assert status == 0
+    (name,) = state.jobs
+    assert out.startswith(f"job {name}: Ctrl-C leaves it running\nline 0\nline 1\nline 2\n")
+    assert out.endswith(f"labs fetch {FILE}\n")
+    assert state.jobs[name]["entrypoint"].endswith("'a study.py' --stop 1e-3 --help")
+    status, out, _ = labs("--status")
+    assert (status, out.count("\n")) == (0, 1)
+    assert out.startswith(f"{name}  SUCCEEDED  since ")
+    assert labs("--log", name)[1].startswith("line 0\nline 1\nline 2\n")
+    assert labs("--stop", name) == (2, "", f"error: --stop {name}: this job has ended already\n")
+    state.jobs[name]["status"] = "RUNNING"
+    assert labs("--stop", name) == (0, f"job {name} is told to end\n", "")
+    assert state.jobs[name]["status"] == "STOPPED"
+    wrong = "error: give one of a script, --status, --log and --stop\n"
+    for arguments in ([], ["--status", "--log", "x"], ["--status", "x.py"]):
+        assert labs(*arguments) == (2, "", wrong)
+    assert labs("x.py") == (2, "", "error: --script x.py is not a file\n")
+
+    def interrupt(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "watch", interrupt)
+    status, out, _ = labs("--log", name)
+    assert status == 0
+    assert f"job {name} goes on: labs submit {FILE} --log {name} shows it" in out
+
+
 def test_refusals_are_one_sentence(head: tuple[str, type[FakeHead]], project: Path) -> None:
     address, state = head
     for token in (None, "0" * 64):
@@ -318,11 +373,15 @@ def test_a_real_head_runs_the_code_that_was_sent(
     real_head: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With a token: script and helper go along, also to the workers; a failure is status 1."""
-    (tmp_path / "code").mkdir()
-    (tmp_path / "code" / "helper.py").write_text("ANSWER = 6 * 7\n")
-    (tmp_path / "code" / "study.py").write_text(
+    code = tmp_path / "code"
+    (code / "studies").mkdir(parents=True)
+    (code / "pyproject.toml").touch()
+    (code / "mine.py").write_text("SIX = 6\n")
+    (code / "studies" / "helper.py").write_text("import mine\nANSWER = 7 * mine.SIX\n")
+    script = code / "studies" / "study.py"
+    script.write_text(
         textwrap.dedent("""
-            import os, sys, ray
+            import os, sys, ray, helper
             ray.init(logging_level="ERROR")
             @ray.remote
             def ask():
@@ -343,7 +402,6 @@ def test_a_real_head_runs_the_code_that_was_sent(
             time.sleep(0.5)
     with pytest.raises(InputError, match="refuses the token"):
         Jobs(real_head, "d" * 64).all()
-    script = tmp_path / "code" / "study.py"
     assert watch(jobs, start(jobs, script, ["it's"], "good")) == 0
     assert f"answer 42 {tmp_path}/home it's\n" in capsys.readouterr().out
     assert watch(jobs, start(jobs, script, ["a", "b"], "bad")) == 1

@@ -96,11 +96,10 @@ def write_stamp(package: Path = PACKAGE) -> str | None:
         package: the ``labs`` of a checkout.
 
     Returns:
-        The commit; None where there is none, and then no file is left either.
+        The commit; None where there is none. Then a file that came with the code stays as it is.
     """
     commit = git_commit(package / "__init__.py")
     if commit is None:
-        (package / STAMP).unlink(missing_ok=True)
         return None
     tracked = (_git(package.parent, "ls-files", "--", SCRIPTS) or "").splitlines()
     scripts = [package.parent / name for name in tracked]

@@ -116,8 +116,13 @@ def test_a_stamp_of_other_code_counts_for_nothing(
     assert versions(package, None, monkeypatch) == (None, None)
 
 
-def test_without_a_repository_no_stamp_is_left(checkout: Path) -> None:
-    write_stamp(checkout / "labs")
-    shutil.rmtree(checkout / ".git")
+def test_without_a_repository_the_stamp_that_came_along_stays(checkout: Path) -> None:
+    (checkout / ".git").rename(checkout / "git")
     assert write_stamp(checkout / "labs") is None
     assert not (checkout / "labs" / "commit.json").exists()
+    (checkout / "git").rename(checkout / ".git")
+    write_stamp(checkout / "labs")
+    before = (checkout / "labs" / "commit.json").read_text()
+    shutil.rmtree(checkout / ".git")
+    assert write_stamp(checkout / "labs") is None
+    assert (checkout / "labs" / "commit.json").read_text() == before
