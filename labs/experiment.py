@@ -7,6 +7,8 @@ the grid, and leave what every run leaves: tables, curves, and what the seeds ca
 from __future__ import annotations
 
 import dataclasses
+import dis
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -235,7 +237,7 @@ def _fields(config: Any) -> dict[str, Any]:
 
 
 def check_signature(train: Any, shared: Mapping[str, Any]) -> None:
-    """Whether each procedure takes a config, ``resume`` and what all trials share.
+    """Whether each procedure takes a config, ``resume`` and what all trials share, and may yield reports.
 
     Raises:
         InputError: it does not, or is not callable.
@@ -251,3 +253,30 @@ def check_signature(train: Any, shared: Mapping[str, Any]) -> None:
         except TypeError as error:
             wanted = ", ".join(["config", "resume=None", *shared])
             raise InputError(f"{name} must take ({wanted}): {error}") from None
+        if _cannot_yield(procedure):
+            raise InputError(
+                f"{name} is no generator: it must yield labs.Report(step, metrics), at least once"
+            )
+
+
+def _cannot_yield(procedure: Any) -> bool:
+    """Whether a function neither yields nor returns anything, or is asynchronous.
+
+    One that returns something may return a generator, which only its call shows.
+    """
+    while isinstance(procedure, functools.partial):
+        procedure = procedure.func
+    procedure = inspect.unwrap(procedure)
+    if inspect.iscoroutinefunction(procedure) or inspect.isasyncgenfunction(procedure):
+        return True
+    if not inspect.isfunction(procedure) or inspect.isgeneratorfunction(procedure):
+        return False
+    before, returned = None, []
+    for step in dis.get_instructions(procedure):
+        if step.opname == "RETURN_CONST":  # Python 3.12
+            returned.append(step.argval)
+        elif step.opname == "RETURN_VALUE":
+            is_none = before is not None and before.opname == "LOAD_CONST" and before.argval is None
+            returned.append(None if is_none else ...)
+        before = step
+    return bool(returned) and all(value is None for value in returned)

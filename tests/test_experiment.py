@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +118,49 @@ def no_config() -> Iterator[Report]:
     yield Report(1, {"a/b": 1.0})
 
 
+def no_generator(config: Trial, resume: Checkpoint | None = None) -> None:
+    if config.steps > 1:
+        return
+    climb(config)
+
+
+async def asynchronous(config: Trial, resume: Checkpoint | None = None) -> Any:
+    yield Report(1, {"val/score": 1.0})
+
+
+def with_a_lock() -> Any:
+    lock = threading.Lock()
+
+    def locked(config: Trial, resume: Checkpoint | None = None) -> Iterator[Report]:
+        with lock:
+            yield Report(1, {"val/score": 1.0})
+
+    return locked
+
+
+@dataclass(frozen=True)
+class Listed:
+    sizes: list[int] = field(default_factory=list)
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
+        ({"train": no_generator}, "error: no_generator is no generator: it must yield"),
+        ({"train": functools.partial(no_generator)}, " is no generator: it must yield"),
+        ({"train": asynchronous}, "error: asynchronous is no generator: it must yield"),
+        (
+            {"train": with_a_lock()},
+            "error: the training procedure cannot be sent to other processes",
+        ),
+        (
+            {"data": lambda: {"offset": threading.Lock()}},
+            "error: the data offset cannot be sent to",
+        ),
+        (
+            {"config_type": Listed},
+            "error: Listed.sizes has the type list[int], which no option can",
+        ),
         ({"config_type": Thawed}, "error: Thawed can be changed"),
         ({"mode": "upwards"}, "error: `mode` 'upwards' is not valid"),
         ({"train": {}}, "error: there is no training procedure"),
@@ -150,3 +192,19 @@ def test_an_empty_grid_is_refused() -> None:
         experiment._with_procedure(
             experiment._with_procedure(Trial, ["one", "two"]), ["one", "two"]
         )
+
+
+def test_a_function_that_hands_on_a_generator_is_one(tmp_path: Path) -> None:
+    def handed_on(config: Trial, resume: Checkpoint | None = None) -> Iterator[Report]:
+        return climb(config, resume)
+
+    options = RuntimeOptions(run_root=str(tmp_path), local_mode=True)
+    result = sweep(handed_on, [Trial()], metric="val/score", options=options)
+    assert list(result.table["status"]) == ["done"]
+
+
+def test_a_config_that_can_be_changed_is_refused(tmp_path: Path) -> None:
+    options = RuntimeOptions(run_root=str(tmp_path))
+    with pytest.raises(InputError, match=r"`slope` is \[1, 2\], which can be changed"):
+        sweep(climb, [Trial(slope=[1, 2])], metric="val/score", options=options)
+    assert not list(tmp_path.iterdir())

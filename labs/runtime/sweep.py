@@ -19,6 +19,7 @@ from labs.runtime.loop.local import run_here
 from labs.runtime.loop.tune_loop import run_with_tune
 from labs.runtime.machine import compat
 from labs.runtime.machine.devices import hidden_gpus
+from labs.runtime.machine.pickling import require_picklable
 from labs.runtime.machine.resources import (
     Needs,
     Node,
@@ -68,7 +69,8 @@ def run_grid(
 
     Raises:
         InputError: no configs, two equal ones, a trial that fits on no machine, several machines
-            without shared storage, or a directory that cannot be written.
+            without shared storage, a directory that cannot be written, or something that cannot be
+            sent to other processes.
     """
     objective, needs, options = objective or Objective(), needs or Needs(), run.options
     configs = run.set_trials(configs, shared or {})
@@ -78,6 +80,10 @@ def run_grid(
     private_nodes = available_nodes(options)
     if private_nodes:  # refuse before Ray starts
         require_room(trial_resources(options, private_nodes, needs), private_nodes)
+    if not options.local_mode:
+        require_picklable(train, "the training procedure")
+        for name, value in (shared or {}).items():
+            require_picklable(value, f"the data {name}")
     recorder = Recorder([trial.name for trial in run.trials], configs, run, objective)
     say(f"{_count(len(configs), 'trial')} into {run.path}")
     if recorder.unfinished:

@@ -94,8 +94,8 @@ def require_configs(configs: Sequence[Any]) -> None:
     """Refuse configs that cannot make a grid.
 
     Raises:
-        InputError: none at all, not frozen dataclasses of one type, or a field with the name of a
-            column.
+        InputError: none at all, not frozen dataclasses of one type, a field with the name of a
+            column, or a value that is not hashable.
     """
     if not configs:
         raise InputError("the grid is empty: give every option at least one value")
@@ -111,6 +111,26 @@ def require_configs(configs: Sequence[Any]) -> None:
                 raise InputError(
                     f"`{field.name}` is a column of every results table: call the field otherwise"
                 )
+    for config in configs:
+        _require_hashable(config)
+
+
+def _require_hashable(config: Any) -> None:
+    """What can be changed from outside is no description of a trial."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        try:
+            hash(value)
+        except TypeError:
+            raise InputError(
+                f"`{field.name}` is {_short(value)}, which can be changed after the config was made: use"
+                " numbers, strings, tuples and frozen dataclasses of these"
+            ) from None
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 40 else f"a {type(value).__name__}"
 
 
 def match_trials(
