@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labs.runtime.results import DONE, STOPPED
+from labs.runtime.results import DONE, FAILED, STOPPED
 
 SEED = "seed"
 """The field that repeats a config."""
@@ -47,6 +47,9 @@ class ConfigRuns:
 
     failed: int
     """How many trials failed, or have not ended, or ended without the metric."""
+
+    unfinished: int = 0
+    """How many of these have not ended: a resumed run goes on with them."""
 
     @cached_property
     def key(self) -> str:
@@ -99,6 +102,7 @@ def _config_runs(
         scores=scores[ended].to_numpy(dtype=float),
         stopped=stopped,
         failed=len(rows) - int(ended.sum()) - stopped,
+        unfinished=int((~rows["status"].isin([DONE, STOPPED, FAILED])).sum()),
     )
 
 

@@ -27,7 +27,11 @@ def not_compared(configs: Sequence[ConfigRuns]) -> list[str]:
 
 
 def _missing(config: ConfigRuns) -> str:
-    counts = ((config.stopped, "stopped"), (config.failed, "failed"))
+    counts = (
+        (config.stopped, "stopped"),
+        (config.failed - config.unfinished, "failed"),
+        (config.unfinished, "not finished"),
+    )
     told = " and ".join(f"{count} {what}" for count, what in counts if count)
     return f"{told} of {len(config.trials)}"
 
