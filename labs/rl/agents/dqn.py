@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -78,6 +78,16 @@ class DQNConfig(LearnerConfig):
         """The probability of a random action when this part of the run (0 to 1) is done."""
         part = min(1.0, progress / self.epsilon_decay) if self.epsilon_decay > 0 else 1.0
         return self.epsilon_start + (self.epsilon_end - self.epsilon_start) * part
+
+
+class _Batch(NamedTuple):
+    """``Transitions`` as tensors on the device, normalised where that is asked for."""
+
+    observations: torch.Tensor
+    next_observations: torch.Tensor
+    actions: torch.Tensor
+    returns: torch.Tensor
+    discounts: torch.Tensor
 
 
 class DQN:
@@ -155,7 +165,7 @@ class DQN:
             outputs = self._target.forward(rows.next_observations)
             columns = [column.split(config.batch_size) for column in (*rows, outputs)]
             for *batch, target_outputs in zip(*columns, strict=True):
-                found += self._step(Transitions(*batch), target_outputs, rate)
+                found += self._step(_Batch(*batch), target_outputs, rate)
                 self.version += 1
             if config.target_rate is not None:
                 self._target_flat.lerp_(self._flat, config.target_rate)
@@ -174,7 +184,7 @@ class DQN:
             return 1
         return min(self.config.target_interval - self.version % self.config.target_interval, 32)
 
-    def _tensors(self, rows: Transitions) -> Transitions:
+    def _tensors(self, rows: Transitions) -> _Batch:
         """On the device, and normalised where that is asked for."""
         if self.spec.normalize:  # the replay holds them as they were: the moments move
             moments = self._moments.parameters()
@@ -182,13 +192,13 @@ class DQN:
                 observations=normalize(rows.observations, *moments),
                 next_observations=normalize(rows.next_observations, *moments),
             )
-        return Transitions(*(torch.from_numpy(column).to(self.device) for column in rows))
+        return _Batch(*(torch.from_numpy(column).to(self.device) for column in rows))
 
-    def _step(self, rows: Transitions, target_outputs: torch.Tensor, rate: float) -> torch.Tensor:
+    def _step(self, rows: _Batch, target_outputs: torch.Tensor, rate: float) -> torch.Tensor:
         """One gradient step; its loss, mean Q value and mean absolute error, ``[3]``.
 
         Args:
-            rows: tensors on the device.
+            rows: to learn from.
             target_outputs: of the target network for the next observations ``[n, actions]``.
             rate: the learning rate.
         """

@@ -86,10 +86,11 @@ class Policy:
         self._moments = np.split(self._parameters[end + spec.num_log_std :], 2)
 
     def load(self, parameters: np.ndarray) -> None:
-        """Use ``parameters``, float32 ``[num_parameters]``: the network's, then the log standard
-        deviations of a Gaussian head, then the mean and the scale of observations.
+        """Use ``parameters``, float32 ``[num_parameters]``.
 
-        The array is copied: it may be read-only and lie in Ray's object store.
+        They are the network's, then the log standard deviations of a Gaussian head, then the mean and
+        the scale of observations. The array is copied: it may be read-only and lie in Ray's object
+        store.
         """
         self._parameters[:] = parameters
 

@@ -247,13 +247,13 @@ class PPO:
         policy_loss = clipped_loss(ratios, batch.advantages, self.config.clip_range)
         clipped = (ratios - 1).abs() > self.config.clip_range
         names = ("policy_loss", "value_loss", "entropy", "clip_fraction")
-        found = (
+        means = (
             policy_loss,
             (values - batch.returns).square().mean(),
             entropies.mean(),
             clipped.float().mean(),
         )
-        numbers = torch.stack(found).tolist()
+        numbers = torch.stack(means).tolist()
         return {f"train/{name}": value for name, value in zip(names, numbers, strict=True)}
 
     def _divergence(self, batch: _Batch) -> float:

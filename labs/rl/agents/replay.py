@@ -11,20 +11,17 @@ from labs.rl.agents.networks.base import is_image
 
 
 class Transitions(NamedTuple):
-    """Rows for targets ``returns + discounts * max_a Q(next_observations, a)``.
+    """Rows for targets ``returns + discounts * max_a Q(next_observations, a)``."""
 
-    Arrays in the replay; tensors of the same types on the device where DQN learns from them.
-    """
-
-    observations: np.ndarray | torch.Tensor
+    observations: np.ndarray
     """``[n, *observation_shape]``, float32, or uint8 for images"""
-    next_observations: np.ndarray | torch.Tensor
+    next_observations: np.ndarray
     """``[n, *observation_shape]``, of the last step that ``returns`` counts"""
-    actions: np.ndarray | torch.Tensor
+    actions: np.ndarray
     """int64 ``[n]``"""
-    returns: np.ndarray | torch.Tensor
+    returns: np.ndarray
     """float32 ``[n]``"""
-    discounts: np.ndarray | torch.Tensor
+    discounts: np.ndarray
     """float32 ``[n]``: 0 after a termination"""
 
 

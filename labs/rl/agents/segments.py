@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -50,11 +50,11 @@ def concatenate(segments: Sequence[Segment]) -> Segment:
     versions = {segment.version for segment in segments}
     if len(versions) > 1:
         raise ValueError(f"segments of versions {sorted(versions)} cannot be used as one")
-    arrays = [np.concatenate(parts, axis=1) for parts in zip(*(s[:6] for s in segments))]
-    return Segment(
-        *arrays,
+    columns = zip(*(segment[:6] for segment in segments), strict=True)
+    arrays: list[Any] = [np.concatenate(parts, axis=1) for parts in columns]
+    return segments[0]._replace(
+        **dict(zip(Segment._fields, arrays, strict=False)),
         episodes=[episode for segment in segments for episode in segment.episodes],
-        version=segments[0].version,
         environment_seconds=max(s.environment_seconds for s in segments),
         inference_seconds=max(s.inference_seconds for s in segments),
     )

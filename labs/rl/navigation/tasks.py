@@ -92,9 +92,13 @@ class SineCosineBearing:
     def reward(self, move: Move) -> np.ndarray:
         """+1 for the goal, -1 for a collision, and 0.1 for every unit that the goal came nearer.
 
-        The last is potential-based shaping (Ng, Harada and Russell, 1999) with the potential
-        ``-0.1 * distance``, undiscounted: over any path it sums to the distance gained, so a closed
-        one earns exactly nothing. A time-out is a plain truncation and costs nothing.
+        The last is the change of a potential, ``-0.1 * distance``, after Ng, Harada and Russell (1999),
+        but without what makes theirs leave the best policy as it is: the later potential is not
+        multiplied by the discount, and is not 0 where an episode ends. Over a path it sums to the
+        distance gained, so that a closed one adds nothing to the undiscounted return; in the discounted
+        one early progress counts for more, and an episode keeps what it gained however it ends. Along
+        the shortest way this and the goal's reward ask for the same; where the way leads around
+        something they need not. A time-out is a plain truncation and costs nothing.
         """
         progress = 0.1 * (move.distance_before - move.view.distance)
         return progress + move.success - move.collision
