@@ -102,7 +102,8 @@ class Slow(CartPoleEnv):
         return found
 
 
-gymnasium.register("benchmarks/Slow-v0", "agents:Slow", max_episode_steps=500)
+if "benchmarks/Slow-v0" not in gymnasium.registry:  # workers import this file as a module
+    gymnasium.register("benchmarks/Slow-v0", "agents:Slow", max_episode_steps=500)
 
 
 class Clocks:
@@ -192,17 +193,14 @@ def rllib(algorithm: str, steps: int, envs: int) -> dict[str, float]:
 def stable_baselines(algorithm: str, steps: int, envs: int) -> dict[str, float]:
     """The same training by Stable-Baselines3, from after its first rollouts on."""
     from stable_baselines3 import DQN, PPO
-    from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.env_util import make_vec_env
 
-    class Watch(BaseCallback):  # type: ignore[misc, unused-ignore]  # not always installed
-        clocks: Clocks | None = None
-        began = 0
+    began: list[tuple[int, Clocks]] = []
 
-        def _on_step(self) -> bool:
-            if self.clocks is None and self.num_timesteps >= steps // 5:
-                self.clocks, self.began = Clocks(), self.num_timesteps
-            return True
+    def watch(variables: dict[str, Any], _: dict[str, Any]) -> bool:
+        if not began and variables["self"].num_timesteps >= steps // 5:
+            began.append((variables["self"].num_timesteps, Clocks()))
+        return True
 
     environment = make_vec_env(ENV, envs)
     if algorithm == "ppo":
@@ -230,10 +228,9 @@ def stable_baselines(algorithm: str, steps: int, envs: int) -> dict[str, float]:
             policy_kwargs={"net_arch": [128, 64], "activation_fn": torch.nn.ReLU},
             device="cpu",
         )
-    watch = Watch()
     agent.learn(steps + steps // 5, callback=watch)
-    assert watch.clocks is not None, "it ended before the warm-up did"
-    return watch.clocks.rates(agent.num_timesteps - watch.began)
+    ((step, clocks),) = began
+    return clocks.rates(agent.num_timesteps - step)
 
 
 def sbx(python: Path, algorithm: str, steps: int, envs: int) -> dict[str, float]:

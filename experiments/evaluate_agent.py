@@ -55,7 +55,7 @@ class Config:
     """Wrappers of the environment, each module:Class, in place of those of the training."""
 
     stochastic: bool = False
-    """Sample actions as in training instead of taking the best."""
+    """Sample actions as in training instead of taking the best; not for DQN."""
 
     films: int = 6
     """Episodes to film; 0 films none."""
@@ -80,11 +80,8 @@ class Config:
 def main(config: Config) -> int:
     """Evaluate, print, film."""
     saved = load_policy(config.checkpoint)
-    if config.stochastic and saved.policy.spec.head == "values":
-        raise InputError(
-            f"`stochastic` has no effect: the agent is one of {saved.algorithm}, which knows values of"
-            " actions and no probabilities to sample with; leave it out"
-        )
+    if config.stochastic:
+        saved.require_probabilities()
     env = saved.env if config.env in (None, saved.env_id) else EnvSettings(config.env)
     env = dataclasses.replace(
         env,

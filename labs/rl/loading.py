@@ -126,9 +126,6 @@ def load_policy(
     elif Path(run).is_dir():
         raise InputError(f"{run} is no run's directory: it has no {CONFIG_FILE}")
     saved = load_saved(path)
-    if stochastic and saved.policy.spec.head == "values":
-        raise InputError(
-            f"`stochastic` has no effect: the agent is one of {saved.algorithm}, which knows values of"
-            " actions and no probabilities to sample with; leave it out"
-        )
+    if stochastic:
+        saved.require_probabilities()
     return LoadedPolicy(saved, stochastic, seed)

@@ -160,6 +160,18 @@ class SavedPolicy(NamedTuple):
         """Of the environment that it was trained on."""
         return self.env.env_id
 
+    def require_probabilities(self) -> None:
+        """Refuse to sample the actions of a policy that knows values alone.
+
+        Raises:
+            InputError: it is such a policy.
+        """
+        if self.policy.spec.head == "values":
+            raise InputError(
+                f"`stochastic` has no effect: the agent is one of {self.algorithm}, which knows values"
+                " of actions and no probabilities to sample with; leave it out"
+            )
+
 
 def policy_state(policy_spec: PolicySpec, parameters: np.ndarray) -> dict[str, Any]:
     """The part of a checkpoint that ``load_policy`` reads."""
