@@ -29,6 +29,7 @@ from labs.runtime.cli import launch
 from labs.runtime.directory.runs import Run
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say, show_table
+from labs.runtime.machine.devices import resolve_device
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Objective
 from labs.runtime.sweep import run_grid
@@ -87,6 +88,9 @@ class Config:
 
     deletion: bool = False
     """Measure how far to trust each map, by removing pixels."""
+
+    device: str = "auto"
+    """Where maps and the deletion test are computed: auto (a GPU if there is one), cpu or cuda."""
 
     seed: int = 0
     """Of the network that is trained, and of the random pixels that --deletion removes."""
@@ -158,6 +162,7 @@ def train_on_digits(data: Splits, seed: int, run: Run) -> CamNetwork | None:
 
 def main(config: Config) -> int:
     """Draw the maps of all images, and the deletion curves where they are asked for."""
+    device = resolve_device(config.device)
     network = config.network()
     digits = load_dataset("digits", config.data_dir, seed=config.seed) if network is None else None
     pictures = [(path.stem, read_image(path)) for path in config.images]
@@ -176,6 +181,7 @@ def main(config: Config) -> int:
         network = network or train_on_digits(digits, config.seed, run)
         if network is None:
             return 1
+        network = network.to(device)
         images = f"{len(pictures)} image{'s' * (len(pictures) != 1)}"
         say(f"{network.name} looks at {images}{source and ' of ' + source}, into {run.path}")
         rows = []

@@ -57,7 +57,8 @@ class TrainConfig:
     """Of the initial weights, the order of the images and the augmentation."""
 
     precision: Precision = "auto"
-    """auto (bfloat16 where the device is faster for it), float32 or bfloat16."""
+    """auto (bfloat16 where the device is faster for it, else float32, as on a T4 or V100), float32 or
+    bfloat16."""
 
     augment: bool = False
     """Shift the training images by up to an eighth, and mirror them where that keeps the class."""

@@ -7,6 +7,7 @@ comes from.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,6 +56,17 @@ class CamNetwork:
     """How many input pixels away a feature still sees, where the features have the input's
     resolution: large images are then computed in tiles, exactly. ``None``: in one piece."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes; images may come from anywhere."""
+        return self.classifier.weight.device
+
+    def to(self, device: torch.device) -> CamNetwork:
+        """The same network on a device; its modules are moved, not copied."""
+        return dataclasses.replace(
+            self, features=self.features.to(device), classifier=self.classifier.to(device)
+        )
+
     def class_index(self, name: str) -> int:
         """The index of a class.
 
@@ -78,7 +90,7 @@ class Explanation:
     """The original, RGB, at its own resolution."""
 
     inputs: Tensor
-    """What the network saw, float32 [1, C, H, W]."""
+    """What the network saw, float32 [1, C, H, W], on the CPU."""
 
     probabilities: np.ndarray
     """float32 [classes]."""
@@ -108,15 +120,17 @@ def activation_maps(
         classes: int64 [N], the class of each map; ``None`` is the most probable one.
 
     Returns:
-        Maps float32 [N, h, w] and logits float32 [N, classes]; ``maps.mean((1, 2)) + bias[classes]``
-        are the logits of the classes.
+        Maps float32 [N, h, w] and logits float32 [N, classes], on the network's device;
+        ``maps.mean((1, 2)) + bias[classes]`` are the logits of the classes.
     """
     weight, bias = network.classifier.weight, network.classifier.bias
+    images = images.to(network.device)
+    classes = None if classes is None else classes.to(network.device)
     if network.receptive_radius is not None and max(images.shape[2:]) > _TILE:
         every = _maps_in_tiles(network, images)
         logits = every.mean((2, 3)) + bias
         classes = logits.argmax(1) if classes is None else classes
-        return every[torch.arange(len(images)), classes], logits
+        return every[torch.arange(len(images), device=network.device), classes], logits
     features = network.features(images)
     logits = network.classifier(features.mean((2, 3)))
     classes = logits.argmax(1) if classes is None else classes
@@ -182,8 +196,8 @@ def explain(
     inputs = preprocess(torch.from_numpy(to_array(seen, network.channels))[None])
     maps, logits = activation_maps(network, inputs, chosen)
     index = int(logits.argmax()) if chosen is None else int(chosen)
-    probabilities = torch.softmax(logits[0], 0).numpy()
-    return Explanation(image, inputs, probabilities, index, maps[0].numpy())
+    probabilities = torch.softmax(logits[0], 0).cpu().numpy()
+    return Explanation(image, inputs, probabilities, index, maps[0].cpu().numpy())
 
 
 def upsample(activation: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -250,11 +264,12 @@ def _removal_curve(
     counts = np.round(fractions * len(order))
     kept = torch.from_numpy(place[None] >= counts[:, None]).view(-1, 1, height, width)
     per_batch = max(1, _DELETION_PIXELS // (height * width))
+    inputs, kept = explanation.inputs.to(network.device), kept.to(network.device)
     probabilities = []
     for mask in kept.split(per_batch):
-        _, logits = activation_maps(network, explanation.inputs * mask)  # normalised, 0 is the mean
+        _, logits = activation_maps(network, inputs * mask)  # normalised, 0 is the mean
         probabilities.append(torch.softmax(logits, 1)[:, explanation.class_index])
-    return torch.cat(probabilities).double().numpy()
+    return torch.cat(probabilities).double().cpu().numpy()
 
 
 def _maps_in_tiles(network: CamNetwork, images: Tensor) -> Tensor:

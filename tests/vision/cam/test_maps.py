@@ -152,6 +152,40 @@ def test_removing_the_patch_removes_the_class(network):
     assert np.array_equal(lines[f"most important first: area {area:.3f}"], curve)
 
 
+@pytest.mark.parametrize("tile", [8, 512])
+def test_everything_is_computed_on_the_networks_device(network, monkeypatch, tile):
+    """``meta`` stands for a GPU: it holds no numbers, but refuses tensors of the CPU as a GPU does."""
+    monkeypatch.setattr(class_activation, "_TILE", tile)  # the smaller one: in tiles
+    moved = dataclasses.replace(
+        network,
+        features=copy.deepcopy(network.features),
+        classifier=copy.deepcopy(network.classifier),
+    ).to(torch.device("meta"))
+    assert (network.device.type, moved.device.type) == ("cpu", "meta")
+    images = torch.rand(3, network.channels, 16, 16)
+    for classes in (None, torch.tensor([0, 1, 0])):
+        maps, logits = activation_maps(moved, images, classes)
+        here = activation_maps(network, images, classes)
+        assert (maps.device.type, logits.device.type) == ("meta", "meta")
+        assert (maps.shape, logits.shape) == (here[0].shape, here[1].shape)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_maps_of_the_cpu(network, patch_data):
+    on_gpu = dataclasses.replace(
+        network,
+        features=copy.deepcopy(network.features),
+        classifier=copy.deepcopy(network.classifier),
+    ).to(torch.device("cuda"))
+    ((_, image),) = dataset_images(patch_data, [1])
+    found, expected = explain(on_gpu, image, "patch"), explain(network, image, "patch")
+    np.testing.assert_allclose(found.activation, expected.activation, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-3)
+    curves = deletion(on_gpu, found, seed=3).curves
+    for order, curve in deletion(network, expected, seed=3).curves.items():
+        np.testing.assert_allclose(curves[order], curve, atol=2e-3)
+
+
 def test_tiles_are_exact(network, monkeypatch):
     torch.manual_seed(1)
     images = torch.randn(2, 1, 75, 101)
