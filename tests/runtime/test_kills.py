@@ -35,4 +35,16 @@ def test_a_death_at_every_place(tmp_path: Path, place: str, when: str) -> None:
 
 @pytest.mark.slow
 def test_the_same_with_actors(tmp_path: Path) -> None:
-    assert one_run(tmp_path, 7, ray_session) > 0
+    """The driver dies when it has recorded a trial's end; then a trial's process, before it saves."""
+    driver, actor = tmp_path / "driver-died", tmp_path / "actor-died"
+    plan = f"1 after write state.json {driver}"
+    assert ray_session(str(tmp_path), 3, None, None, plan=plan) == -9
+    (described,) = tmp_path.glob("kills/*/config.json")
+    run = described.parent
+    status = ray_session(str(tmp_path), 4, str(run), None, plan=f"2 before write last.pt {actor}")
+    assert driver.exists() and actor.exists()
+    for _ in range(20):  # trials also fail by chance
+        if status == 0:
+            break
+        status = ray_session(str(tmp_path), 4, str(run), None)
+    check(run, 4)
