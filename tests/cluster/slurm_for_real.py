@@ -133,7 +133,7 @@ class Slurm:
         path = self.project / f"slurm-{job}.log"
         return path.read_text() if path.exists() else ""
 
-    def finish(self, job: str, expected: str = "COMPLETED", seconds: float = 300) -> str:
+    def finish(self, job: str, expected: str = "COMPLETED", seconds: float = 900) -> str:
         """Wait for the job's end; what it printed."""
         ends = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
         wait_until(lambda: self.state(job) in ends, f"job {job} to end", seconds)
