@@ -18,16 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labs.cluster.file import default_file
-from labs.cluster.plan import (
-    PRICES_OF,
-    longest_first,
-    measured_durations,
-    plan,
-    read_cluster_file,
-)
+from labs.cluster.plan import measured_durations
+from labs.planning import NODE_START, say_prices
 from labs.runtime.cli import launch
 from labs.runtime.errors import InputError
-from labs.runtime.loop.console import duration, say, show_table
 from labs.runtime.machine.resources import Resources
 
 
@@ -62,7 +56,7 @@ class Config:
     nodes: tuple[int, ...] = ()
     """Numbers of machines to plan for. The default is 1, 2, 4, ... up to the file's limit."""
 
-    node_start: float = 420.0
+    node_start: float = NODE_START
     """Seconds from asking for a machine to its first trial: starting it and installing on it."""
 
     file: Path = field(default_factory=default_file)
@@ -101,21 +95,9 @@ class Config:
 
 def main(config: Config) -> int:
     """Print how long the planned sweep takes, and what it costs."""
-    durations = config.durations()
     request = Resources(config.cpus_per_trial, config.gpus_per_trial)
-    cluster = read_cluster_file(config.file)
-    table = plan(durations, request, cluster, config.nodes or None, config.node_start)
-    longest = longest_first(durations)[0]
-    say(
-        f"{len(durations)} trials, each with {request}: {duration(sum(durations))} of work, the longest"
-        f" {duration(longest)}"
-    )
-    show_table(table)
-    say(
-        f"hours: the longest trials first, {duration(config.node_start)} for the machines to start"
-        f" included. dollars: {PRICES_OF}, with the head; spot instances cost less. Machines of"
-        f" {config.file}"
-    )
+    counts = config.nodes or None
+    say_prices(config.durations(), request, config.file, counts, config.node_start)
     return 0
 
 

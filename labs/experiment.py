@@ -138,13 +138,18 @@ def main(
     try:
         objective = Objective(metric, mode, last_step)
         experiment = _experiment(train, config_type, objective, data, Path(sys.argv[0]).stem)
-        options = options_type(experiment.config_type)
+        options = options_type(experiment.config_type, plans=True)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
     def run(config: Any) -> int:
         configs = expand(experiment.config_type, config)
+        if config.plan:
+            from labs.planning import say_plan  # what others need not wait for
+
+            say_plan(experiment.name, configs, objective, config.runtime)
+            return 0
         most = most_seeds(config.until_decided) if hasattr(config, "until_decided") else None
         return experiment.run(configs, config, config.runtime, most).exit_status
 

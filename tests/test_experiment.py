@@ -208,3 +208,41 @@ def test_a_config_that_can_be_changed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"`slope` is \[1, 2\], which can be changed"):
         sweep(climb, [Trial(slope=[1, 2])], metric="val/score", options=options)
     assert not list(tmp_path.iterdir())
+
+
+def planned(capsys: pytest.CaptureFixture[str], root: Path, *arguments: str) -> str:
+    more: dict[str, Any] = {"last_step": "steps"}
+    assert call(*arguments, "--plan", "--run-root", str(root), **more) == 0
+    return capsys.readouterr().out
+
+
+def test_a_plan_says_trials_time_and_price_and_starts_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["climbing.py"])
+    grid_ = ("--slope", "1", "2", "--steps", "4", "8", "--seeds", "3", "--max-concurrent", "1")
+    shown = planned(capsys, tmp_path, *grid_)
+    assert "12 trials, of 4 configs\n" in shown
+    assert f"not known: {tmp_path / 'climbing'} has no finished trial" in shown
+    assert not list(tmp_path.iterdir())
+
+    assert call("--slope", "1", "3", "--run-root", str(tmp_path), "--run-name", "measured") == 0
+    run = tmp_path / "climbing" / "measured"
+    for slope, seconds in ((1, 2.0), (3, 6.0)):  # a history of our own: 0.5 and 1.5 s a step
+        (directory,) = (run / "tensorboard").glob(f"00?-slope={slope}*")
+        rows = [json.loads(line) for line in (directory / "reports.jsonl").read_text().splitlines()]
+        for row in rows:
+            row["seconds"] = seconds * row["step"] / 4
+        (directory / "reports.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    before = sorted(path.stat().st_mtime_ns for path in run.rglob("*"))
+    capsys.readouterr()
+
+    shown = planned(capsys, tmp_path, *grid_)
+    # three seeds of slope 1 with 4 steps of 0.5 s, which were measured; the others at 1 s a step
+    assert "here about 1m 06s: 1 at a time" in shown
+    assert "12 trials, each with 1 CPU and 1 GPU: 1m 06s of work, the longest 8.0s" in shown
+    assert "dollars" in shown and "g4dn" not in shown.split("dollars")[0].splitlines()[0]
+    resume = ("--resume", str(run), "--slope", "1", "3", "--seeds", "2")
+    shown = planned(capsys, tmp_path, *resume)
+    assert "2 of 4 trials are finished already\n2 trials, of 2 configs\n" in shown
+    assert sorted(path.stat().st_mtime_ns for path in run.rglob("*")) == before

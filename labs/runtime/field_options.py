@@ -27,7 +27,7 @@ from labs.runtime.errors import InputError
 from labs.runtime.grid import Range, combinations, seed_values
 from labs.runtime.options import RuntimeOptions, WordsTogether
 
-GRID_OPTIONS = ("seeds", "samples", "until_decided")
+GRID_OPTIONS = ("seeds", "samples", "until_decided", "plan")
 """What an option may be called beside the config's fields and the runtime's options."""
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)"
@@ -43,6 +43,7 @@ def options_type(
     config_type: type,
     defaults: Mapping[str, Any] | None = None,
     aliases: Mapping[str, Sequence[str]] | None = None,
+    plans: bool = False,
 ) -> type:
     """A frozen dataclass of options: each field of ``config_type``, ``seeds``, ....
 
@@ -51,6 +52,7 @@ def options_type(
         defaults: values by field, in place of the config's own; ``TUNED`` for one that the rest of
             the config decides.
         aliases: further spellings by field, such as ``--learning-rates``.
+        plans: whether there is an option ``plan``.
 
     Raises:
         InputError: it is not a frozen dataclass, or a field cannot be an option: because of its type, its
@@ -87,6 +89,11 @@ def options_type(
     help_ = "How many values to draw from the ranges, such as 1e-4..1e-1:log."
     argument = tyro.conf.arg(help=help_, metavar="INT")
     fields.append(("samples", Annotated[int | None, argument], dataclasses.field(default=None)))
+    if plans:
+        argument = tyro.conf.arg(
+            help="Say how many trials there are, how long they take and what that costs, and start none."
+        )
+        fields.append(("plan", Annotated[bool, argument], dataclasses.field(default=False)))
     runtime = dataclasses.field(default_factory=RuntimeOptions)
     fields.append(("runtime", tyro.conf.OmitArgPrefixes[RuntimeOptions], runtime))
     return dataclasses.make_dataclass(f"{config_type.__name__}Options", fields, frozen=True)

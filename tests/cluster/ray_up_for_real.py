@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import yaml
@@ -174,6 +175,67 @@ def submit_job(file: Path, name: str) -> str:
     experiment = ("experiments/depth_sweep.py", "--run-root", f"s3://{BUCKET}/runs")
     options = ("--families", "mlp", "--depths", "1", "--epochs", "2", "--seeds", "1")
     return labs("submit", str(file), *experiment, "--run-name", name, *options)
+
+
+OWN = """
+import os
+import socket
+import time
+from dataclasses import dataclass
+
+import helper
+import labs
+
+
+@dataclass(frozen=True)
+class Trial:
+    seed: int = 0
+
+
+def train(config, resume=None):
+    print(helper.greeting(config.seed), "on", socket.gethostname())
+    os.system("echo and a child process")
+    time.sleep(10)
+    yield labs.Report(1, {"val/score": float(config.seed)})
+
+
+if __name__ == "__main__":
+    labs.main(train, Trial, metric="val/score")
+"""
+
+
+def check_own_experiment(file: Path, work: Path) -> None:
+    """An experiment of two files: the second reaches the workers, and what they print the head."""
+    (work / "own.py").write_text(OWN)
+    (work / "helper.py").write_text("def greeting(seed):\n    return f'hello from {seed}'\n")
+    ray("rsync-up", "--no-config-cache", str(file), str(work / "helper.py"), "~/helper.py")
+    options = ("--seeds", "4", "--run-name", "own", "--run-root", f"s3://{BUCKET}/runs")
+    command = (f"{sys.prefix}/bin/ray", "submit", "--no-config-cache", str(file))
+    with open(work / "own.log", "w") as log:
+        process = subprocess.Popen(
+            [*command, str(work / "own.py"), *options], stdout=log, stderr=subprocess.STDOUT
+        )
+    run_directory = work / "host1" / "runs" / "own" / "own"
+
+    def printed() -> list[str]:
+        return [path.read_text() for path in sorted((run_directory / "logs").glob("*.txt"))]
+
+    def all_begun() -> bool:
+        if process.poll() is not None:
+            raise RuntimeError(f"it ended with {process.returncode}")
+        return len(printed()) == 4
+
+    wait_until(all_begun, "what the trials print, while they run")
+    time.sleep(1)
+    hosts = set()
+    for seed, text in enumerate(printed()):
+        first, second = text.splitlines()
+        assert first.startswith(f"hello from {seed} on host"), text
+        assert second == "and a child process", text
+        hosts.add(first.split()[-1])
+    assert process.poll() is None
+    assert hosts == {"host2", "host3"}, hosts
+    finish(file, "own", process)
 
 
 def scenario(work: Path) -> None:
