@@ -171,6 +171,21 @@ def test_updates_equal_the_reference(change: dict[str, Any]) -> None:
         assert found["train/learning_rate"] == pytest.approx(rate)
 
 
+def test_observations_ten_standard_deviations_away_are_clipped_there() -> None:
+    agents = [DQN(DQNConfig(**DEFAULTS), SPACES, seed=0) for _ in range(3)]
+    for agent, far in zip(agents, (40.0, 60.0, 8.0), strict=True):
+        agent.add(random_segment(0))
+        rows = agent.replay.gather(np.arange(agent.replay.size))
+        rows.observations[:, 1] = far
+        batch = agent._tensors(rows)
+        mean, std = (
+            random_segment(0).observations[..., 1].mean(),
+            random_segment(0).observations[..., 1].std(),
+        )
+        expected = min(10.0, (far - mean) / std)
+        torch.testing.assert_close(batch.observations[:, 1], torch.full((44,), expected))
+
+
 def test_many_steps_at_once_are_the_same_as_one_after_another() -> None:
     """Also across copies to the target network, which what is computed ahead must not miss."""
     once, stepwise = (DQN(DQNConfig(**DEFAULTS), SPACES, seed=0) for _ in range(2))

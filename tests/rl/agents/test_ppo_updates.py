@@ -78,8 +78,8 @@ class Reference:
         self.sums, self.all_sums = np.zeros(N), []
 
     def normal(self, rows: np.ndarray) -> torch.Tensor:
-        if self.config.normalize_observations and self.seen:
-            past = np.concatenate(self.seen).astype(float)
+        if self.config.normalize_observations:
+            past = np.concatenate(self.seen or [np.array([[-1.0], [1.0]])]).astype(float)
             rows = ((rows - past.mean(0)) / past.std(0)).clip(-10, 10)
         return torch.tensor(rows, dtype=torch.float32)
 
@@ -227,6 +227,35 @@ def test_three_updates_equal_the_reference(spaces: Spaces, change: dict[str, Any
     ).abs().max() > 0.01  # far enough for the tolerance to mean something
     if "target_kl" in change:
         assert 1 < found["train/epochs"] < 10 and found["train/kl"] > 0.02
+
+
+def test_what_is_ten_standard_deviations_away_is_clipped_there() -> None:
+    """One observation and one reward, in the third segment after two usual ones."""
+    config = PPOConfig(**DEFAULTS)
+    agents = [PPO(config, DISCRETE, seed=0) for _ in range(2)]
+    reference = Reference(agents[0], config, DISCRETE)
+    segments = [random_segment(k, DISCRETE, k) for k in range(3)]
+    for segment in segments[:2]:
+        for agent in agents:
+            agent.update(segment, 0.0)
+        reference.update(segment, 0.0)
+    far = segments[2].observations.copy()
+    far[3, 2, 1] = 80.0
+    rewards, terminated = segments[2].rewards.copy(), segments[2].terminated.copy()
+    rewards[4, 3], terminated[4, 3] = 9000.0, True
+    truncated = segments[2].truncated & ~terminated
+    last = segments[2]._replace(
+        observations=far, rewards=rewards, terminated=terminated, truncated=truncated
+    )
+    assert (agents[0]._rows(far).max() - reference.seen[0].mean()) / reference.seen[0].std() > 20
+    assert rewards.max() / np.std([*reference.all_sums, *rewards.ravel()]) > 10.5
+    found, expected = agents[0].update(last, 0.0), reference.update(last, 0.0)
+    torch.testing.assert_close(agents[0]._flat, reference.flat.detach(), rtol=2e-3, atol=2e-4)
+    assert found["train/value_loss"] == pytest.approx(expected["train/value_loss"], rel=5e-3)
+    # what is farther away still is the same
+    far[3, 2, 1] = 90.0
+    agents[1].update(last, 0.0)
+    assert torch.equal(agents[0]._flat, agents[1]._flat)
 
 
 def test_the_first_policy_is_nearly_uniform_and_the_value_s_hidden_biases_are_random() -> None:
