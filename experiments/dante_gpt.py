@@ -1,7 +1,7 @@
 """Train a small character transformer on Dante's Inferno, or on any text, and let it write.
 
     python experiments/dante_gpt.py                                  # minutes on two cores
-    python experiments/dante_gpt.py --text FILE --learning-rates 5e-4 1e-3 2e-3
+    python experiments/dante_gpt.py --text FILE --learning-rate 5e-4 1e-3 2e-3
     python experiments/dante_gpt.py --preset paper                   # 10.7 million weights
     python experiments/dante_gpt.py --generate-only --checkpoint FILE --prompt "Nel mezzo"
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -57,8 +58,8 @@ class Config:
     data_dir: Path = Path("data")
     """Where the Inferno is kept once it has been downloaded."""
 
-    learning_rates: tuple[float, ...] = ()
-    """One trial for each of these; without them one with --learning-rate."""
+    learning_rate: Annotated[tuple[float, ...], tyro.conf.arg(aliases=["--learning-rates"])] = ()
+    """Of AdamW, at its highest; one trial for each."""
 
     seeds: int = 1
     """Trials per learning rate, each with its own seed."""
@@ -75,11 +76,15 @@ class Config:
     checkpoint: str | None = None
     """A checkpoint of an earlier run, for --generate-only."""
 
-    train: tyro.conf.OmitArgPrefixes[CharGPTTrainConfig] = field(default_factory=CharGPTTrainConfig)
+    train: Annotated[CharGPTTrainConfig, tyro.conf.OmitArgPrefixes, tyro.conf.SuppressFixed] = (
+        field(default_factory=CharGPTTrainConfig)
+    )
     sampling: tyro.conf.OmitArgPrefixes[SamplingConfig] = field(default_factory=SamplingConfig)
     runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
 
     def __post_init__(self) -> None:
+        if not self.learning_rate:  # the preset's
+            object.__setattr__(self, "learning_rate", (self.train.learning_rate,))
         if self.seeds < 1:
             raise InputError(f"--seeds {self.seeds} must be at least 1")
         if self.length < 1:
@@ -95,7 +100,7 @@ class Config:
         """One training per learning rate and seed."""
         return [
             dataclasses.replace(self.train, learning_rate=rate, seed=seed)
-            for rate in self.learning_rates or (self.train.learning_rate,)
+            for rate in self.learning_rate
             for seed in trial_seeds(self.train.seed, self.seeds)
         ]
 
@@ -160,5 +165,5 @@ if __name__ == "__main__":
         main,
         Config,
         presets={"quick": Config(), "paper": Config(train=PAPER)},
-        grows=("learning_rates", "seeds"),
+        grows=("learning_rate", "seeds"),
     )

@@ -6,13 +6,13 @@ with like.
 
     python experiments/depth_sweep.py                       # digits, minutes on a laptop, no download
     python experiments/depth_sweep.py --preset paper        # MNIST and CIFAR-10, for GPUs
-    python experiments/depth_sweep.py --dataset cifar10 --families cnn rescnn --depths 3 11 21
+    python experiments/depth_sweep.py --dataset cifar10 --family cnn rescnn --depth 3 11 21
     python experiments/depth_sweep.py --resume runs/depth_sweep/NAME
 
 What to expect of the default run (54 trials, three seeds each): the plain CNN falls from 97% test
 accuracy at 3 convolutions to about 44% at 51, the residual one stays at 96 to 98%. On CIFAR-10 the
 reference course saw the same: a plain CNN of 56 convolutions does worse than one of 20, while a
-ResCNN of 21 does better than one of 11. --preset paper --families mlp reaches 91.6% on MNIST.
+ResCNN of 21 does better than one of 11. --preset paper --family mlp reaches 91.6% on MNIST.
 
 Steps in TensorBoard are epochs. Left behind in runs/depth_sweep/<run name>/: results.csv (a row per
 trial), summary.csv (a row per model), figures/, checkpoints/ (best.pt and last.pt per trial).
@@ -24,7 +24,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -59,6 +59,11 @@ PLANS: dict[str, dict[Family, FamilyPlan]] = {
     },
 }
 
+PLANNED = {"depth": "depths", "learning_rate": "learning_rates"} | {
+    name: name for name in ("dataset", "epochs", "batch_size", "width")
+}
+"""Options, and the fields of a plan that they replace."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -67,7 +72,7 @@ class Config:
     preset: str = "quick"
     """quick (digits, minutes on two cores) or paper (the reference runs on MNIST and CIFAR-10)."""
 
-    families: tuple[str, ...] = FAMILIES
+    family: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--families"])] = FAMILIES
     """Any of mlp, cnn, rescnn."""
 
     dataset: str | None = None
@@ -76,10 +81,12 @@ class Config:
     data_dir: Path = Path("data")
     """Where downloaded data sets are kept."""
 
-    depths: tuple[int, ...] | None = None
+    depth: Annotated[tuple[int, ...] | None, tyro.conf.arg(aliases=["--depths"])] = None
     """Hidden layers of an MLP, convolutions of a CNN or ResCNN (odd for the latter)."""
 
-    learning_rates: tuple[float, ...] | None = None
+    learning_rate: Annotated[
+        tuple[float, ...] | None, tyro.conf.arg(aliases=["--learning-rates"])
+    ] = None
     """Of Adam; one trial each."""
 
     seeds: int = 3
@@ -120,26 +127,33 @@ class Config:
 
     runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
 
+    def shown_defaults(self) -> dict[str, str]:
+        """What the preset has where an option is not given, for ``--help``."""
+        plans = PLANS[self.preset]
+        shown = {}
+        for option, name in PLANNED.items():
+            by_value: dict[str, list[str]] = {}
+            for family, plan in plans.items():
+                value = getattr(plan, name)
+                text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+                by_value.setdefault(text, []).append(family)
+            texts = [f"{value} for {', '.join(families)}" for value, families in by_value.items()]
+            shown[option] = "; ".join(texts) if len(by_value) > 1 else next(iter(by_value))
+        return shown
+
     def plans(self) -> dict[Family, FamilyPlan]:
         """The preset's plan of each family, with the options that were given."""
-        options = {
-            "dataset": self.dataset,
-            "depths": self.depths,
-            "learning_rates": self.learning_rates,
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "width": self.width,
-        }
+        options = {name: getattr(self, option) for option, name in PLANNED.items()}
         given: dict[str, Any] = {k: value for k, value in options.items() if value is not None}
         plans = PLANS[self.preset]
         chosen: dict[Family, FamilyPlan] = {}
-        for name in self.families:
+        for name in self.family:
             family = next((known for known in plans if known == name), None)
             if family is None:
-                raise InputError(f"`families` {name} is unknown: use {', '.join(plans)}")
+                raise InputError(f"`family` {name} is unknown: use {', '.join(plans)}")
             chosen[family] = dataclasses.replace(plans[family], **given)
         if not self.batch_norm and "mlp" in chosen:
-            raise InputError("`batch_norm` has no effect on mlp: use --families cnn rescnn")
+            raise InputError("`batch_norm` has no effect on mlp: use --family cnn rescnn")
         return chosen
 
 
@@ -202,5 +216,5 @@ if __name__ == "__main__":
         main,
         Config,
         presets={name: Config(preset=name) for name in PLANS},
-        grows=("families", "depths", "learning_rates", "seeds"),
+        grows=("family", "depth", "learning_rate", "seeds"),
     )

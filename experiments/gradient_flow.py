@@ -4,7 +4,7 @@ The plain and the residual CNN of the same number of convolutions see the same t
 the same order, and every weight layer's mean absolute gradient is recorded at every batch.
 
     python experiments/gradient_flow.py                              # digits, about a minute
-    python experiments/gradient_flow.py --dataset cifar10 --depths 11 51 --width 64
+    python experiments/gradient_flow.py --dataset cifar10 --depth 11 51 --width 64
 
 Steps in TensorBoard are batches. Left behind in runs/gradient_flow/<run name>/: ratios.csv (the
 classifier's gradient, residual / plain, and first / last convolution within each network),
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -37,10 +38,10 @@ from labs.vision.training import check_batch_size
 class Config:
     """Options of the gradient flow experiment."""
 
-    families: tuple[Family, ...] = ("cnn", "rescnn")
+    family: Annotated[tuple[Family, ...], tyro.conf.arg(aliases=["--families"])] = ("cnn", "rescnn")
     """cnn, rescnn or both."""
 
-    depths: tuple[int, ...] = (11, 21, 25, 51)
+    depth: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--depths"])] = (11, 21, 25, 51)
     """Convolutions (odd for rescnn)."""
 
     batches: int = 150
@@ -95,8 +96,8 @@ class Config:
                 batch_seed=self.seed,
                 batch_norm=self.batch_norm,
             )
-            for depth in self.depths
-            for family in self.families
+            for depth in self.depth
+            for family in self.family
             for seed in seeds
         ]
 
@@ -137,4 +138,4 @@ def main(config: Config) -> int:
 
 
 if __name__ == "__main__":
-    launch(main, Config, grows=("families", "depths", "seeds"))
+    launch(main, Config, grows=("family", "depth", "seeds"))

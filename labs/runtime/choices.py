@@ -13,6 +13,7 @@ from labs.runtime.cli import launch
 from labs.runtime.directory.description import read_description
 from labs.runtime.directory.mirror import fetch_run, is_remote
 from labs.runtime.errors import InputError
+from labs.runtime.help import asks_for_help
 from labs.runtime.options import RuntimeOptions
 
 
@@ -118,7 +119,7 @@ def _described(arguments: Sequence[str]) -> Mapping[str, Any]:
     """The options of the run that the command line continues or repeats."""
     given = Given(arguments, {})
     words = given.values("resume") or given.values("rerun")
-    if not words or "--help" in arguments:
+    if not words or asks_for_help(arguments):
         return {}
     directory = words[0]
     if is_remote(directory):

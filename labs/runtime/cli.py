@@ -16,6 +16,7 @@ from labs.runtime.directory.description import plain_config, read_description, r
 from labs.runtime.directory.identity import differences
 from labs.runtime.directory.mirror import fetch_run, is_remote
 from labs.runtime.errors import InputError
+from labs.runtime.help import asks_for_help, command_name, print_help
 from labs.runtime.loop import signals
 from labs.runtime.loop.console import replace_what_cannot_be_shown
 from labs.runtime.options import NameOrPath, RuntimeOptions
@@ -82,7 +83,7 @@ def spell_options(message: str, config_type: Any) -> str:
 
     Below the command line an error names a field in backquotes, since it may come from Python as
     well: ```learning_rate` 0.0 must be positive``. Here that becomes ``--learning-rate 0.0 must be
-    positive``, or ``--learning-rates`` where the option takes several values of the field.
+    positive``, or ``--learning-rates`` where the option is called by the plural.
     """
     options = _field_names(config_type)
 
@@ -124,9 +125,9 @@ def parse(
         InputError: an unknown preset, a directory that is no run, or a config that differs from it.
         SystemExit: status 2 for an unknown option or a value of the wrong type, 0 after ``--help``.
     """
-    if _value_of("--rerun", arguments) is not None and "--help" not in arguments:
+    if _value_of("--rerun", arguments) is not None and not asks_for_help(arguments):
         return _repeat(config_type, arguments)
-    if _value_of("--resume", arguments) is None or "--help" in arguments:
+    if _value_of("--resume", arguments) is None or asks_for_help(arguments):
         return absolute_paths(_parse(config_type, presets, arguments, None))
     default, arguments = _options_of_run(config_type, "--resume", arguments)
     config = absolute_paths(_parse(config_type, {}, arguments, default))
@@ -210,6 +211,15 @@ def _parse(
         default = dataclasses.replace(presets[name], preset=name)  # type: ignore[type-var]
     options: dict[str, Any] = {} if default is None else {"default": default}
     description = sys.modules["__main__"].__doc__ or config_type.__doc__
+    if asks_for_help(arguments):
+        print_help(
+            config_type,
+            default,
+            program=command_name(),
+            description=description or "",
+            everything="--help-all" in arguments,
+        )
+        sys.exit(0)
     return tyro.cli(config_type, args=list(arguments), description=description, **options)
 
 

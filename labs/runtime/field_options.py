@@ -69,7 +69,7 @@ def options_type(
             aliases=list((aliases or {}).get(field.name, ())),
         )
         value = (defaults or {}).get(field.name, _default(field, config_type))
-        default = tuple(value) if together and value != TUNED else (_spelled(value),)
+        default = tuple(value) if together and value != TUNED else (spelled(value),)
         fields.append(
             (field.name, Annotated[tuple[str, ...], argument], dataclasses.field(default=default))
         )
@@ -285,14 +285,14 @@ def _default(field: dataclasses.Field[Any], config_type: type) -> Any:
     raise InputError(f"{config_type.__name__}.{field.name} has no default: give it one")
 
 
-def _spelled(value: Any) -> str:
+def spelled(value: Any) -> str:
     """A default as it would be typed."""
     if isinstance(value, enum.Enum):
         return value.name
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return ",".join(_spelled(part) for part in value)
+        return ",".join(spelled(part) for part in value)
     return "none" if value is None else str(value)
 
 
@@ -316,6 +316,18 @@ def _is_possible(hint: Any) -> bool:
     return hint in (int, float, str, bool, Path) or (
         isinstance(hint, type) and issubclass(hint, enum.Enum)
     )
+
+
+def metavar_of(hint: Any) -> str:
+    """What an option of this type takes: ``INT [INT ...]`` for a tuple, ``PATH`` for ``Path | None``."""
+    if _is_optional(hint):
+        return metavar_of(_without_none(hint))
+    if get_origin(hint) is tuple:
+        inner = get_args(hint)
+        if inner[-1] is Ellipsis:
+            return f"{_one(inner[0])} [{_one(inner[0])} ...]"
+        return " ".join(map(_one, inner))
+    return _one(hint)
 
 
 def _metavar(hint: Any) -> str:

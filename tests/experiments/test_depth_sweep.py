@@ -14,8 +14,8 @@ from scripts import load_script, run_script, start_script
 from labs.runtime.cli import launch
 from labs.vision.training import load_classifier
 
-SMALL = ["--families", "mlp", "rescnn", "--depths", "1", "3", "--width", "4", "--seeds", "2"]
-SMALL += ["--train-size", "200", "--batch-size", "50", "--epochs", "4", "--learning-rates", "0.01"]
+SMALL = ["--family", "mlp", "rescnn", "--depth", "1", "3", "--width", "4", "--seeds", "2"]
+SMALL += ["--train-size", "200", "--batch-size", "50", "--epochs", "4", "--learning-rate", "0.01"]
 
 
 @pytest.fixture(scope="module")
@@ -144,12 +144,12 @@ def test_failing_trials_make_the_command_fail(
         (["--families", "vgg"], "vgg"),
         (["--dataset", "imagenet"], "imagenet"),
         (["--preset", "huge"], "use quick or paper"),
-        (["--depths", "0"], "--depths 0"),
-        (["--depths", "-3"], "--depths -3"),
-        (["--families", "rescnn", "--depths", "20"], "19 or 21"),
-        (["--learning-rates", "0"], "--learning-rates 0"),
-        (["--learning-rates", "nan"], "--learning-rates nan"),
-        (["--learning-rates", "-1"], "--learning-rates -1"),
+        (["--depth", "0"], "--depth 0"),
+        (["--depths", "-3"], "--depth -3"),
+        (["--family", "rescnn", "--depth", "20"], "19 or 21"),
+        (["--learning-rate", "0"], "--learning-rate 0"),
+        (["--learning-rates", "nan"], "--learning-rate nan"),
+        (["--learning-rate", "-1"], "--learning-rate -1"),
         (["--epochs", "0"], "--epochs 0"),
         (["--seeds", "0"], "--seeds 0"),
         (["--depths", "3", "3"], "same trial twice"),

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tyro.conf import Fixed
 
 from labs.language.char_gpt.corpora import Corpus
 from labs.language.char_gpt.memorisation import TrainingWords
@@ -40,7 +41,7 @@ class CharGPTTrainConfig(CharGPTConfig):
     batch_size: int = 32
     """Windows of the text per gradient step."""
 
-    learning_rate: float = 2e-3
+    learning_rate: Fixed[float] = 2e-3  # the command line takes several: experiments/dante_gpt.py
     """Of AdamW, at its highest: it rises during the warm-up and falls to a tenth as a cosine."""
 
     warmup: int = 100

@@ -213,7 +213,9 @@ class Recorder:
         if index not in self._logs:
             config, varying = self._configs[index], self._varying
             ordered = {key: config[key] for key in (*varying, *config) if key in config}
-            self._logs[index] = TrialLog(self._directories[index], ordered, self._objective)
+            self._logs[index] = TrialLog(
+                self._directories[index], ordered, self._objective, self._varying
+            )
 
     def _finish(self, index: int, status: str, best: int | None, error: str = "") -> None:
         log = self._logs.pop(index)

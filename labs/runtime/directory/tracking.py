@@ -10,7 +10,7 @@ import contextlib
 import io
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ class TrialLog:
     one comes from a trial that went back to a checkpoint: it replaces everything from that step on, in
     the history and (through TensorBoard's purge) in the curves.
 
+    ``varying`` names the hyperparameters in which the grid's trials differ.
+
     Where the disk is full, nothing is lost: reports stay in memory until a later write succeeds, and
     :attr:`write_error` says why.
     """
@@ -52,7 +54,9 @@ class TrialLog:
         directory: Path,
         hyperparameters: Mapping[str, Any],
         objective: Objective | None = None,
+        varying: Collection[str] = (),
     ) -> None:
+        self.varying = varying
         self.directory = directory
         self.hyperparameters = {key: _plain(value) for key, value in hyperparameters.items()}
         self.objective = objective or Objective()
@@ -211,6 +215,7 @@ class TrialLog:
             metrics = {selected: 0.0, **metrics}
         tags = {tag if selected is None else BEST + tag: 0.0 for tag in metrics}
         experiment, session_start, _ = hparams_summaries(self.hyperparameters, tags)
+        _mark_varying(experiment, self.varying)
         _events(writer).add_summary(experiment)
         _events(writer).add_summary(session_start)
         self._described = True
@@ -226,6 +231,15 @@ class TrialLog:
         writer.add_scalar(f"{BEST}step", row["step"], row["step"])
         for tag, value in row["metrics"].items():
             writer.add_scalar(BEST + tag, value, row["step"])
+
+
+def _mark_varying(summary: Summary, varying: Collection[str]) -> None:
+    """TensorBoard shows the hyperparameters that are said to differ first, each part by name."""
+    metadata = summary.value[0].metadata.plugin_data
+    content = plugin_data_pb2.HParamsPluginData.FromString(metadata.content)
+    for hyperparameter in content.experiment.hparam_infos:
+        hyperparameter.differs = hyperparameter.name in varying
+    metadata.content = content.SerializeToString()
 
 
 def selected_report(
