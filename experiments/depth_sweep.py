@@ -21,6 +21,7 @@ trial), summary.csv (a row per model), figures/, checkpoints/ (best.pt and last.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,19 +29,24 @@ from typing import Annotated, Any
 
 import tyro
 
+from labs.analysis.answers import take_look
+from labs.analysis.decisions import ALPHA, Decision
 from labs.analysis.report.page import open_run
+from labs.rounds import most_seeds, run_until_decided
 from labs.runtime.cli import launch
+from labs.runtime.directory.runs import Run
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import show_table
 from labs.runtime.machine.devices import Precision
 from labs.runtime.machine.seeds import trial_seeds
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Objective
+from labs.runtime.results import GridResult
 from labs.runtime.sweep import run_grid
-from labs.vision.data.datasets import load_dataset
+from labs.vision.data.datasets import Splits, load_dataset
 from labs.vision.depth import figures
 from labs.vision.depth import study as depth
-from labs.vision.depth.study import FamilyPlan
+from labs.vision.depth.study import DepthTrial, FamilyPlan
 from labs.vision.models import FAMILIES, Family
 from labs.vision.training import check_batch_size
 
@@ -91,6 +97,10 @@ class Config:
 
     seeds: int = 3
     """Trials per model and learning rate, each with its own seed."""
+
+    until_decided: Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="[MAX]")] = None
+    """Add seeds in rounds, to the models that may still be the best on validation, until one is shown to
+    be it or each has so many. The default number is 20. All verdicts share the 5% over all rounds."""
 
     seed: int = 0
     """The run's seed: of the split and of every trial."""
@@ -160,13 +170,14 @@ class Config:
 def main(config: Config) -> int:
     """Train the grid; leave tables, figures and the answers."""
     plans = config.plans()
+    most = most_seeds(config.until_decided)
     trials = depth.grid(
         plans,
         trial_seeds(config.seed, config.seeds),
         precision=config.precision,
         augment=config.augment,
-        batch_norm=config.batch_norm,
         compile=config.compile,
+        batch_norm=config.batch_norm,
     )
     data = {
         name: load_dataset(
@@ -181,34 +192,51 @@ def main(config: Config) -> int:
     }
     for trial in trials:
         check_batch_size(trial.batch_size, data[trial.dataset])
-    with open_run("depth_sweep", config, config.runtime) as run:
-        result = run_grid(
-            depth.train,
-            trials,
-            run=run,
-            objective=Objective(
-                depth.METRIC, last_step="epochs", within=("dataset", "family", "depth")
-            ),
-            shared={"data": data},
-            cost=partial(depth.cost, data=data),
-        )
-        summary = depth.summarise(result.table, data)
-        run.add_table("summary", summary)
-        show_table(summary, intervals=("val_accuracy", "test_accuracy"))
-        if not result.finished.empty:
-            run.add_figure("curves", figures.curves(result.history, result.table))
-            run.add_figure("accuracy_against_depth", figures.accuracy_against_depth(result.table))
-        test_images = {name: len(splits.test) for name, splits in data.items()}
-        sentences = depth.answers(result.table, test_images)
-        best = result.best()
-        if best is not None:
-            sentences.append(
-                f"Best on validation: {best['name']}, test accuracy"
-                f" {100 * best['test/accuracy']:.1f}%, checkpoint {best['checkpoint']}"
+
+    def run_once(
+        trials: Sequence[DepthTrial], runtime: RuntimeOptions
+    ) -> tuple[GridResult, Decision | None, Path]:
+        with open_run("depth_sweep", config, runtime) as run:
+            result = run_grid(
+                depth.train,
+                trials,
+                run=run,
+                objective=Objective(
+                    depth.METRIC, last_step="epochs", within=("dataset", "family", "depth")
+                ),
+                shared={"data": data},
+                cost=partial(depth.cost, data=data),
             )
-        run.answer("answers", sentences)
-        run.say_curves()
-    return result.exit_status
+            decision = None
+            if most is not None:
+                configs = depth.group_models(result.table, depth.METRIC)
+                decision = take_look(run, configs, "max", planned=most)
+            report(result, run, data, ALPHA if decision is None else decision.alpha)
+        return result, decision, run.path
+
+    if most is None:
+        return run_once(trials, config.runtime)[0].exit_status
+    return run_until_decided(run_once, trials, config.runtime, most).exit_status
+
+
+def report(result: GridResult, run: Run, data: Mapping[str, Splits], alpha: float) -> None:
+    """Leave the table, the figures and the answers, whose verdicts are wrong with probability alpha."""
+    summary = depth.summarise(result.table, data)
+    run.add_table("summary", summary)
+    show_table(summary, intervals=("val_accuracy", "test_accuracy"))
+    if not result.finished.empty:
+        run.add_figure("curves", figures.curves(result.history, result.table))
+        run.add_figure("accuracy_against_depth", figures.accuracy_against_depth(result.table))
+    test_images = {name: len(splits.test) for name, splits in data.items()}
+    sentences = depth.answers(result.table, test_images, alpha)
+    best = result.best()
+    if best is not None:
+        sentences.append(
+            f"Best on validation: {best['name']}, test accuracy"
+            f" {100 * best['test/accuracy']:.1f}%, checkpoint {best['checkpoint']}"
+        )
+    run.answer("answers", sentences)
+    run.say_curves()
 
 
 if __name__ == "__main__":
@@ -216,5 +244,5 @@ if __name__ == "__main__":
         main,
         Config,
         presets={name: Config(preset=name) for name in PLANS},
-        grows=("family", "depth", "learning_rate", "seeds"),
+        grows=("family", "depth", "learning_rate", "seeds", "until_decided"),
     )

@@ -51,15 +51,35 @@ def leave_answers(
     if metric is None:
         return None
     configs = group_configs(result.table, metric)
-    decision, looks = look(read_looks(run.path), configs, mode, planned=planned, default=default)
-    content = json.dumps([dataclasses.asdict(past) for past in looks], indent=2)
-    run.start()
-    write_atomically(run.path / LOOKS_FILE, f"{content}\n".encode())
+    decision = take_look(run, configs, mode, default=default, planned=planned)
     summary = summarise(result.table, metric, mode)
     run.add_table("summary", summary)
     show_table(shown_summary(summary, metric).head(MAX_ROWS), intervals=(metric,))
     _leave_figures(result, run, ranked(configs, mode), metric)
     run.answer("answers", sentences(configs, decision, metric))
+    return decision
+
+
+def take_look(
+    run: Run,
+    configs: Sequence[ConfigRuns],
+    mode: str,
+    *,
+    default: Mapping[str, Any] | None = None,
+    planned: int | None = None,
+) -> Decision:
+    """Look at a run's results, and record the look in its ``looks.json``.
+
+    Args:
+        run: the run.
+        configs: of ``group_configs``.
+        mode: ``max`` or ``min``: which value is better.
+        default, planned: as for ``leave_answers``.
+    """
+    decision, looks = look(read_looks(run.path), configs, mode, planned=planned, default=default)
+    content = json.dumps([dataclasses.asdict(past) for past in looks], indent=2)
+    run.start()
+    write_atomically(run.path / LOOKS_FILE, f"{content}\n".encode())
     return decision
 
 

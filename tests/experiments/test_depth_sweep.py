@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from pathlib import Path
@@ -136,6 +137,29 @@ def test_failing_trials_make_the_command_fail(
     summary = pd.read_csv(tmp_path / "depth_sweep" / "bad" / "summary.csv")
     assert list(summary["failed"]) == [0, 1, 0, 1]
     assert summary["test_accuracy"].isna().tolist() == [False, True, False, True]
+
+
+def test_seeds_until_it_is_decided_which_model_is_best(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All verdicts of a look spend what that look may spend, not 5% each."""
+    spent = []
+    answers = script.depth.answers
+    script.depth.answers = lambda table, images, alpha: (
+        spent.append(alpha) or answers(table, images)
+    )
+    grid = ("--family", "mlp", "--depth", "1", "--width", "8", "--train-size", "200")
+    rates = ("--learning-rate", "0.01", "1e-7", "--epochs", "2", "--until-decided", "5")
+    try:
+        arguments = (*grid, *rates, "--local-mode", "--run-root", tmp_path, "--run-name", "look")
+        assert call(script, *arguments) == 0
+    finally:
+        script.depth.answers = answers
+    assert "learning_rate=0.01 is the best (6 trials instead of 10: 4 saved)" in (
+        capsys.readouterr().out
+    )
+    (look,) = json.loads((tmp_path / "depth_sweep" / "look" / "looks.json").read_text())
+    assert spent == [look["alpha"]] and 0 < look["alpha"] < 0.05
 
 
 @pytest.mark.parametrize(

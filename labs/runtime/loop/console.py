@@ -171,17 +171,38 @@ class GridConsole:
         if left is not None:
             words.append(f"about {duration(left)} left")
         head = Table.grid(padding=(0, 2))
-        head.add_row(ProgressBar(total=total, completed=count, width=24), ", ".join(words))
-        rows = Table.grid(padding=(0, 2))
+        head.add_row(_bar(count, total), ", ".join(words))
         now = self.clock()
-        for index, (begun, text) in list(running.items())[:SHOWN_TRIALS]:
-            rows.add_row(Text(f"  {self.names[index]}"), duration(now - begun), Text(text))
+        shown = list(running.items())[:SHOWN_TRIALS]
+        widest = max((len(text) for _, (_, text) in shown), default=0)
+        # The name stands last: on a narrow terminal it is cut, and not what changes.
+        lines = [
+            f"  {duration(now - begun):>7}  {text:{widest}}  {self.names[index]}"
+            for index, (begun, text) in shown
+        ]
         if len(running) > SHOWN_TRIALS:
-            rows.add_row(f"  and {len(running) - SHOWN_TRIALS} more")
-        parts: list[Table | Text] = [head, rows]
+            lines.append(f"  and {len(running) - SHOWN_TRIALS} more")
+        parts: list[Table | Text] = [head, *(_line(line) for line in lines)]
         if self.best is not None:
-            parts.append(Text(f"  best so far: {self.best[1]}{self._metric(self.best[0])}"))
+            parts.append(_line(f"  best so far:{self._metric(self.best[0])}  {self.best[1]}"))
         return Group(*parts)
+
+
+def _line(text: str) -> Text:
+    """One line, cut where the terminal ends."""
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
+def _bar(done: int, total: int) -> ProgressBar:
+    """In the terminal's own colours, which can be seen on a light and on a dark background."""
+    return ProgressBar(
+        total=total,
+        completed=done,
+        width=12,
+        style="bright_black",
+        complete_style="cyan",
+        finished_style="green",
+    )
 
 
 def show_table(table: pd.DataFrame, intervals: Sequence[str] = ()) -> None:

@@ -68,7 +68,7 @@ def test_the_view_counts_and_names_the_best() -> None:
     assert "2 of 12 done, 9 running, 1 failed, 10.0s elapsed" in text
     assert "trial [4]" in text and "step 7  val/score 0.75" in text  # no markup in names
     assert "and 1 more" in text
-    assert "best so far: trial [4]  val/score 0.75" in text
+    assert "best so far:  val/score 0.75  trial [4]" in text
     # 9 trials are left of 10 s each, the running ones have done all of theirs: nothing is left
     assert "about 0.0s left" in text
 
@@ -83,6 +83,17 @@ def test_the_time_left_counts_what_a_failed_attempt_took() -> None:
     clock.now += 10
     grid.ended(0, "done", 1.0, "")
     assert "about 1m 20s left" in drawn(grid)  # two trials of 40 s
+
+
+def test_on_a_narrow_terminal_the_name_is_cut_and_not_the_metric() -> None:
+    grid = GridConsole([f"{i:03d}-{'x' * 90}" for i in range(3)], 2, OBJECTIVE, clock=Clock())
+    for index in range(2):
+        grid.started(index)
+        grid.reported(index, 7, {"val/score": 0.25 + index / 2})
+    lines = drawn(grid, 80).splitlines()
+    assert len(lines) == 4 and max(map(len, lines)) <= 80
+    assert lines[1].startswith("     0.0s  step 7  val/score 0.25  000-xxx")
+    assert lines[3].startswith("  best so far:  val/score 0.75  001-xxx")
 
 
 @pytest.mark.parametrize("width", [40, 80, 160])
