@@ -1,29 +1,28 @@
-"""What a failed trial printed last."""
+"""What a failed trial left: the last that it printed, and the end of its traceback."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-LAST_LINES = 10
-_BYTES = 20_000
+from labs.runtime.output import log_file
+
+LAST_LINES = 8
+"""Of the log, and of the traceback."""
 
 
 def last_lines(run: Path, trial: str, count: int = LAST_LINES) -> list[str]:
-    """The last lines of a trial's log, or else of its traceback; none where it left neither.
+    """The last lines of a trial's log, then those of its traceback; none where it left neither.
 
     Args:
         run: the run's directory.
         trial: the trial's name.
-        count: how many lines at most.
+        count: how many lines of each at most.
     """
-    for path in (run / "logs" / f"{trial}.txt", run / "tensorboard" / trial / "error.txt"):
-        try:
-            with open(path, "rb") as file:
-                file.seek(max(0, path.stat().st_size - _BYTES))
-                lines = file.read().decode(errors="replace").splitlines()
-        except OSError:
-            continue
-        found = [line.rstrip() for line in lines if line.strip()]
-        if found:
-            return found[-count:]
-    return []
+    printed = log_file.last_lines(run, trial, count)
+    try:
+        text = (run / "tensorboard" / trial / "error.txt").read_text(errors="replace")
+    except OSError:
+        return printed
+    traceback = [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
+    told = bool(traceback) and traceback[-1] in printed  # the trial printed it itself
+    return printed if told else [*printed, *traceback]

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, get_type_hints
 
 from labs.runtime.cli import launch
+from labs.runtime.commandline.help import asks_for_help
 from labs.runtime.directory.description import read_description
 from labs.runtime.directory.mirror import fetch_run, is_remote
 from labs.runtime.errors import InputError
-from labs.runtime.help import asks_for_help
 from labs.runtime.options import RuntimeOptions
 
 

@@ -12,11 +12,11 @@ from typing import Any, NoReturn, TypeVar, cast, get_args, get_type_hints
 
 import tyro
 
+from labs.runtime.commandline.help import asks_for_help, command_name, print_help
 from labs.runtime.directory.description import plain_config, read_description, restore
 from labs.runtime.directory.identity import differences
 from labs.runtime.directory.mirror import fetch_run, is_remote
 from labs.runtime.errors import InputError
-from labs.runtime.help import asks_for_help, command_name, print_help
 from labs.runtime.loop import signals
 from labs.runtime.loop.console import replace_what_cannot_be_shown
 from labs.runtime.options import NameOrPath, RuntimeOptions

@@ -76,11 +76,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("place")
     script = place / "hills.py"
     script.write_text(SCRIPT)
-    common = ("--run-root", str(place / "runs"), "--local-mode", "--run-name")
+    common = ("--run-root", "runs", "--local-mode", "--run-name")  # relative to where it begins
     heights = ("--height", "0.5", "2.5", "--seeds")
-    assert run_script(script, *heights, "3", *common, "first") == 0
-    assert run_script(script, *heights, "4", "--seed", "10", *common, "second") == 0
-    assert run_script(script, "--fails", "--seeds", "2", *common, "bad") == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        assert run_script(script, *heights, "3", *common, "first") == 0
+        assert run_script(script, *heights, "4", "--seed", "10", *common, "second") == 0
+        assert run_script(script, "--fails", "--seeds", "2", *common, "bad") == 1
     return place / "runs"
 
 

@@ -1,0 +1,1 @@
+"""What a command line shows of its options; ``labs/runtime/cli.py`` reads it."""
