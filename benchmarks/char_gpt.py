@@ -1,10 +1,13 @@
-"""The character GPT beside its textbook form: training and generation, on the same sizes.
+"""The character GPT beside other forms of the same: training and generation, on the same sizes.
 
 The textbook form has one module per head with three projections each, an explicit mask and softmax,
-``torch.nn.Dropout`` and AdamW as they come, in float32; it generates by computing the whole window
-anew for every character. Both compute the same function, which is checked first on common weights.
+``torch.nn.Dropout`` and AdamW as they come; it generates by computing the whole window anew for every
+character. The nanoGPT-like form has one projection for all heads and fused attention. All compute the
+same function, which is checked first on common weights. Each has a row in float32 and one in bfloat16
+with a fused AdamW, so that what precision gives is not taken for what the design gives. Beside generation
+stands Hugging Face's ``generate`` with its cache, for as many characters as fit into its window.
 
-Every contestant runs in a process of its own, in turn, ``--repeats`` times; the best counts.
+Every contestant runs in a process of its own, in turn, ``--repeats`` times; the median counts.
 
     python benchmarks/char_gpt.py
     python benchmarks/char_gpt.py --layers 4 --heads 4 --width 128 --context 128 --batch-size 32
@@ -14,11 +17,13 @@ from __future__ import annotations
 
 import math
 import os
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +33,7 @@ from torch import Tensor, nn
 from labs.language.char_gpt.model import CharGPT, CharGPTConfig
 from labs.language.char_gpt.writing import generate
 from labs.language.sampling import SamplingConfig
-from labs.runtime.machine.devices import autocast, resolve_device, resolve_precision
+from labs.runtime.machine.devices import autocast, resolve_device
 from labs.runtime.machine.memory import keep_freed_memory
 
 VOCABULARY = 72
@@ -53,7 +58,7 @@ class Config(CharGPTConfig):
     characters: int = 1000
     """Characters to generate; 0 leaves generation out."""
 
-    repeats: int = 2
+    repeats: int = 3
     """Measurements of each contestant."""
 
     threads: int = os.cpu_count() or 1
@@ -145,30 +150,122 @@ class TextbookGPT(nn.Module):
             block.norm2.load_state_dict(own.feed_forward_norm.state_dict())
 
 
+class FusedBlock(nn.Module):
+    """One projection for all heads and fused attention, as nanoGPT has it."""
+
+    def __init__(self, config: CharGPTConfig, attention_dropout: bool) -> None:
+        super().__init__()
+        width = config.width
+        self.heads = config.heads
+        self.attend = nn.Linear(width, 3 * width)
+        self.project = nn.Linear(width, width)
+        self.expand, self.contract = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.dropped = config.dropout if attention_dropout else 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, time, width) to the same shape."""
+        batch, time, width = x.shape
+        parts = self.attend(self.norm1(x)).split(width, dim=2)
+        query, key, value = (
+            part.view(batch, time, self.heads, width // self.heads).transpose(1, 2)
+            for part in parts
+        )
+        mixed = F.scaled_dot_product_attention(
+            query, key, value, dropout_p=self.dropped if self.training else 0.0, is_causal=True
+        )
+        mixed = mixed.transpose(1, 2).contiguous().view(batch, time, width)
+        x = x + self.dropout(self.project(mixed))
+        return x + self.dropout(self.contract(F.gelu(self.expand(self.norm2(x)))))
+
+
+class FusedGPT(TextbookGPT):
+    """The textbook form with nanoGPT's blocks."""
+
+    def __init__(self, config: CharGPTConfig, attention_dropout: bool = True) -> None:
+        super().__init__(config, attention_dropout)
+        self.blocks = nn.Sequential(
+            *(FusedBlock(config, attention_dropout) for _ in range(config.layers))
+        )
+
+    def take_weights(self, model: CharGPT) -> None:
+        """Become the same function as ``model``."""
+        for name in ("characters", "positions", "norm", "head"):
+            getattr(self, name).load_state_dict(getattr(model, name).state_dict())
+        for block, own in zip(self.blocks, model.blocks, strict=True):
+            block.attend.load_state_dict(own.attention.project_in.state_dict())
+            block.project.load_state_dict(own.attention.project_out.state_dict())
+            block.expand.load_state_dict(own.expand.state_dict())
+            block.contract.load_state_dict(own.contract.state_dict())
+            block.norm1.load_state_dict(own.attention_norm.state_dict())
+            block.norm2.load_state_dict(own.feed_forward_norm.state_dict())
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A way to train."""
+
+    form: type[nn.Module]
+    bfloat16: bool = False
+    """With autocast, and AdamW in one fused kernel."""
+
+    attention_dropout: bool = True
+    memory_kept: bool = False
+    compiled: bool = False
+
+    @property
+    def name(self) -> str:
+        """What its row is called."""
+        parts = [FORMS[self.form], "bfloat16, fused AdamW" if self.bfloat16 else "float32"]
+        if self.form is not CharGPT:
+            parts += [] if self.attention_dropout else ["no attention dropout"]
+            parts += ["memory kept"] if self.memory_kept else []
+        return ", ".join(parts + (["compiled"] if self.compiled else []))
+
+
+FORMS = {TextbookGPT: "textbook", FusedGPT: "nanoGPT-like", CharGPT: "ours"}
+TRAINING = [
+    Contestant(TextbookGPT),
+    Contestant(TextbookGPT, attention_dropout=False),
+    Contestant(TextbookGPT, bfloat16=True),
+    Contestant(TextbookGPT, bfloat16=True, attention_dropout=False),
+    Contestant(FusedGPT, attention_dropout=False),
+    Contestant(FusedGPT, bfloat16=True),
+    Contestant(FusedGPT, bfloat16=True, attention_dropout=False),
+    Contestant(FusedGPT, bfloat16=True, attention_dropout=False, memory_kept=True),
+    Contestant(CharGPT, memory_kept=True),
+    Contestant(CharGPT, bfloat16=True, memory_kept=True),
+]
+
+
 def largest_difference(config: Config) -> float:
-    """Between the logits of the two forms on the same weights and text."""
-    model, textbook = CharGPT(config, VOCABULARY).eval(), TextbookGPT(config).eval()
-    textbook.take_weights(model)
+    """Between the logits of ours and of each other form on the same weights and text."""
+    model = CharGPT(config, VOCABULARY).eval()
     tokens = torch.randint(VOCABULARY, (2, config.context))
-    with torch.no_grad():
-        return (model(tokens) - textbook(tokens)).abs().max().item()
+    differences = []
+    for form in (TextbookGPT, FusedGPT):
+        other = form(config).eval()
+        other.take_weights(model)
+        with torch.no_grad():
+            differences.append((model(tokens) - other(tokens)).abs().max().item())
+    return max(differences)
 
 
-def train(config: Config, contestant: str) -> float:
+def train(config: Config, contestant: Contestant) -> float:
     """Tokens per second of whole gradient steps."""
     torch.set_num_threads(config.threads)
     device = resolve_device()
-    ours = contestant.startswith("ours")
-    if "memory" in contestant or (ours and device.type == "cpu"):
+    if contestant.memory_kept and device.type == "cpu":
         keep_freed_memory()
-    if ours:
+    if contestant.form is CharGPT:
         model: nn.Module = CharGPT(config, VOCABULARY)
     else:
-        model = TextbookGPT(config, attention_dropout="no attention dropout" not in contestant)
+        model = contestant.form(config, attention_dropout=contestant.attention_dropout)
     model = model.to(device)
-    forward = torch.compile(model) if "compiled" in contestant else model
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=ours or None)
-    dtype = resolve_precision("auto", device) if ours else torch.float32
+    forward = torch.compile(model) if contestant.compiled else model
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=contestant.bfloat16 or None)
+    dtype = torch.bfloat16 if contestant.bfloat16 else torch.float32
     tokens = torch.randint(VOCABULARY, (config.batch_size, config.context + 1), device=device)
 
     def step() -> None:
@@ -207,9 +304,53 @@ def write(config: Config, contestant: str) -> float:
             logits = textbook(text[:, -config.context :])[:, -1]
             text = torch.cat([text, torch.multinomial(logits.softmax(-1), 1)], dim=1)
 
-    run = cached if contestant.startswith("ours") else recomputed
+    count = config.context - 1 if ONE_WINDOW in contestant else config.characters
+    if contestant.startswith("Hugging Face"):
+        run = hugging_face(config, prompt)
+    else:
+        run = cached if contestant.startswith("ours") else recomputed
     run(10)
-    return config.characters / timed(lambda: run(config.characters))
+    return count / timed(lambda: run(count))
+
+
+ONE_WINDOW = "one window"
+WRITING = [
+    "textbook, the whole window each time",
+    "ours",
+    f"Hugging Face generate with cache, {ONE_WINDOW}",
+    f"ours, {ONE_WINDOW}",
+]
+
+
+def hugging_face(config: Config, prompt: Tensor) -> Callable[[int], None]:
+    """GPT-2 of the same sizes; its random weights do not matter for the speed."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    sizes = GPT2Config(
+        vocab_size=VOCABULARY,
+        n_positions=config.context,
+        n_embd=config.width,
+        n_layer=config.layers,
+        n_head=config.heads,
+        bos_token_id=0,
+        eos_token_id=None,
+    )
+    model = GPT2LMHeadModel(sizes).to(prompt.device).eval()
+    mask = torch.ones_like(prompt)
+
+    @torch.inference_mode()
+    def run(length: int) -> None:
+        model.generate(
+            prompt,
+            attention_mask=mask,
+            do_sample=True,
+            top_k=0,
+            min_new_tokens=length,
+            max_new_tokens=length,
+            pad_token_id=0,
+        )
+
+    return run
 
 
 def timed(function: Callable[[], None]) -> float:
@@ -220,39 +361,34 @@ def timed(function: Callable[[], None]) -> float:
 
 
 def measure(
-    task: Callable[[Config, str], float], config: Config, contestants: list[str], unit: str
+    task: Callable[[Config, Any], float], config: Config, contestants: Sequence[Any], unit: str
 ) -> None:
-    """Print the best of each contestant, and what ours is to it."""
-    best = dict.fromkeys(contestants, 0.0)
+    """A row of Markdown for each contestant: the median, and what it is to the first."""
+    names = [getattr(contestant, "name", contestant) for contestant in contestants]
+    speeds: list[list[float]] = [[] for _ in contestants]
     for _ in range(config.repeats):
-        for contestant in contestants:
+        for contestant, measured in zip(contestants, speeds, strict=True):
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-                speed = process.submit(task, config, contestant).result()
-            best[contestant] = max(best[contestant], speed)
-    for contestant, speed in best.items():
-        ratio = best["ours"] / speed
-        print(f"{contestant:56s} {speed:10,.0f} {unit}/s   ours is {ratio:5.2f} times as fast")
+                measured.append(process.submit(task, config, contestant).result())
+    medians = [statistics.median(measured) for measured in speeds]
+    print(f"| | {unit}/s | times the first row |\n|---|---|---|")
+    for name, speed in zip(names, medians, strict=True):
+        print(f"| {name} | {speed:,.0f} | {speed / medians[0]:.2f} |", flush=True)
 
 
 def main(config: Config) -> None:
     device = resolve_device()
     print(
         f"{config.layers} layers, {config.heads} heads, width {config.width}, context"
-        f" {config.context}, batch {config.batch_size}; {device.type}, {config.threads} threads,"
-        f" ours in {resolve_precision('auto', device)}; torch {torch.__version__}"
+        f" {config.context}, batch {config.batch_size}; {device.type}, {config.threads} threads;"
+        f" torch {torch.__version__}; median of {config.repeats}"
     )
     print(f"largest difference of the logits on common weights: {largest_difference(config):.1e}")
-    forms = [
-        "textbook",
-        "textbook, no attention dropout",
-        "textbook, no attention dropout, memory kept",
-        "ours",
-    ]
-    forms += ["ours, compiled"] if config.compile else []
+    compiled = Contestant(CharGPT, bfloat16=True, memory_kept=True, compiled=True)
     if config.steps:
-        measure(train, config, forms, "tokens")
+        measure(train, config, TRAINING + [compiled] * config.compile, "tokens")
     if config.characters:
-        measure(write, config, ["textbook, the whole window each time", "ours"], "characters")
+        measure(write, config, WRITING, "characters")
 
 
 if __name__ == "__main__":

