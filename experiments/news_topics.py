@@ -8,11 +8,12 @@ the cluster's cores, and compares it on the test set with the same classifier on
     python experiments/news_topics.py --data ag_news                    # AG News from the hub
     python experiments/news_topics.py --data DIR                        # train.csv and test.csv
     python experiments/news_topics.py --data mine.jsonl --text-column body --label-column topic
+    python experiments/news_topics.py --data DIR --train-sizes 100 1000 --baselines tfidf tfidf_both
     python experiments/news_topics.py --model RUN --predict "Shares fall after profit warning"
 
 The step in TensorBoard is the number of folds done. Left behind in runs/news_topics/<run name>/:
-test.csv (both classifiers with intervals), results.csv (a row per trial), per_class.csv,
-confident_mistakes.csv, figures/, model.pt (plain arrays, what --model takes).
+test.csv (classifiers with intervals), results.csv (a row per trial), per_class.csv, learning_curve.csv
+(with --train-sizes), confident_mistakes.csv, figures/, model.pt (plain arrays, what --model takes).
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from labs.language.embeddings.embedder import EmbeddingOptions
 from labs.language.embeddings.encoders import resolve_encoder
 from labs.language.pipeline import resolve_pool
 from labs.language.topics import study as topic_study
-from labs.language.topics.classifier import METRIC, check_folds, cross_validate
+from labs.language.topics.classifier import METRIC, Baseline, check_folds, cross_validate
+from labs.language.topics.estimators import check_can_be_saved
+from labs.language.topics.learning_curve import check_train_sizes
 from labs.language.topics.text_files import read_lines
 from labs.language.topics.texts import SAMPLE, load_texts
 from labs.runtime.cli import launch
@@ -79,6 +82,17 @@ class Config:
     tfidf_c: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0, 100.0, 1000.0, 3000.0)
     """The same for TF-IDF."""
 
+    baselines: tuple[Baseline, ...] = ("tfidf",)
+    """What the embeddings are compared with: tfidf (words and pairs of words), tfidf_chars (two to five
+    characters within words), tfidf_both."""
+
+    classifier: str = "logistic"
+    """logistic (one-vs-rest), linear-svm, or module:factory: a function of C that gives a scikit-learn
+    classifier with probabilities (kept by skops: pip install 'labs[classifiers]')."""
+
+    train_sizes: tuple[int, ...] = ()
+    """Numbers of training texts for a learning curve, such as 100 1000, five draws of each."""
+
     folds: int = 5
     """Folds of the cross-validation."""
 
@@ -124,6 +138,7 @@ def main(config: Config) -> int:
         )
         say(table.to_string(index=False, float_format="{:.3f}".format))
         return 0
+    check_can_be_saved(config.classifier)
     corpus = load_texts(
         config.data,
         config.test_data,
@@ -137,7 +152,13 @@ def main(config: Config) -> int:
     if new_texts:
         say(f"training on {corpus.name} first; --model RUN classifies with an earlier run's model")
     check_folds(corpus.train.labels, corpus.classes, config.folds)
-    trials = topic_study.trial_grid(config.c, config.tfidf_c, config.folds, config.seed)
+    check_train_sizes(
+        config.train_sizes, corpus.train.labels, corpus.classes, config.folds, config.seed
+    )
+    trials = topic_study.trial_grid(
+        config.c, config.tfidf_c, config.baselines, config.folds, config.seed,
+        config.classifier, config.train_sizes,
+    )  # fmt: skip
     encoder, note = resolve_encoder(config.encoder)
     say(f"{corpus.name}: {len(corpus.train)} train and {len(corpus.test)} test texts,"
         f" {len(corpus.classes)} classes; encoder {encoder.name}")  # fmt: skip
@@ -150,6 +171,9 @@ def main(config: Config) -> int:
             "texts": corpus.train.texts,
             "labels": corpus.train.labels,
         }
+        if config.train_sizes:
+            shared["test_inputs"] = (embeddings["test"].vectors, corpus.test.texts)
+            shared["test_labels"] = corpus.test.labels
         result = run_grid(
             cross_validate,
             trials,
@@ -159,7 +183,7 @@ def main(config: Config) -> int:
             shared=shared,
         )
         trained = topic_study.evaluate_and_report(
-            run, corpus, embeddings, encoder, config.embedding, result, config.seed
+            run, corpus, embeddings, encoder, config.embedding, result, trials
         )
         if trained is not None and new_texts:
             table = topic_study.classify(

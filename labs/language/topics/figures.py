@@ -16,7 +16,12 @@ from labs.language.topics.classifier import METRIC
 from labs.language.topics.evaluation import Evaluation
 from labs.statistics import mean_interval
 
-TITLES = {"embeddings": "Embeddings", "tfidf": "TF-IDF"}
+TITLES = {
+    "embeddings": "Embeddings",
+    "tfidf": "TF-IDF",
+    "tfidf_chars": "TF-IDF of characters",
+    "tfidf_both": "TF-IDF of words and characters",
+}
 
 
 def class_colours(classes: Sequence[str]) -> list[tuple[float, float, float, float]]:

@@ -16,14 +16,17 @@ from labs.language.embeddings.encoders import Encoder, resolve_encoder
 from labs.language.embeddings.vectors import Embeddings, embed, embedder_arguments
 from labs.language.topics import evaluation as topic_evaluation
 from labs.language.topics import figures as topic_figures
+from labs.language.topics import learning_curve
 from labs.language.topics.classifier import (
+    METRIC,
+    Baseline,
     Features,
     TopicModel,
     TopicTrial,
+    baseline_probabilities,
     best_c,
     fit_topic_model,
     load_topic_model,
-    tfidf_probabilities,
 )
 from labs.language.topics.figures import TITLES
 from labs.language.topics.texts import TextCorpus
@@ -41,11 +44,22 @@ MAPPED_TEXTS = 1000
 
 
 def trial_grid(
-    embeddings_c: Sequence[float], tfidf_c: Sequence[float], folds: int, seed: int
+    embeddings_c: Sequence[float],
+    tfidf_c: Sequence[float],
+    baselines: Sequence[Baseline],
+    folds: int,
+    seed: int,
+    classifier: str,
+    train_sizes: Sequence[int] = (),
 ) -> list[TopicTrial]:
-    """Every C of each kind of features; the two have different scales, and so different best values."""
-    trials = [TopicTrial("embeddings", c, folds, seed) for c in embeddings_c]
-    return trials + [TopicTrial("tfidf", c, folds, seed) for c in tfidf_c]
+    """Every C of each kind of features, which have different scales and so different best values.
+
+    Then the same at each size of a learning curve.
+    """
+    trials = [TopicTrial("embeddings", c, folds, seed, classifier) for c in embeddings_c]
+    for features in dict.fromkeys(baselines):
+        trials += [TopicTrial(features, c, folds, seed, classifier) for c in tfidf_c]
+    return trials + learning_curve.curve_trials(trials, train_sizes)
 
 
 def edge_warning(table: pd.DataFrame, features: Features, field: str) -> str:
@@ -89,66 +103,97 @@ def evaluate_and_report(
     encoder: Encoder,
     options: EmbeddingOptions,
     result: GridResult,
-    seed: int,
+    trials: Sequence[TopicTrial],
 ) -> TopicModel | None:
-    """Train the chosen classifier, compare it with the baseline, and leave all results in ``run``.
+    """Train the chosen classifier, compare it with the baselines, and leave all results in ``run``.
+
+    Args:
+        trials: what ``result`` is of; its first one has the seed and the classifier of all.
 
     Returns:
         The classifier, also saved as ``model.pt``; ``None`` where no trial of its grid finished.
     """
+    seed, classifier = trials[0].seed, trials[0].classifier
     c = best_c(result.table, "embeddings")
     if c is None:
         return None
     nodes = available_nodes(run.options)
     arguments = embedder_arguments(encoder, options, nodes)
     train, test = embeddings["train"].vectors, embeddings["test"].vectors
-    model = fit_topic_model(train, corpus.train.labels, corpus.classes, c, encoder, arguments)
+    model = fit_topic_model(
+        train, corpus.train.labels, corpus.classes, c, encoder, arguments, classifier
+    )
     model.save(run.path / MODEL_FILE)
-    for features, field in (("embeddings", "c"), ("tfidf", "tfidf_c")):
-        if sentence := edge_warning(result.table, cast(Features, features), field):
+    kinds = list(dict.fromkeys(trial.features for trial in trials))
+    for features in kinds:
+        field = "c" if features == "embeddings" else "tfidf_c"
+        if sentence := edge_warning(result.table, features, field):
             say(f"warning: {sentence}")
-    probabilities = {f"embeddings, C = {c:g}": model.probabilities(test)}
-    baseline_c = best_c(result.table, "tfidf")
-    if baseline_c is not None:
-        probabilities[f"TF-IDF, C = {baseline_c:g}"] = tfidf_probabilities(
-            corpus.train, corpus.test.texts, baseline_c
-        )
+    probabilities: dict[Features, np.ndarray] = {"embeddings": model.probabilities(test)}
+    names: dict[Features, str] = {"embeddings": f"embeddings, C = {c:g}"}
+    for features in kinds[1:]:
+        best = best_c(result.table, features)
+        if best is not None:
+            probabilities[features] = baseline_probabilities(
+                cast(Baseline, features), corpus.train, corpus.test.texts, best, classifier
+            )
+            names[features] = f"{TITLES[features]}, C = {best:g}"
     evaluations = {
-        name: topic_evaluation.evaluate(corpus.test.labels, p, corpus.classes, seed)
-        for name, p in probabilities.items()
+        features: topic_evaluation.evaluate(corpus.test.labels, p, corpus.classes, seed)
+        for features, p in probabilities.items()
     }
-    table = topic_evaluation.comparison(evaluations)
+    table = topic_evaluation.comparison({names[f]: found for f, found in evaluations.items()})
     run.add_table("test", table)
     show_table(table, intervals=topic_evaluation.METRICS)
-    sentence = _verdict(corpus.test.labels, list(probabilities.values()), seed)
+    sentence = _verdict(corpus.test.labels, probabilities, result.table, seed)
     if sentence:
         run.add_text("verdict", sentence)
         say(sentence)
-    chosen = next(iter(evaluations.values()))
+    if any(trial.train_size is not None for trial in trials):
+        whole = {features: found.metrics["accuracy"] for features, found in evaluations.items()}
+        curve = learning_curve.curve_table(result.table, whole, len(corpus.train))
+        run.add_table("learning_curve", curve)
+        run.add_figure("learning_curve", learning_curve.curve_figure(curve))
+        show_table(curve)
+    chosen = evaluations["embeddings"]
     for metric, interval in chosen.metrics.items():
         run.writer.add_scalar(f"test/{metric}", interval.estimate, 0)
     run.add_table("per_class", chosen.per_class)
     mistakes = topic_evaluation.confident_mistakes(
-        corpus.test.texts, corpus.test.labels, next(iter(probabilities.values())), corpus.classes
+        corpus.test.texts, corpus.test.labels, probabilities["embeddings"], corpus.classes
     )
     run.add_table("confident_mistakes", mistakes)
     run.add_figure("confusion", topic_figures.confusion_figure(chosen, corpus.classes))
-    run.add_figure("choice_of_c", topic_figures.choice_figure(result.history, result.table))
+    run.add_figure(
+        "choice_of_c", topic_figures.choice_figure(result.history, main_trials(result.table))
+    )
     _add_map(run, corpus, {"train": train, "test": test}, seed)
     return model
 
 
-def _verdict(labels: np.ndarray, probabilities: Sequence[np.ndarray], seed: int) -> str:
-    """Whether the embeddings are worth their time."""
+def main_trials(table: pd.DataFrame) -> pd.DataFrame:
+    """The trials on all training texts, without the points of a learning curve."""
+    return table[table["train_size"].isna()] if "train_size" in table else table
+
+
+def _verdict(
+    labels: np.ndarray, probabilities: Mapping[Features, np.ndarray], table: pd.DataFrame, seed: int
+) -> str:
+    """Whether the embeddings are worth their time: beside the best baseline in cross-validation."""
     if len(probabilities) < 2:
         return ""
-    gain = topic_evaluation.accuracy_gain(labels, probabilities[0], probabilities[1], seed)
+    means = main_trials(table).groupby("features")[METRIC].max()
+    best = max((name for name in probabilities if name != "embeddings"), key=lambda f: means[f])
+    title = TITLES[best]
+    gain = topic_evaluation.accuracy_gain(
+        labels, probabilities["embeddings"], probabilities[best], seed
+    )
     points = gain.format(1, scale=100)
     if gain.low > 0:
-        return f"The embeddings beat TF-IDF by {points} points of accuracy."
+        return f"The embeddings beat {title} by {points} points of accuracy."
     if gain.high < 0:
-        return f"TF-IDF beats the embeddings by {(-gain.estimate) * 100:.1f} points ({points})."
-    return f"The embeddings and TF-IDF cannot be told apart ({points} points of accuracy)."
+        return f"{title} beats the embeddings by {(-gain.estimate) * 100:.1f} points ({points})."
+    return f"The embeddings and {title} cannot be told apart ({points} points of accuracy)."
 
 
 def _add_map(run: Run, corpus: TextCorpus, vectors: Mapping[str, np.ndarray], seed: int) -> None:

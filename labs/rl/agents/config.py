@@ -10,11 +10,11 @@ from typing import Annotated, Any, NamedTuple
 
 import torch
 
+from labs.plugins import import_module
 from labs.rl.agents.learner import require
 from labs.rl.agents.networks.base import Spaces
 from labs.rl.agents.trainer import Trainer
 from labs.rl.envs.settings import EnvSettings
-from labs.rl.plugins import import_module
 from labs.runtime.errors import InputError
 from labs.runtime.options import WordsTogether
 

@@ -14,6 +14,7 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import load_env_creator
 
+from labs.plugins import load_object
 from labs.rl.envs.cartpole import CartPoleVectorEnv
 from labs.rl.envs.checks import check_environment
 from labs.rl.envs.episodes import Environment, missing_package
@@ -21,7 +22,6 @@ from labs.rl.envs.frames import NoFramesError
 from labs.rl.envs.loop_vector_env import LoopVectorEnv
 from labs.rl.envs.registry import find_spec
 from labs.rl.envs.settings import EnvSettings, as_settings
-from labs.rl.plugins import load_object
 from labs.runtime.errors import InputError
 
 UNLIMITED = 10_000

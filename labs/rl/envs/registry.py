@@ -10,7 +10,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 import labs.rl.navigation  # noqa: F401  (registers labs/NavigationGoal-v0 and -v1)
-from labs.rl.plugins import import_module
+from labs.plugins import import_module
 from labs.runtime.errors import InputError
 
 PACKAGES = {

@@ -16,13 +16,13 @@ from labs.language.topics import figures as topic_figures
 from labs.language.topics.classifier import (
     TopicModel,
     TopicTrial,
+    baseline_probabilities,
     best_c,
     check_folds,
     cross_validate,
     fit_topic_model,
     load_topic_model,
     make_classifier,
-    tfidf_probabilities,
 )
 from labs.language.topics.study import edge_warning
 from labs.language.topics.texts import LabeledTexts
@@ -148,9 +148,25 @@ def test_labels_without_a_reason_are_not_learnt() -> None:
 def test_tfidf_learns_words() -> None:
     texts = ["the cup final", "a cup win", "stocks fall", "the stocks rise"] * 5
     train = LabeledTexts(texts, np.array([0, 0, 1, 1] * 5))
-    found = tfidf_probabilities(train, ["cup", "stocks today", ""], c=10.0)
+    found = baseline_probabilities("tfidf", train, ["cup", "stocks today", ""], c=10.0)
     assert found[0, 0] > 0.8 and found[1, 1] > 0.8
     assert np.allclose(found.sum(axis=1), 1)
+
+
+def test_characters_see_into_words() -> None:
+    """No word of the new texts is known; their endings are."""
+    stems = ["bak", "run", "jump", "read", "walk", "cook"]
+    texts = [f"{stem}ing" for stem in stems] + [f"{stem}ism" for stem in stems]
+    train = LabeledTexts(texts, np.repeat([0, 1], len(stems)))
+    new = ["swimming", "tourism"]
+    for features in ("tfidf_chars", "tfidf_both"):
+        found = baseline_probabilities(features, train, new, c=100.0)
+        assert found[0, 0] > 0.6 and found[1, 1] > 0.6, features
+    words = baseline_probabilities("tfidf", train, new, c=100.0)
+    np.testing.assert_allclose(words[0], words[1])
+    both = make_classifier("tfidf_both", 1.0)[0].fit(texts)
+    single = [make_classifier(f, 1.0)[0].fit(texts) for f in ("tfidf", "tfidf_chars")]
+    assert len(both.get_feature_names_out()) == sum(len(v.vocabulary_) for v in single)
 
 
 def test_pairs_of_words_tell_what_words_alone_cannot() -> None:
@@ -159,7 +175,7 @@ def test_pairs_of_words_tell_what_words_alone_cannot() -> None:
     pairs = [(a, b) for a in animals for b in animals if a < b] * 4
     texts = [f"{a} bites {b}" for a, b in pairs] + [f"{b} bites {a}" for a, b in pairs]
     train = LabeledTexts(texts, np.repeat([0, 1], len(pairs)))
-    found = tfidf_probabilities(train, ["cat bites dog", "dog bites cat"], c=100.0)
+    found = baseline_probabilities("tfidf", train, ["cat bites dog", "dog bites cat"], c=100.0)
     assert found[0, 0] > 0.7 and found[1, 1] > 0.7
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import cast
 
+from labs.plugins import load_object
 from labs.rl.agents.networks.base import Activation, Network, is_image
 from labs.rl.agents.networks.images import convolutional_network
 from labs.rl.agents.networks.mlp import MLP
 from labs.rl.agents.networks.module import ModuleNetwork
-from labs.rl.plugins import load_object
 from labs.runtime.errors import InputError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from labs.rl.plugins import import_module, load_object
+from labs.plugins import import_module, load_object
 from labs.runtime.errors import InputError
 
 
