@@ -69,7 +69,10 @@ def test_never_another_repositorys_commit(
     assert git_commit(outside) is None
     monkeypatch.setenv("GIT_DIR", str(checkout / ".git"))
     monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path))
-    assert git_commit(outside) is None
+    same_name = tmp_path / "labs" / "__init__.py"  # as if it were the file of that repository
+    same_name.parent.mkdir()
+    same_name.touch()
+    assert git_commit(same_name) is None
     monkeypatch.setenv("PATH", "")
     assert git_commit(checkout / "labs" / "__init__.py") is None
 
