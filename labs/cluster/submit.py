@@ -28,8 +28,9 @@ from labs.runtime.machine import commits
 LARGEST_CODE = 100 * 2**20
 """Bytes of code that a job takes along: Ray's own limit is 500 MiB, and each machine fetches it."""
 
-LEFT_OUT = ("__pycache__", "runs", "data", "checkpoints", "node_modules")
-"""Folders that are not sent where git does not say what belongs to the code; nor hidden ones."""
+LEFT_OUT = ("runs", "data", "checkpoints")
+"""Folders at a project's top that are not sent where git does not say what belongs to the code. Deeper
+down they may be code. Hidden ones and ``__pycache__`` are never sent then."""
 
 TUNNEL_SECONDS = 60.0
 
@@ -51,7 +52,8 @@ def code_files(project: Path) -> list[Path]:
     if listed is None:
         found = []
         for folder, folders, names in os.walk(project):
-            folders[:] = [f for f in folders if f not in LEFT_OUT and not f.startswith(".")]
+            left_out = LEFT_OUT if Path(folder) == project else ()
+            folders[:] = [f for f in folders if f not in (*left_out, "__pycache__") and f[0] != "."]
             found += [Path(folder, name) for name in names if not name.startswith(".")]
         return sorted(found)
     return sorted(path for path in listed if path.is_file())

@@ -43,6 +43,10 @@ def project(tmp_path: Path) -> Path:
     )
     (root / "data").mkdir()
     (root / "data" / "large.bin").write_bytes(os.urandom(1000))
+    (root / "studies" / "data").mkdir()
+    (root / "studies" / "data" / "load.py").touch()
+    (root / "studies" / "__pycache__").mkdir()
+    (root / "studies" / "__pycache__" / "load.pyc").touch()
     (root / ".hidden").mkdir()
     (root / ".hidden" / "secret").write_text("x")
     return root
@@ -52,17 +56,17 @@ def names(content: bytes) -> set[str]:
     return set(zipfile.ZipFile(io.BytesIO(content)).namelist())
 
 
-CODE = {"studies/helper.py", "studies/a study.py"}
+CODE = {"studies/helper.py", "studies/a study.py", "studies/data/load.py"}
 
 
 def test_the_code_without_git_and_with_it(project: Path) -> None:
     assert names(pack(project)[1]) == CODE
     subprocess.run(["git", "init", "-q"], cwd=project, check=True)
-    (project / ".gitignore").write_text("data/\n.hidden/\n")
+    (project / ".gitignore").write_text("/data/\n.hidden/\n__pycache__/\n")
     assert names(pack(project)[1]) == CODE | {".gitignore"}  # not committed, but not ignored either
     subprocess.run(["git", "add", "."], cwd=project, check=True)
     (project / "studies" / "helper.py").unlink()  # tracked, and no longer there
-    assert names(pack(project)[1]) == {"studies/a study.py", ".gitignore"}
+    assert names(pack(project)[1]) == CODE - {"studies/helper.py"} | {".gitignore"}
 
 
 def test_the_same_code_has_the_same_name(project: Path) -> None:
