@@ -1,4 +1,4 @@
-"""Forward passes in OpenVINO: on a CPU about one and a half times as fast as PyTorch's.
+"""Forward passes in OpenVINO, which is faster than PyTorch on a CPU.
 
 OpenVINO is optional (``pip install 'labs[openvino]'``). An encoder is converted once, checked against
 PyTorch, and kept beside the vectors under a name that holds its weights and the versions of everything

@@ -86,7 +86,6 @@ def choose_form(form: SentenceForm, pooling: PoolingChoice, encoder: str) -> Sen
     if form.refusal:
         raise InputError(
             f"`encoder` {encoder} is a sentence-transformers directory that is not applied as it is"
-            f" meant: {form.refusal}; use `pooling` mean or cls for its transformer alone, or an encoder"
-            " object of your own"
+            f" meant: {form.refusal}; use `pooling` mean or cls for its transformer alone"
         )
     return form
