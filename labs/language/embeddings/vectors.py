@@ -15,6 +15,7 @@ from labs.language.embeddings import openvino_backend
 from labs.language.embeddings.cache import EmbeddingCache, expanded
 from labs.language.embeddings.embedder import Embedder, EmbeddingOptions
 from labs.language.embeddings.encoders import Encoder, encoder_precision
+from labs.language.embeddings.own_encoder import OwnEmbedder
 from labs.language.embeddings.sentence_form import choose_form
 from labs.language.pipeline import (
     Batches,
@@ -83,7 +84,9 @@ def embed(
     caches = _caches(parts, encoder, options, arguments, keep)
     embeddings = _read(caches)
     if len(embeddings) < len(parts):
-        note = resolve_backend(options, arguments["device"] == "cuda")[1]
+        note = ""
+        if not encoder.own:
+            note = resolve_backend(options, arguments["device"] == "cuda")[1]
         if arguments["conversion"] is not None:
             note = _prepare(arguments, options)
             if arguments["conversion"] is None:  # PyTorch computes after all: other files
@@ -97,7 +100,8 @@ def embed(
     if missing:
         texts = [text for index in missing for text in parts[index]]
         display = Display("texts", progress, verbose)
-        runs = _compute(texts, arguments, options, in_process, display)
+        own = {"source": encoder.source} if encoder.own else None
+        runs = _compute(texts, own or arguments, options, in_process, display)
     left_over: list[Columns] = []
     for index in missing:
         part, cache = _take(runs, left_over, len(parts[index])), caches[index]
@@ -120,7 +124,7 @@ def _compute(
     # A text costs about its length, up to what is read of it; 16 for the fixed part.
     costs = np.array([min(len(text), 8 * options.max_length) + 16 for text in texts])
     return map_rows(
-        Embedder,
+        Embedder if "conversion" in arguments else OwnEmbedder,
         arguments,
         pa.table({"text": pa.array(texts, pa.large_string())}),
         Batches(options.chunk_size, costs),
@@ -195,6 +199,18 @@ def embedder_arguments(
     Raises:
         InputError: the pool does not fit the machines, or the encoder takes only shorter texts.
     """
+    if encoder.own:
+        _check_own(encoder, options)
+        resolve_pool(options.pool, nodes)
+        return {
+            "source": encoder.source,
+            "pooling": "mean",
+            "normalise": False,
+            "precision": "float32",
+            "max_length": options.max_length,
+            "device": "own",
+            "conversion": None,
+        }
     if options.max_length > encoder.max_tokens:
         raise InputError(
             f"`max_length` {options.max_length}: {encoder.name} takes up to {encoder.max_tokens}"
@@ -218,6 +234,17 @@ def embedder_arguments(
         "device": "cuda" if on_gpu else "cpu",
         "conversion": conversion,
     }
+
+
+def _check_own(encoder: Encoder, options: EmbeddingOptions) -> None:
+    """Refuse what has no effect on an encoder of the user's own."""
+    plain = EmbeddingOptions()
+    for name in ("pooling", "max_length", "precision", "backend", "tokens_per_batch"):
+        if getattr(options, name) != getattr(plain, name):
+            raise InputError(
+                f"`{name}` {getattr(options, name)} has no effect on `encoder` {encoder.name}, which is"
+                " an object of your own: leave it out"
+            )
 
 
 def resolve_backend(options: EmbeddingOptions, on_gpu: bool) -> tuple[str, str]:

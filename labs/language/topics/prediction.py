@@ -37,7 +37,9 @@ class TextClassifier:
         if not len(texts):
             return np.empty((0, len(self.model.classes)))
         options = EmbeddingOptions(
-            max_length=self.model.max_length, backend="torch", cache_dir=None
+            max_length=self.model.max_length,
+            backend="auto" if self.encoder.own else "torch",
+            cache_dir=None,
         )
         nodes = available_nodes(RuntimeOptions())
         encoder = dataclasses.replace(self.encoder, form=self.model.form)

@@ -238,7 +238,7 @@ def classify(
         options,
         pooling="auto",  # the form, below
         max_length=model.max_length,
-        backend="torch" if few else options.backend,  # which starts faster
+        backend="torch" if few and not encoder.own else options.backend,  # which starts faster
     )
     encoder = dataclasses.replace(encoder, form=model.form)
     with contextlib.nullcontext() if few else connect(runtime):
