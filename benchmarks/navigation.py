@@ -77,7 +77,7 @@ class ObjectPerLine:
     def place(self, scene: Scene) -> None:
         """Begin an episode."""
         (self.x, self.y), self.yaw, self.goal, obstacles = scene
-        squares = [Square((5, 5), 10), *(Square(tuple(centre), 1) for centre in obstacles)]
+        squares = [Square((5, 5), 10), *(Square((x, y), 1) for x, y in obstacles)]
         self.lines = [line for square in squares for line in square.lines]
         self.steps = 0
         self.distance = math.dist(self.goal, (self.x, self.y))
@@ -174,6 +174,7 @@ def object_rate(config: Config) -> float:
 
 
 def main(config: Config) -> None:
+    """Print the steps per second of each version, and the ratio."""
     check_ranges()
     slow = object_rate(config)
     print(f"object per line              {slow:10,.0f} steps/s")

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 import torch
@@ -82,7 +83,7 @@ def ours(works: list[Work]) -> tuple[float, float]:
 def plain_tune(works: list[Work]) -> tuple[float, float]:
     """The same through Tune as its documentation shows it."""
 
-    def trainable(config: dict) -> None:
+    def trainable(config: dict[str, Any]) -> None:
         bare = 0.0
         for epoch in range(1, EPOCHS + 1):
             bare += compute(config["products"])
@@ -100,25 +101,30 @@ def plain_tune(works: list[Work]) -> tuple[float, float]:
             run_config=tune.RunConfig(storage_path=str(Path(root)), verbose=0),
         ).fit()
         wall = time.perf_counter() - started
-        bare = sum(r.metrics["bare"] for r in results)
+        bare = results.get_dataframe()["bare"].sum()
     return wall, float(bare)
 
 
 def main(config: Config) -> None:
+    """Print what the grid takes through ``run_grid`` and through Tune's defaults."""
     compute(20)
     rate = 200 / compute(200)
     products = int(rate * config.seconds / EPOCHS)
     works = [Work(seed, products) for seed in range(config.trials)]
-    print(f"{config.trials} trials of {config.seconds:g} s on {SLOTS} slots, torch {torch.__version__},"
-          f" ray {ray.__version__}")  # fmt: skip
+    print(
+        f"{config.trials} trials of {config.seconds:g} s on {SLOTS} slots,"
+        f" torch {torch.__version__}, ray {ray.__version__}"
+    )
     started = time.perf_counter()
     with connect(RuntimeOptions(num_cpus=SLOTS)):
         print(f"Ray's start: {time.perf_counter() - started:.1f} s")
         for name, sweep in (("run_grid", ours), ("Tune's defaults", plain_tune)):
             wall, bare = sweep(works)
             overhead = (wall * SLOTS - bare) / config.trials
-            print(f"{name:16s} wall {wall:6.1f} s, bare {bare:6.1f} s, efficiency"
-                  f" {bare / SLOTS / wall:.3f}, {overhead:.2f} slot-seconds of overhead per trial")  # fmt: skip
+            print(
+                f"{name:16s} wall {wall:6.1f} s, bare {bare:6.1f} s, efficiency"
+                f" {bare / SLOTS / wall:.3f}, {overhead:.2f} slot-seconds of overhead per trial"
+            )
 
 
 if __name__ == "__main__":

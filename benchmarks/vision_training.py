@@ -2,9 +2,9 @@
 
 The usual loop is a torchvision data set with ToTensor and Normalize, a ``DataLoader`` with four
 workers, float32 and contiguous memory. Ours keeps the images as one uint8 tensor on the device and
-picks its arithmetic by itself. Both train the same seeded model on the same batches in the same
+chooses its precision. Both train the same seeded model on the same batches in the same
 order, in turns, each in a process of its own, evaluation apart; their mean training losses are
-compared, so that a ratio between two different things cannot be printed. Beside the ratio: that of
+compared, so that no ratio between two different things is printed. Beside the ratio: that of
 the processor time per sample, which other programs on the machine hardly change; and which share of
 the matrix-product or convolution rate, measured on this machine in the same minute, the training
 reaches.
@@ -25,12 +25,13 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context, get_start_method, set_start_method
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 import tyro
-from torch import nn
+from PIL.Image import Image
+from torch import Tensor, nn
 from torch.nn.functional import conv2d, cross_entropy
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
@@ -68,24 +69,21 @@ class Speed(NamedTuple):
     """How fast one of the loops is."""
 
     samples: float  # per second of the clock
-    processor: float  # seconds of all processors per sample: does not mind other programs
+    processor: float  # seconds of all processors per sample: other programs hardly change it
 
 
-class MnistArrays(MNIST):
-    """torchvision's MNIST, item by item as ever, over images that are already in memory."""
-
-    def __init__(self, split: Images, transform: Callable) -> None:
-        VisionDataset.__init__(self, root="", transform=transform)
-        self.data, self.targets = torch.from_numpy(split.images[:, 0]), torch.tensor(split.labels)
-
-
-class Cifar10Arrays(CIFAR10):
-    """torchvision's CIFAR-10, item by item as ever, over images that are already in memory."""
-
-    def __init__(self, split: Images, transform: Callable) -> None:
-        VisionDataset.__init__(self, root="", transform=transform)
-        self.data = np.ascontiguousarray(split.images.transpose(0, 2, 3, 1))
-        self.targets = split.labels.tolist()
+def in_memory(split: Images, transform: Callable[[Image], Tensor]) -> MNIST | CIFAR10:
+    """A data set of torchvision, read item by item as ever, of images already in memory."""
+    kind = MNIST if split.images.shape[1] == 1 else CIFAR10
+    dataset = kind.__new__(kind)  # its own constructor would read files
+    VisionDataset.__init__(dataset, root="", transform=transform)
+    if kind is MNIST:
+        dataset.data = torch.from_numpy(split.images[:, 0])
+        dataset.targets = torch.tensor(split.labels)
+    else:
+        dataset.data = np.ascontiguousarray(split.images.transpose(0, 2, 3, 1))
+        dataset.targets = split.labels.tolist()
+    return dataset
 
 
 class UsualLoop:
@@ -94,8 +92,7 @@ class UsualLoop:
     def __init__(self, config: TrainConfig, data: Splits) -> None:
         normalize = transforms.Normalize([m / 255 for m in data.mean], [s / 255 for s in data.std])
         transform = transforms.Compose([transforms.ToTensor(), normalize])
-        kind = MnistArrays if data.in_shape[0] == 1 else Cifar10Arrays
-        self.dataset = kind(data.train, transform)
+        self.dataset = in_memory(data.train, transform)
         self.device = resolve_device("auto")
         self.batch_size = config.batch_size
         self.model, self.generator = new_model(config, data)
@@ -106,7 +103,7 @@ class UsualLoop:
         """Mean loss and samples per second of one pass, in the order that ours takes too."""
         started = time.perf_counter()
         order = torch.randperm(len(self.dataset), generator=self.generator).tolist()
-        loader = DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             self.dataset,
             batch_size=self.batch_size,
             sampler=order,
@@ -131,7 +128,7 @@ def processor_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-class Contestant:
+class LoopProcess:
     """One of the two loops in a process of its own, which has the memory settings of that loop."""
 
     def __init__(self, kind: Literal["ours", "usual"], config: TrainConfig, data: Splits) -> None:
@@ -143,10 +140,11 @@ class Contestant:
         return self._process.submit(_epoch).result()
 
     def close(self) -> None:
+        """End the process."""
         self._process.shutdown()
 
 
-_next_epoch: Callable[[], tuple[float, float]]  # of this contestant's process
+_next_epoch: Callable[[], tuple[float, float]]  # of this process's loop
 _count: int
 
 
@@ -182,17 +180,25 @@ def compare(config: TrainConfig, data: Splits, rounds: int) -> tuple[Speed, Spee
     """
     few = Images(data.val.images[:32], data.val.labels[:32])  # so that evaluation costs nothing
     data = dataclasses.replace(data, val=few, test=few)
-    contestants = [Contestant(kind, config, data) for kind in ("ours", "usual")]
-    turns = [[contestant.epoch() for contestant in contestants] for _ in range(rounds + 1)]
-    for contestant in contestants:
-        contestant.close()
+    loops = [LoopProcess("ours", config, data), LoopProcess("usual", config, data)]
+    turns = [[loop.epoch() for loop in loops] for _ in range(rounds + 1)]
+    for loop in loops:
+        loop.close()
     (ours, _), (usual, _) = turns[0]
     # In another precision and another order of additions: equal, but not to the last digit.
     if abs(usual - ours) > 0.02 * usual:
         raise RuntimeError(f"losses differ: {ours} and {usual}")
-    speeds = [[speed for _, speed in side] for side in zip(*turns[1:], strict=True)]
-    return tuple(
-        Speed(*(statistics.median(values) for values in zip(*side, strict=True))) for side in speeds
+    ours_speeds, usual_speeds = (
+        [speed for _, speed in side] for side in zip(*turns[1:], strict=True)
+    )
+    return median_speed(ours_speeds), median_speed(usual_speeds)
+
+
+def median_speed(speeds: list[Speed]) -> Speed:
+    """Both medians, each by itself."""
+    return Speed(
+        statistics.median(speed.samples for speed in speeds),
+        statistics.median(speed.processor for speed in speeds),
     )
 
 
@@ -211,7 +217,7 @@ def rate(work: Callable[[], object], flops: float, seconds: float = 2.0) -> floa
 def machine_rate(kind: str) -> float:
     """Measured FLOP/s of a large matrix product, or of the CNN's convolution, in our precision."""
     device = resolve_device("auto")
-    options = {"device": device, "dtype": resolve_precision("auto", device)}
+    options: dict[str, Any] = {"device": device, "dtype": resolve_precision("auto", device)}
     if kind == "mlp":
         left, right = torch.randn(2048, 1024, **options), torch.randn(1024, 1024, **options)
         return rate(lambda: left @ right, 2 * 2048 * 1024 * 1024)
@@ -240,6 +246,7 @@ def noise(count: int) -> Splits:
 
 
 def main(config: Config) -> None:
+    """Print one row per model: both speeds, their ratio, and the share of the machine's rate."""
     device = resolve_device("auto")
     precision = str(resolve_precision("auto", device)).removeprefix("torch.")
     print(

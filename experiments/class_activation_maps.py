@@ -1,8 +1,8 @@
-"""Where does a network look? Class activation maps, exact, over the original images.
+r"""Where does a network look? Class activation maps, exact, over the original images.
 
     python experiments/class_activation_maps.py                # trains a small ResCNN on the digits
     python experiments/class_activation_maps.py --run runs/depth_sweep/NAME --index 3 18
-    python experiments/class_activation_maps.py --checkpoint best.pt --images photo.jpg \\
+    python experiments/class_activation_maps.py --checkpoint best.pt --images photo.jpg \
         --class-name ship --full-resolution
     python experiments/class_activation_maps.py --torchvision resnet18 --images photo.jpg --deletion
 
@@ -20,9 +20,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import tyro
+from PIL import Image
 
 from labs.analysis.report.page import open_run
 from labs.runtime.cli import launch
@@ -33,7 +35,7 @@ from labs.runtime.machine.devices import resolve_device
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Objective
 from labs.runtime.sweep import run_grid
-from labs.vision.cam import figures as cam_figures
+from labs.vision.cam.figures import deletion_figure, describe, overlay_figure
 from labs.vision.cam.maps import CamNetwork, dataset_images, deletion, explain
 from labs.vision.cam.networks import best_checkpoint, network_from_checkpoint, torchvision_network
 from labs.vision.data.datasets import Splits, load_dataset
@@ -140,7 +142,9 @@ class Config:
             return torchvision_network(self.torchvision, self.weights)
         if self.run is not None:
             return network_from_checkpoint(best_checkpoint(self.run))
-        return None if self.checkpoint is None else network_from_checkpoint(self.checkpoint)
+        if self.checkpoint is not None:
+            return network_from_checkpoint(self.checkpoint)
+        return None
 
 
 def train_on_digits(data: Splits, seed: int, run: Run) -> CamNetwork | None:
@@ -154,58 +158,71 @@ def train_on_digits(data: Splits, seed: int, run: Run) -> CamNetwork | None:
         objective=Objective("val/accuracy"),
         shared={"data": data},
     )
-    if result.exit_status:
+    checkpoint = result.checkpoint(0)
+    if result.exit_status or checkpoint is None:
         return None
     say(f"its test accuracy is {100 * result.table['test/accuracy'].iloc[0]:.1f}%")
-    return network_from_checkpoint(result.checkpoint(0))
+    return network_from_checkpoint(checkpoint)
+
+
+def chosen_images(
+    config: Config, network: CamNetwork | None
+) -> tuple[list[tuple[str, Image.Image]], str]:
+    """The images with their names, and the data set that they are from (empty for files)."""
+    if config.images:
+        return [(path.stem, read_image(path)) for path in config.images], ""
+    source = config.dataset or (network.dataset if network else None) or "digits"
+    data = load_dataset(source, config.data_dir, image_size=config.image_size, seed=config.seed)
+    return dataset_images(data, config.index, network), source
 
 
 def main(config: Config) -> int:
     """Draw the maps of all images, and the deletion curves where they are asked for."""
     device = resolve_device(config.device)
-    network = config.network()
-    digits = load_dataset("digits", config.data_dir, seed=config.seed) if network is None else None
-    pictures = [(path.stem, read_image(path)) for path in config.images]
-    source = ""
-    if not pictures:
-        source = config.dataset or (network.dataset if network else "digits")
-        options = {"image_size": config.image_size, "seed": config.seed}
-        data = load_dataset(source, config.data_dir, **options)
-        pictures = dataset_images(data, config.index, network)
-    known = network.class_names if network else digits.class_names
+    given = config.network()
+    origin = given or load_dataset("digits", config.data_dir, seed=config.seed)
+    pictures, source = chosen_images(config, given)
+    known = origin.class_names
     if config.class_name is not None and config.class_name not in known:
         raise InputError(
             f"--class-name {config.class_name} is unknown: use {', '.join(known[:10])}"
         )
     with open_run("class_activation_maps", config, config.runtime) as run:
-        network = network or train_on_digits(digits, config.seed, run)
-        if network is None:
+        if isinstance(origin, CamNetwork):
+            network = origin
+        elif (trained := train_on_digits(origin, config.seed, run)) is not None:
+            network = trained
+        else:
             return 1
         network = network.to(device)
         images = f"{len(pictures)} image{'s' * (len(pictures) != 1)}"
         say(f"{network.name} looks at {images}{source and ' of ' + source}, into {run.path}")
-        rows = []
-        for number, (name, image) in enumerate(pictures):
-            found = explain(network, image, config.class_name, config.full_resolution)
-            label = f"{number:03d}-{name}"
-            figure = cam_figures.overlay_figure(found, network.class_names, config.top)
-            path = run.add_figure(label, figure)
-            row = {
-                "image": name,
-                "top": cam_figures.describe(found, network.class_names, config.top),
-            }
-            row["map_of"] = network.class_names[found.class_index]
-            if config.deletion:
-                deleted = deletion(network, found, seed=config.seed)
-                chart = cam_figures.deletion_figure(deleted, row["map_of"])
-                run.add_figure(f"{label}-deletion", chart)
-                row |= {f"area_{order}": deleted.area(order) for order in deleted.curves}
-            rows.append(row)
-            say(f"{name}: {row['top']} -> {path}")
+        rows = [draw_image(config, network, run, *entry) for entry in enumerate(pictures)]
         table = pd.DataFrame(rows)
         run.add_table("maps", table)
         show_table(table)
     return 0
+
+
+def draw_image(
+    config: Config, network: CamNetwork, run: Run, number: int, picture: tuple[str, Image.Image]
+) -> dict[str, Any]:
+    """Draw one image, which has a name, into the run; returns its row of the table."""
+    name, image = picture
+    label = f"{number:03d}-{name}"
+    found = explain(network, image, config.class_name, config.full_resolution)
+    path = run.add_figure(label, overlay_figure(found, network.class_names, config.top))
+    row: dict[str, Any] = {
+        "image": name,
+        "top": describe(found, network.class_names, config.top),
+        "map_of": network.class_names[found.class_index],
+    }
+    if config.deletion:
+        deleted = deletion(network, found, seed=config.seed)
+        run.add_figure(f"{label}-deletion", deletion_figure(deleted, row["map_of"]))
+        row |= {f"area_{order}": deleted.area(order) for order in deleted.curves}
+    say(f"{name}: {row['top']} -> {path}")
+    return row
 
 
 if __name__ == "__main__":

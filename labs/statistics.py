@@ -45,8 +45,8 @@ class Interval:
 
     def scaled(self, factor: float) -> Interval:
         """The same in another unit, for instance in points of a hundred."""
-        ends = (value * factor for value in (self.estimate, self.low, self.high))
-        return Interval(*ends, self.n)
+        estimate, low, high = (value * factor for value in (self.estimate, self.low, self.high))
+        return Interval(estimate, low, high, self.n)
 
     def format(self, digits: int = 3, scale: float = 1.0) -> str:
         """``0.934 [0.921, 0.947]``; the estimate alone where there is no interval."""

@@ -57,27 +57,3 @@ def test_the_first_file_of_the_page_runs_as_it_stands(tmp_path: Path) -> None:
     table = pd.read_csv(run / "results.csv")
     expected = [1 - (1 - rate) ** 30 / 64 for rate in (1e-3, 1e-2)]
     assert table["val/accuracy"].to_numpy() == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments", "metric", "least"),
-    [
-        ("torch_model", ("--width", "16"), "val/accuracy", 0.7),
-        ("sklearn_model", ("--trees", "5"), "val/accuracy", 0.85),
-        ("resumable", (), "train/loss", 0.0),
-        ("optimizers", ("--procedure", "plain", "heavy ball"), "train/loss", 0.0),
-    ],
-)
-def test_examples_run_from_a_folder_of_their_own(
-    tmp_path: Path, name: str, arguments: tuple[str, ...], metric: str, least: float
-) -> None:
-    script = tmp_path / f"{name}.py"
-    script.write_text((ROOT / "examples" / f"{name}.py").read_text())
-    command = [sys.executable, str(script), *arguments, "--local-mode", "--seeds", "2"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    (run,) = (tmp_path / "runs" / name).iterdir()
-    table = pd.read_csv(run / "results.csv")
-    assert list(table["status"]) == ["done"] * (4 if name == "optimizers" else 2)
-    assert (table[metric] > least).all()
-    assert (run / "summary.csv").exists()

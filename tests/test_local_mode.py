@@ -89,7 +89,9 @@ def test_generated_texts_go_to_files_and_to_tensorboard(
     assert list(table["sequence"]) == [0, 1] * 3
     assert table["text"].nunique() == 6
     out = capsys.readouterr().out
-    assert all(prompt + text in out for prompt, text in zip(table["prompt"], table["text"]))
+    assert all(
+        prompt + text in out for prompt, text in zip(table["prompt"], table["text"], strict=True)
+    )
 
     events = EventAccumulator(str(run / "tensorboard" / "summary"))
     events.Reload()

@@ -1,18 +1,30 @@
-"""The package as it is installed: torchvision beside a CPU-only torch, pins, help of every script."""
+"""The package as it is installed: its wheel, the examples with it, pins, help of every script."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import shutil
 import subprocess
 import sys
 import tomllib
+import venv
+import zipfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from scripts import run_here
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted((ROOT / "experiments").glob("*.py"))
+EXAMPLES = {
+    "optimizers": (("--procedure", "plain", "heavy ball"), "train/loss", 0.0),
+    "resumable": ((), "train/loss", 0.0),
+    "sklearn_model": (("--trees", "5"), "val/accuracy", 0.85),
+    "torch_model": (("--width", "16"), "val/accuracy", 0.7),
+}
+"""Options of each, the metric that it leaves, and the least of it."""
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -46,6 +58,102 @@ def test_the_fix_touches_nothing_else_and_does_not_import_torch() -> None:
         "assert 'torch' not in sys.modules"
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy: in place, what an earlier build left would be packed as well."""
+    source = tmp_path_factory.mktemp("source")
+    shutil.copytree(ROOT / "labs", source / "labs", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    target = tmp_path_factory.mktemp("wheel")
+    pip("wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", str(target), str(source))
+    (built,) = target.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with the wheel, and with all packages of this one but labs.
+
+    A directory that a ``.pth`` file names is searched, but its own ``.pth`` files are not read: an
+    editable installation of the checkout is not seen.
+    """
+    home = tmp_path_factory.mktemp("installed")
+    venv.create(home, with_pip=False)
+    python = home / "bin" / "python"
+    pip("--python", str(python), "install", "--no-index", "--no-deps", str(wheel))
+    (packages,) = home.glob("lib/python*/site-packages")
+    others = [path for path in sys.path if Path(path).name == "site-packages"]
+    (packages / "others.pth").write_text("\n".join(others))
+    return python
+
+
+def pip(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def run_outside(python: Path, *arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """In a directory and an environment that know nothing of the checkout."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(
+        [str(python), *arguments],
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_wheel_has_every_file_of_the_package_and_no_other(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    there = {path for path in (ROOT / "labs").rglob("*") if path.is_file()}
+    expected = {str(p.relative_to(ROOT)) for p in there if "__pycache__" not in p.parts}
+    assert packed == expected
+    assert {"labs/py.typed", "labs/language/data/news_sample.csv"} <= packed
+
+
+def test_the_installed_package_has_all_that_it_needs(installed: Path, tmp_path: Path) -> None:
+    code = (
+        "import importlib.metadata, labs\n"
+        "print(labs.__file__)\n"
+        "for name in labs.__all__: getattr(labs, name)\n"
+        "from labs.language.topics.texts import load_texts\n"
+        "print(len(load_texts('sample').train.texts) > 100)\n"
+        "print(importlib.metadata.version('labs'))"
+    )
+    done = run_outside(installed, "-c", code, directory=tmp_path)
+    assert done.returncode == 0, done.stderr
+    place, has_texts, version = done.stdout.splitlines()[-3:]
+    assert Path(place).is_relative_to(installed.parent.parent)
+    assert has_texts == "True"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert version == project["version"]
+
+
+def test_every_example_is_run() -> None:
+    assert {path.stem for path in ROOT.glob("examples/*.py")} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_runs_from_a_folder_of_its_own(
+    name: str, installed: Path, tmp_path: Path
+) -> None:
+    options, metric, least = EXAMPLES[name]
+    script = Path(shutil.copy(ROOT / "examples" / f"{name}.py", tmp_path))
+    command = (script.name, *options, "--local-mode", "--seeds", "2")
+    done = run_outside(installed, *command, directory=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "runs" / name).iterdir()
+    table = pd.read_csv(run / "results.csv")
+    assert list(table["status"]) == ["done"] * (4 if name == "optimizers" else 2)
+    assert (table[metric] > least).all()
+    assert (run / "summary.csv").exists()
 
 
 def test_pins_agree() -> None:

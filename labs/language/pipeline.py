@@ -43,7 +43,9 @@ number of rows beyond the rows themselves."""
 class Worker(Protocol):
     """Maps a batch of rows to as many results, in the same order."""
 
-    def __call__(self, batch: Columns) -> Columns: ...
+    def __call__(self, batch: Columns) -> Columns:
+        """The results of one batch, with the same first dimension."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -196,27 +196,33 @@ def parse_value(text: str, hint: Any, name: str) -> Any:
         if text.lower() == "none":
             return None
         hint = _without_none(hint)
-    if hint in (int, float) and (match := _RANGE.fullmatch(text)):
-        low, high = (_number(end, hint, name) for end in match.groups()[:2])
-        return Range(low, high, log=match[3] is not None, whole=hint is int)
+    if hint in (int, float):
+        if match := _RANGE.fullmatch(text):
+            low, high = (_number(end, hint, name) for end in match.groups()[:2])
+            return Range(low, high, log=match[3] is not None, whole=hint is int)
+        return _number(text, hint, name)
     if get_origin(hint) is tuple:
         return _parse_tuple(text, hint, name)
-    if hint in (int, float):
-        return _number(text, hint, name)
-    if hint is bool and text.lower() in _WORDS:
-        return _WORDS[text.lower()]
-    if get_origin(hint) is Literal:
-        found = next((choice for choice in get_args(hint) if str(choice) == text), None)
-        if found is not None:
-            return found
-    elif isinstance(hint, type) and issubclass(hint, enum.Enum):
-        if text in hint.__members__:
-            return hint[text]
-    elif hint is str:
+    if hint is str:
         return text
-    elif hint is Path:
+    if hint is Path:
         return Path(text).expanduser().absolute()
+    choices = _choices(hint)
+    spelled = text.lower() if hint is bool else text
+    if spelled in choices:
+        return choices[spelled]
     raise InputError(f"`{name}` {text} is not valid: it takes {_metavar(hint).split(' ')[0]}")
+
+
+def _choices(hint: Any) -> Mapping[str, Any]:
+    """The values of a type that has a few, by their spelling; of another type none."""
+    if hint is bool:
+        return _WORDS
+    if get_origin(hint) is Literal:
+        return {str(choice): choice for choice in get_args(hint)}
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return hint.__members__
+    return {}
 
 
 def _parse_tuple(text: str, hint: Any, name: str) -> tuple[Any, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ Family = Literal["mlp", "cnn", "rescnn"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 FAMILY_TITLES = {"mlp": "MLP", "cnn": "CNN", "rescnn": "ResCNN"}
 DEFAULT_WIDTHS = {"mlp": 128, "cnn": 64, "rescnn": 64}
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 class MLP(nn.Module):
@@ -165,6 +167,14 @@ def build_model(
         return MLP(depth, width, in_shape, num_classes)
     model = CNN if family == "cnn" else ResCNN
     return model(depth, width, in_shape, num_classes, batch_norm)
+
+
+def channels_last(model: _Module) -> _Module:
+    """The model itself, with the weights of its convolutions stored with channels last.
+
+    Convolutions on the CPU are fastest so, on images that are stored the same way.
+    """
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
 
 def count_parameters(model: nn.Module) -> int:

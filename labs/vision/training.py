@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from labs.runtime.machine.devices import Precision, autocast, resolve_device, re
 from labs.runtime.reports import Checkpoint, Report
 from labs.vision.data.datasets import Splits
 from labs.vision.data.preprocessing import DeviceImages, Preprocessor, augment
-from labs.vision.models import Family, build_model, validate_architecture
+from labs.vision.models import Family, build_model, channels_last, validate_architecture
 
 CHECKPOINT_KIND = "vision.classifier"
 _EVALUATION_BATCH = 256
@@ -146,7 +147,7 @@ def train_classifier(
         }
         for name, split in (("val", session.val), ("test", session.test)):
             metrics[f"{name}/loss"], metrics[f"{name}/accuracy"] = session.evaluate(split)
-        yield Report(epoch, metrics, checkpoint=lambda epoch=epoch: session.checkpoint(epoch))
+        yield Report(epoch, metrics, checkpoint=functools.partial(session.checkpoint, epoch))
 
 
 class ModelConfig(Protocol):
@@ -241,7 +242,7 @@ class _Session:
         self.device = resolve_device(config.device)
         self.dtype = resolve_precision(config.precision, self.device)
         model, self.generator = new_model(config, data)
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model = channels_last(model.to(self.device))
         self.forward = torch.compile(self.model) if config.compile else self.model
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), lr=config.learning_rate, fused=True

@@ -100,7 +100,9 @@ def decode(indices: np.ndarray, vocabulary: str) -> str:
 
 
 def read_text(path: Path, field: str = "text") -> str:
-    """A text file (UTF-8 or UTF-16) without byte-order mark, with ``\\n`` at line ends, Gutenberg's frame cut off.
+    """The text of a file in UTF-8 or UTF-16, without its byte-order mark and Gutenberg's frame.
+
+    Lines end with a line feed, whatever they end with in the file.
 
     Raises:
         InputError: the file is missing, unreadable, binary, or in another encoding; the message names

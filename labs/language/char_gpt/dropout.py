@@ -20,8 +20,9 @@ class Dropout(nn.Module):
         self.share = share
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape to the same shape: values are zero with the probability ``share``, else scaled
-        so that the mean stays.
+        """Any shape to the same shape: zero with the probability ``share``, else scaled.
+
+        The scale keeps the mean.
         """
         if not self.training or self.share == 0:
             return x

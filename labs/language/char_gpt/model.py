@@ -142,8 +142,10 @@ class CharGPT(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """As GPT-2: N(0, 0.02), and the layers that write to the residual stream scaled down by the
-        root of their number, so that its variance does not grow with the depth.
+        """Draw the weights as GPT-2 does, from N(0, 0.02).
+
+        The layers that write to the residual stream are scaled down by the root of their number, so
+        that its variance does not grow with the depth.
         """
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):

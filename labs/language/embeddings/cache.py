@@ -35,9 +35,7 @@ class EmbeddingCache:
         self._count = int(key["count"])
 
     def read(self) -> dict[str, np.ndarray] | None:
-        """``vectors``, ``tokens`` and ``truncated``; ``None`` if the file is missing or
-        damaged.
-        """
+        """``vectors``, ``tokens`` and ``truncated``; ``None`` if the file is missing or damaged."""
         try:
             if pq.read_schema(self.path).metadata.get(KEY) != self._content.encode():
                 return None
@@ -89,10 +87,8 @@ class EmbeddingCache:
                     raise self._unwritable(error) from None
         finally:
             if writer is not None and writer.is_open:
-                try:
-                    writer.close()  # writes the footer, and the disk may be full
-                except OSError:
-                    pass
+                with contextlib.suppress(OSError):  # the disk may be too full for the footer
+                    writer.close()
             with contextlib.suppress(OSError):  # the directory may not exist
                 temporary.unlink(missing_ok=True)
 
@@ -115,8 +111,9 @@ class EmbeddingCache:
 
 
 def expanded(directory: Path) -> Path:
-    """An absolute path, ``~`` replaced; of a user without a home (a container's) in the temporary
-    directory.
+    """An absolute path, ``~`` replaced.
+
+    Of a user without a home, as in some containers, ``~`` is the temporary directory.
     """
     try:
         return directory.expanduser().absolute()

@@ -117,18 +117,19 @@ def confident_mistakes(
     classes: Sequence[str],
     count: int = 20,
 ) -> pd.DataFrame:
-    """The errors that the classifier was surest of: ``true``, ``predicted``, ``probability`` and
-    ``text``, the surest first.
+    """The errors that the classifier was most certain of, the most certain first.
+
+    Columns: ``true``, ``predicted``, ``probability`` and ``text``.
     """
     predicted = probabilities.argmax(axis=1)
-    sureness = probabilities.max(axis=1)
+    certainty = probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != labels)
-    worst = wrong[np.argsort(-sureness[wrong], kind="stable")][:count]
+    worst = wrong[np.argsort(-certainty[wrong], kind="stable")][:count]
     return pd.DataFrame(
         {
             "true": [classes[labels[i]] for i in worst],
             "predicted": [classes[predicted[i]] for i in worst],
-            "probability": sureness[worst],
+            "probability": certainty[worst],
             "text": [texts[i] for i in worst],
         }
     )

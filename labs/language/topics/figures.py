@@ -61,8 +61,9 @@ def confusion_figure(evaluation: Evaluation, classes: Sequence[str]) -> Figure:
 
 
 def choice_figure(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
-    """Cross-validated accuracy against C, a line per kind of features; bars are 95% intervals over
-    the folds.
+    """Cross-validated accuracy against C, a line per kind of features.
+
+    Bars are 95% intervals over the folds.
 
     Args:
         history: one row per fold: ``trial`` and ``fold/accuracy``.

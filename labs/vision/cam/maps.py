@@ -153,8 +153,8 @@ def dataset_images(
     Raises:
         InputError: an index outside the test images, or other classes than the network's.
     """
-    trained_here = network is not None and network.dataset is not None
-    if trained_here and network.class_names != data.class_names:
+    others = network is not None and network.class_names != data.class_names
+    if network is not None and network.dataset is not None and others:
         raise InputError(
             f"`dataset` {data.name} has the classes {', '.join(data.class_names[:10])}, and"
             f" {network.name} knows {', '.join(network.class_names[:10])}: use the data set it was"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 from labs.runtime.directory.storage import StoragePath
 from labs.runtime.errors import InputError
 from labs.vision.cam.maps import CamNetwork
-from labs.vision.models import FAMILY_TITLES, ConvClassifier
+from labs.vision.models import FAMILY_TITLES, ConvClassifier, channels_last
 from labs.vision.training import load_classifier
 
 
@@ -34,7 +35,7 @@ def network_from_checkpoint(path: str | Path) -> CamNetwork:
     channels, height, width = classifier.in_shape
     return CamNetwork(
         name=f"{FAMILY_TITLES[classifier.family]} trained on {classifier.dataset}",
-        features=model.features.to(memory_format=torch.channels_last),
+        features=channels_last(model.features),
         classifier=model.classifier,
         class_names=classifier.class_names,
         channels=channels,
@@ -63,7 +64,7 @@ def best_checkpoint(run: str | Path) -> str:
         ) from None
     if chosen.empty:
         raise InputError(f"`run` {run} has no checkpoint of a CNN or ResCNN: use `checkpoint`")
-    best = chosen.loc[chosen["val/accuracy"].idxmax()]
+    best = chosen.iloc[int(chosen["val/accuracy"].to_numpy().argmax())]
     checkpoint = StoragePath(best["checkpoint"])
     if checkpoint.local is None or checkpoint.local.exists():
         return best["checkpoint"]
@@ -129,7 +130,7 @@ def _state_dict(path: Path) -> dict[str, torch.Tensor]:
         raise InputError(f"`weights` {path} is not a file of weights, or is damaged") from None
 
 
-def _download(published: object, name: str) -> dict[str, torch.Tensor]:
+def _download(published: Any, name: str) -> dict[str, torch.Tensor]:
     try:
         return published.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:

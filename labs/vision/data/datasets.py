@@ -20,7 +20,7 @@ _DIGITS_TEST_SEED = 0  # the test images are the same in every run, whatever its
 
 @dataclass(frozen=True)
 class Images:
-    """RawSplits images of one split."""
+    """The images of one split, with their labels."""
 
     images: np.ndarray
     """uint8 [N, C, H, W], C-contiguous, C is 1 (grey) or 3 (RGB)."""
@@ -106,13 +106,13 @@ def load_dataset(
     if test_size is not None:
         fixed = np.random.default_rng(_DIGITS_TEST_SEED)
         test = _subset(test, _take(test, np.arange(len(test)), test_size, "test_size", fixed))
-    chosen, val = _split(train.labels, pool, val_fraction, rng)
-    if len(val) == 0 or len(chosen) == 0:
+    kept, held_out = _split(train.labels, pool, val_fraction, rng)
+    if len(held_out) == 0 or len(kept) == 0:
         raise InputError(
-            f"{name_or_path} leaves {len(chosen)} training and {len(val)} validation images: use"
+            f"{name_or_path} leaves {len(kept)} training and {len(held_out)} validation images: use"
             " more images (a larger `train_size`) or another `val_fraction`"
         )
-    train, val = _subset(train, chosen), _subset(train, val)
+    train, val = _subset(train, kept), _subset(train, held_out)
     mean, std = channel_statistics(train.images)
     data = Splits(name_or_path, class_names, flips, train, val, test, mean, std)
     if name_or_path not in _LOADERS:

@@ -69,10 +69,7 @@ def load_cifar10(data_dir: Path) -> RawSplits:
         content = {file: fetch(unpacked / file, [], md5) for file, md5 in listed}
     else:
         archive = fetch(archive_path, [CIFAR10.url], CIFAR10.tgz_md5)
-        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            content = {
-                file: tar.extractfile(f"{CIFAR10.base_folder}/{file}").read() for file, _ in listed
-            }
+        content = _read_members(archive, CIFAR10.base_folder, [file for file, _ in listed])
 
     def batches(files: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
         """Images uint8 [N, 3, 32, 32] and labels int64 [N] of all these files."""
@@ -86,6 +83,16 @@ def load_cifar10(data_dir: Path) -> RawSplits:
         *batches(CIFAR10.test_list),
         tuple(names),
     )
+
+
+def _read_members(archive: bytes, folder: str, files: Sequence[str]) -> dict[str, bytes]:
+    content = {}
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        for file in files:
+            member = tar.extractfile(f"{folder}/{file}")
+            assert member is not None  # the archive's checksum is right, so this is a file
+            content[file] = member.read()
+    return content
 
 
 def fetch(path: Path, urls: Sequence[str], md5: str) -> bytes:

@@ -8,6 +8,7 @@ measured here and not assumed.
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from labs.runtime.machine.devices import resolve_device
 from labs.runtime.reports import Checkpoint, Report
 from labs.vision.data.datasets import Splits
 from labs.vision.data.preprocessing import DeviceImages, Preprocessor
-from labs.vision.models import Family, validate_architecture
+from labs.vision.models import Family, channels_last, validate_architecture
 from labs.vision.training import describe_model, new_model, require_same_model
 
 CHECKPOINT_KIND = "vision.gradient_flow"
@@ -80,7 +81,7 @@ class GradientFlowConfig:
                 raise InputError(f"`{name}` {value} must be 1 or more")
 
 
-def weight_layers(model: nn.Module) -> dict[str, nn.Parameter]:
+def weight_layers(model: nn.Module) -> dict[str, Tensor]:
     """The weights of every convolution, named ``conv_001``, ... from the input, and the classifier.
 
     A model registers its layers in the order of the forward pass.
@@ -91,9 +92,9 @@ def weight_layers(model: nn.Module) -> dict[str, nn.Parameter]:
     return named | {CLASSIFIER: dense[-1].weight}
 
 
-def mean_absolute_gradients(layers: dict[str, nn.Parameter]) -> dict[str, float]:
+def mean_absolute_gradients(layers: dict[str, Tensor]) -> dict[str, float]:
     """Mean of |dL/dw| over the weights of each layer, after a backward pass."""
-    means = torch.stack([weight.grad.abs().mean() for weight in layers.values()])
+    means = torch.stack([_gradient(weight).abs().mean() for weight in layers.values()])
     return dict(zip(layers, means.tolist(), strict=True))
 
 
@@ -121,7 +122,7 @@ def record_gradients(
     """
     device = resolve_device(config.device)
     model, _ = new_model(config, data)
-    model = model.to(device, memory_format=torch.channels_last).train()
+    model = channels_last(model.to(device)).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
     description = describe_model(config, data)
     done = 0
@@ -158,9 +159,12 @@ def record_gradients(
         metrics = {"train/loss": loss.item()} | _tagged(mean_absolute_gradients(layers))
         ends = _histograms(layers) if batch in (1, config.batches) else {}
         optimizer.step()
-        yield Report(
-            batch, metrics, checkpoint=lambda batch=batch: checkpoint(batch), histograms=ends
-        )
+        yield Report(batch, metrics, functools.partial(checkpoint, batch), histograms=ends)
+
+
+def _gradient(weight: Tensor) -> Tensor:
+    assert weight.grad is not None  # after a backward pass
+    return weight.grad
 
 
 def _tagged(gradients: dict[str, float]) -> dict[str, float]:
@@ -171,7 +175,9 @@ def _tagged(gradients: dict[str, float]) -> dict[str, float]:
     } | by_layer
 
 
-def _histograms(layers: dict[str, nn.Parameter]) -> dict[str, np.ndarray]:
+def _histograms(layers: dict[str, Tensor]) -> dict[str, np.ndarray]:
     *convolutions, classifier = layers
     shown = {"conv_first": convolutions[0], "conv_last": convolutions[-1], "classifier": classifier}
-    return {f"gradients/{tag}": layers[name].grad.cpu().numpy() for tag, name in shown.items()}
+    return {
+        f"gradients/{tag}": _gradient(layers[name]).cpu().numpy() for tag, name in shown.items()
+    }

@@ -21,8 +21,10 @@ _LAYER = "layers/conv_"
 
 
 def trial_gradients(history: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """One row per trial of the networks whose seeds all ran to the end: ``family depth seed``, and the mean over all batches of the
-    gradient of the classifier, the first and the last convolution.
+    """The mean gradients of every trial, of the networks whose seeds all ran to the end.
+
+    Columns: ``family depth seed``, and ``classifier conv_first conv_last``, the means over all
+    batches of the gradient of the classifier, of the first and of the last convolution.
 
     Args:
         history: one row per report of ``record_gradients``, with ``trial`` and ``step``.
@@ -31,16 +33,16 @@ def trial_gradients(history: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     finished = complete_rows(table, ("family", "depth"))
     means = history.groupby("trial").mean(numeric_only=True)
     rows = []
-    for trial in finished.itertuples():
-        gradients = means.loc[trial.trial]
+    for trial in finished.to_dict("records"):
+        gradients = means.loc[trial["trial"]]
         rows.append(
             {
-                "family": trial.family,
-                "depth": trial.depth,
-                "seed": trial.seed,
+                "family": trial["family"],
+                "depth": trial["depth"],
+                "seed": trial["seed"],
                 "classifier": gradients["gradients/classifier"],
                 "conv_first": gradients["gradients/conv_first"],
-                "conv_last": gradients[f"{_LAYER}{trial.depth:03d}"],
+                "conv_last": gradients[f"{_LAYER}{trial['depth']:03d}"],
             }
         )
     columns = ["family", "depth", "seed", "classifier", "conv_first", "conv_last"]
@@ -59,7 +61,7 @@ def ratios(gradients: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for depth, group in gradients.groupby("depth"):
-        by_family = {name: rows_.set_index("seed") for name, rows_ in group.groupby("family")}
+        by_family = {str(name): part.set_index("seed") for name, part in group.groupby("family")}
         values = {}
         if {"cnn", "rescnn"} <= by_family.keys():
             quotient = by_family["rescnn"]["classifier"] / by_family["cnn"]["classifier"]
@@ -83,20 +85,23 @@ def findings(table: pd.DataFrame) -> list[str]:
     """
     sentences = []
     for depth, group in table.groupby("depth"):
-        by_ratio = {row.ratio: row for row in group.itertuples()}
+        by_ratio = {
+            row["ratio"]: Interval(row["mean"], row["low"], row["high"], row["seeds"])
+            for row in group.to_dict("records")
+        }
         parts = []
         for family in ("cnn", "rescnn"):
-            row = by_ratio.get(f"{FAMILY_TITLES[family]}, first / last convolution")
-            if row is not None:
+            ratio = by_ratio.get(f"{FAMILY_TITLES[family]}, first / last convolution")
+            if ratio is not None:
                 parts.append(
                     f"in the {FAMILY_TITLES[family]} the first convolution gets"
-                    f" {_times(row)} the gradient of the last ({_trend(row)})"
+                    f" {_times(ratio)} the gradient of the last ({_trend(ratio)})"
                 )
-        row = by_ratio.get("classifier, residual / plain")
-        if row is not None:
+        ratio = by_ratio.get("classifier, residual / plain")
+        if ratio is not None:
             parts.append(
-                f"the ResCNN's classifier gets {_times(row)} the gradient of the CNN's"
-                f" ({_comparison(row)})"
+                f"the ResCNN's classifier gets {_times(ratio)} the gradient of the CNN's"
+                f" ({_comparison(ratio)})"
             )
         sentences.append(f"{depth} convolutions: {'; '.join(parts)}.")
     return sentences
@@ -166,36 +171,34 @@ def _draw_layers(panel: Axes, reports: pd.DataFrame, family: str, depth: int) ->
             panel.fill_between(places, by_seed.min(0), by_seed.max(0), color=colour, alpha=0.15)
 
 
-def _times(row: object) -> str:
-    interval = Interval(row.mean, row.low, row.high, row.seeds)
-    return f"{_number(interval.estimate)} times" + (
-        "" if math.isnan(interval.low) else f" [{_number(interval.low)}, {_number(interval.high)}]"
-    )
+def _times(ratio: Interval) -> str:
+    ends = f" [{_number(ratio.low)}, {_number(ratio.high)}]"
+    return f"{_number(ratio.estimate)} times{'' if math.isnan(ratio.low) else ends}"
 
 
 def _number(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
-def _trend(row: object) -> str:
-    if math.isnan(row.low):
-        return (
-            "one seed, no interval" if row.seeds == 1 else "no spread over the seeds, no interval"
-        )
-    if row.high < 1:
+def _trend(ratio: Interval) -> str:
+    if math.isnan(ratio.low):
+        return _no_interval(ratio)
+    if ratio.high < 1:
         return "it shrinks towards the input, as vanishing gradients do"
-    if row.low > 1:
+    if ratio.low > 1:
         return "it grows towards the input: no vanishing"
     return "no clear trend: no vanishing shown"
 
 
-def _comparison(row: object) -> str:
-    if math.isnan(row.low):
-        return (
-            "one seed, no interval" if row.seeds == 1 else "no spread over the seeds, no interval"
-        )
-    if row.low > 1:
+def _comparison(ratio: Interval) -> str:
+    if math.isnan(ratio.low):
+        return _no_interval(ratio)
+    if ratio.low > 1:
         return "larger, as expected"
-    if row.high < 1:
+    if ratio.high < 1:
         return "smaller, against the expectation"
     return "these runs cannot tell them apart"
+
+
+def _no_interval(ratio: Interval) -> str:
+    return f"{'one seed' if ratio.n == 1 else 'no spread over the seeds'}, no interval"

@@ -121,7 +121,7 @@ def test_cached_generation_equals_uncached_past_the_context(
 @pytest.mark.parametrize("context", [1, 2, 3, 7, 16])
 def test_the_window_stands_still_between_moves(context: int) -> None:
     starts = [window_start(length, context) for length in range(1, 200)]
-    windows = [length - start for length, start in zip(range(1, 200), starts)]
+    windows = [length - start for length, start in zip(range(1, 200), starts, strict=True)]
     assert starts[:context] == [0] * context
     assert max(windows) == context
     assert min(windows[context:]) == context // 2 + 1

@@ -87,7 +87,7 @@ def test_resuming_equals_not_having_stopped(corpus: Corpus) -> None:
     torch.manual_seed(12345)  # what else happens in the process does not matter
     rest = run(corpus, checkpoint, iterations=20, dropout=0.3)
     assert [report.step for report in rest] == [15, 20]
-    for resumed, straight in zip(rest, whole[2:]):
+    for resumed, straight in zip(rest, whole[2:], strict=True):
         ours, theirs = dict(resumed.metrics), dict(straight.metrics)
         assert ours.pop("time/tokens_per_second") > 0
         theirs.pop("time/tokens_per_second")

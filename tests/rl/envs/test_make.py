@@ -238,7 +238,7 @@ def test_outcomes_of_navigation() -> None:
     env = make_env("labs/NavigationGoal-v1", 32, seed=0)
     env.reset()
     found = []
-    for step in range(150):  # half of the robots circle until their time is over
+    for _ in range(150):  # half of the robots circle until their time is over
         found += env.step(np.where(np.arange(32) % 2, 1, 0)).episodes
     outcomes = {episode.outcome for episode in found}
     assert outcomes == {"success", "collision", "timeout"}
