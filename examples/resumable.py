@@ -23,11 +23,10 @@ def train(config: Trial, resume=None):
     y = x @ torch.randn(8) + 0.1 * torch.randn(256)
     model = torch.nn.Linear(8, 1)
     sgd = torch.optim.SGD(model.parameters(), config.learning_rate, momentum=0.9)
-    first = 1
     if resume is not None:  # the last checkpoint of this trial
         model.load_state_dict(resume["model"])
         sgd.load_state_dict(resume["optimizer"])
-        first = resume["epoch"] + 1
+    first = 1 if resume is None else resume["epoch"] + 1
     for epoch in range(first, config.epochs + 1):
         loss = (model(x).squeeze(1) - y).square().mean()
         sgd.zero_grad()
