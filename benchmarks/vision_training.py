@@ -123,7 +123,7 @@ class UsualLoop:
 
 
 def processor_seconds() -> float:
-    """Of this process and of its workers that have ended."""
+    """Processor time of this process and of its workers that have ended."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 

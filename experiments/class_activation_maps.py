@@ -9,9 +9,9 @@ r"""Where does a network look? Class activation maps, exact, over the original i
 For any network that ends in global average pooling and a dense layer (Zhou et al., 2016,
 arXiv:1512.04150): the spatial mean of a map plus the bias is the class's logit. --deletion measures
 how far to trust a map: the class's probability as the most important, the least important and random
-pixels are removed; a map that means something falls faster than random.
+pixels are removed. With a meaningful map it falls faster than with random pixels.
 
-Left behind in runs/class_activation_maps/<run name>/: figures/ (a PNG per image, also among
+Written to runs/class_activation_maps/<run name>/: figures/ (a PNG per image, also among
 TensorBoard's images) and maps.csv (a row per image).
 """
 
@@ -29,7 +29,7 @@ from PIL import Image
 from labs.analysis.report.page import open_run
 from labs.runtime.cli import launch
 from labs.runtime.directory.runs import Run
-from labs.runtime.errors import InputError
+from labs.runtime.errors import InputError, require
 from labs.runtime.loop.console import say, show_table
 from labs.runtime.machine.devices import resolve_device
 from labs.runtime.options import RuntimeOptions
@@ -86,7 +86,7 @@ class Config:
     """How many classes to name with their probabilities."""
 
     full_resolution: bool = False
-    """Look at the images at their own size instead of at the training size: a sharper map."""
+    """Keep the images' own size instead of scaling them to the training size: a sharper map."""
 
     deletion: bool = False
     """Measure how far to trust each map, by removing pixels."""
@@ -95,7 +95,7 @@ class Config:
     """Where maps and the deletion test are computed: auto (a GPU if there is one), cpu or cuda."""
 
     seed: int = 0
-    """Of the network that is trained, and of the random pixels that --deletion removes."""
+    """Seed of the network that is trained, and of the random pixels that --deletion removes."""
 
     runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
 
@@ -110,14 +110,13 @@ class Config:
             raise InputError("--torchvision needs --images or --dataset, for instance photo.jpg")
         if self.images and self.dataset is not None:
             raise InputError("--images and --dataset both name images: use only one")
-        if self.top < 1:
-            raise InputError(f"--top {self.top} must be 1 or more")
+        require("top", self.top, self.top >= 1, "1 or more")
         if self.named:
             self._require_no_trial_options()
         elif self.dataset not in (None, "digits"):
             raise InputError(
                 f"--dataset {self.dataset} needs a network that was trained on it: use --checkpoint or"
-                " --run; without one a network is trained on the digits, and explains these"
+                " --run; without one a network is trained on the digits, for these"
             )
 
     @property
@@ -126,7 +125,7 @@ class Config:
         return any(given is not None for given in (self.checkpoint, self.run, self.torchvision))
 
     def _require_no_trial_options(self) -> None:
-        """A network that is given is looked at in this process, without Ray and without trials."""
+        """A network that is given is explained in this process, without Ray and without trials."""
         default = RuntimeOptions()
         for option in dataclasses.fields(RuntimeOptions):
             name = option.name
@@ -196,7 +195,7 @@ def main(config: Config) -> int:
             return 1
         network = network.to(device)
         images = f"{len(pictures)} image{'s' * (len(pictures) != 1)}"
-        say(f"{network.name} looks at {images}{source and ' of ' + source}, into {run.path}")
+        say(f"{network.name}: maps of {images}{source and ' of ' + source}, into {run.path}")
         rows = [draw_image(config, network, run, *entry) for entry in enumerate(pictures)]
         table = pd.DataFrame(rows)
         run.add_table("maps", table)

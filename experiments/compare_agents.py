@@ -20,7 +20,7 @@ The score is the success rate where the environment reports it; elsewhere the me
 uniformly random actions and 1 for gymnasium's reward threshold. A run of RLlib that was interrupted
 begins again (its replay and running episodes cannot be saved), one of ours goes on.
 
-Left behind in runs/compare_agents/<run name>/: runs.csv (a row per run), summary.csv, pairs.csv,
+Written to runs/compare_agents/<run name>/: runs.csv (a row per run), summary.csv, pairs.csv,
 curves.csv, profiles.csv, figures/ (learning, scores, profiles, improvements), checkpoints/ for evaluate_agent.py.
 """
 

@@ -14,7 +14,7 @@ accuracy at 3 convolutions to about 44% at 51, the residual one stays at 96 to 9
 reference course saw the same: a plain CNN of 56 convolutions does worse than one of 20, while a
 ResCNN of 21 does better than one of 11. --preset paper --family mlp reaches 91.6% on MNIST.
 
-Steps in TensorBoard are epochs. Left behind in runs/depth_sweep/<run name>/: results.csv (a row per
+Steps in TensorBoard are epochs. Written to runs/depth_sweep/<run name>/: results.csv (a row per
 trial), summary.csv (a row per model), figures/, checkpoints/ (best.pt and last.pt per trial).
 """
 
@@ -93,7 +93,7 @@ class Config:
     learning_rate: Annotated[
         tuple[float, ...] | None, tyro.conf.arg(aliases=["--learning-rates"])
     ] = None
-    """Of Adam; one trial each."""
+    """Learning rates of Adam; one trial each."""
 
     seeds: int = 3
     """Trials per model and learning rate, each with its own seed."""
@@ -115,10 +115,10 @@ class Config:
     """Channels of a convolution, units of an MLP's hidden layer."""
 
     train_size: int | None = None
-    """Train on so many images only."""
+    """Use only this many training images."""
 
     test_size: int | None = None
-    """Test on so many images only."""
+    """Use only this many test images."""
 
     image_size: int | None = None
     """Scale the images of a folder to this many pixels square."""

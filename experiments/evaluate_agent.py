@@ -9,7 +9,7 @@ episodes, half of them failures as far as there are any.
     python experiments/evaluate_agent.py --checkpoint best.pt --stochastic
 
 Episode k of a seed begins the same for every agent, so evaluations with the same --seed compare
-pairwise. Left behind in runs/evaluate_agent/<run name>/: summary.csv, episodes.csv (a row per
+pairwise. Written to runs/evaluate_agent/<run name>/: summary.csv, episodes.csv (a row per
 episode) and figures/episodes.gif, which TensorBoard shows too.
 """
 

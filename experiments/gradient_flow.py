@@ -6,7 +6,7 @@ the same order, and every weight layer's mean absolute gradient is recorded at e
     python experiments/gradient_flow.py                              # digits, about a minute
     python experiments/gradient_flow.py --dataset cifar10 --depth 11 51 --width 64
 
-Steps in TensorBoard are batches. Left behind in runs/gradient_flow/<run name>/: ratios.csv (the
+Steps in TensorBoard are batches. Written to runs/gradient_flow/<run name>/: ratios.csv (the
 classifier's gradient, residual / plain, and first / last convolution within each network),
 figures/classifier.png and figures/layers.png, results.csv (a row per trial).
 """
@@ -51,7 +51,7 @@ class Config:
     """Images per gradient step."""
 
     learning_rate: float = 1e-3
-    """Of Adam."""
+    """Learning rate of Adam."""
 
     width: int = 16
     """Channels of a convolution."""
@@ -72,7 +72,7 @@ class Config:
     """Where downloaded data sets are kept."""
 
     train_size: int | None = None
-    """Use so many training images only."""
+    """Use only this many training images."""
 
     image_size: int | None = None
     """Scale the images to this many pixels square."""

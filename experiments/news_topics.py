@@ -11,7 +11,7 @@ the cluster's cores, and compares it on the test set with the same classifier on
     python experiments/news_topics.py --data DIR --train-sizes 100 1000 --baselines tfidf tfidf_both
     python experiments/news_topics.py --model RUN --predict "Shares fall after profit warning"
 
-The step in TensorBoard is the number of folds done. Left behind in runs/news_topics/<run name>/:
+The step in TensorBoard is the number of folds done. Written to runs/news_topics/<run name>/:
 test.csv (classifiers with intervals), results.csv (a row per trial), per_class.csv, learning_curve.csv
 (with --train-sizes), confident_mistakes.csv, figures/, model.pt (plain arrays, what --model takes).
 """
@@ -64,10 +64,10 @@ class Config:
     """Share of a single file that becomes the test set."""
 
     train_size: int | None = None
-    """Train on so many texts only."""
+    """Use only this many training texts."""
 
     test_size: int | None = None
-    """Test on so many texts only."""
+    """Use only this many test texts."""
 
     encoder: str | None = None
     """Name on the hub, directory, module:factory (an object of your own with encode(texts) and a text,
@@ -98,7 +98,7 @@ class Config:
     """Folds of the cross-validation."""
 
     seed: int = 1
-    """Of splits, folds, bootstrap and map."""
+    """Seed of splits, folds, bootstrap and map."""
 
     model: Path | None = None
     """Classify with this model (a run's directory or its model.pt) instead of training one."""

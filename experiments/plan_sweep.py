@@ -42,7 +42,7 @@ class Config:
     """Epochs (or other steps) per trial. The default is as many as the run had, else 1."""
 
     repeat: int = 1
-    """Plan every trial so many times, for instance for more seeds than were measured."""
+    """Plan every trial this many times, for instance for more seeds than were measured."""
 
     speedup: float = 1.0
     """How many times faster the cluster's machines are than the one that was measured."""

@@ -164,6 +164,15 @@ def test_options_are_spelled_by_the_command_line_alone() -> None:
     assert not found
 
 
+def test_ignored_types_are_few_and_each_has_a_reason() -> None:
+    files = [*FILES, *ROOT.glob("benchmarks/*.py")]
+    lines = [line for path in files for line in path.read_text().splitlines()]
+    ignored = [line for line in lines if "# type: ignore" in line]
+    assert len(ignored) <= 20
+    for line in ignored:
+        assert re.search(r"# type: ignore\[[\w-]+\]  # \w", line), line
+
+
 def strings(call: ast.Call) -> list[str]:
     parts = [node for argument in call.args for node in ast.walk(argument)]
     return [n.value for n in parts if isinstance(n, ast.Constant) and isinstance(n.value, str)]

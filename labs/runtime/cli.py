@@ -208,7 +208,7 @@ def _parse(
         name = _value_of("--preset", arguments) or next(iter(presets))
         if name not in presets:
             raise InputError(f"--preset {name} is unknown: use {' or '.join(presets)}")
-        default = dataclasses.replace(presets[name], preset=name)  # type: ignore[type-var]
+        default = dataclasses.replace(presets[name], preset=name)  # type: ignore[type-var]  # a dataclass
     options: dict[str, Any] = {} if default is None else {"default": default}
     description = sys.modules["__main__"].__doc__ or config_type.__doc__
     if asks_for_help(arguments):

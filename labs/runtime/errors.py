@@ -1,4 +1,4 @@
-"""The one kind of error that a user can cause and mend."""
+"""The one kind of error that a user can cause and fix."""
 
 
 class InputError(Exception):
@@ -7,3 +7,19 @@ class InputError(Exception):
     ``labs.runtime.cli.launch`` prints the message on standard error and ends with status 2. It is no
     ``ValueError``, because tyro would catch that in a config's ``__post_init__``.
     """
+
+
+def require(name: str, value: object, holds: bool, what: str) -> None:
+    """Refuse a config's value unless a condition holds.
+
+    Args:
+        name: of the field.
+        value: of the field.
+        holds: the condition.
+        what: what the value must be, such as ``1 or more``.
+
+    Raises:
+        InputError: the condition does not hold; ```` `batch_size` 0 must be 1 or more ````.
+    """
+    if not holds:
+        raise InputError(f"`{name}` {value} must be {what}")

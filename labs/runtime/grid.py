@@ -48,10 +48,9 @@ class Range:
             low, high = low - 0.5, high + 0.5
             if self.log:
                 low = max(low, 0.5)
-        if self.log:
-            value = math.exp(rng.uniform(math.log(low), math.log(high)))
-        else:
-            value = rng.uniform(low, high)
+        ends = (math.log(low), math.log(high)) if self.log else (low, high)
+        value = rng.uniform(*ends)
+        value = math.exp(value) if self.log else value
         value = min(max(round(value) if self.whole else value, self.low), self.high)
         return int(value) if self.whole else float(value)
 

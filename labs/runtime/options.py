@@ -78,13 +78,13 @@ class RuntimeOptions:
     to count it. Ray ends no trial for taking more."""
 
     max_concurrent: int | None = None
-    """Run at most so many trials at once. The default is as many as fit."""
+    """Run at most this many trials at once. The default is as many as fit."""
 
     max_failures: int = 0
-    """Start a failed trial again, from its last checkpoint, up to so many times."""
+    """Start a failed trial again, from its last checkpoint, up to this many times."""
 
     trial_timeout: float | None = None
-    """End a trial's process when it has not reported for so many seconds: it hangs. That counts as a
+    """End a trial's process when it has not reported for this many seconds: it hangs. That counts as a
     failure."""
 
     scheduler: Literal["fifo", "asha"] = "fifo"

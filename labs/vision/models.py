@@ -172,11 +172,11 @@ def build_model(
 def channels_last(model: _Module) -> _Module:
     """The model itself, with the weights of its convolutions stored with channels last.
 
-    Convolutions on the CPU are fastest so, on images that are stored the same way.
+    On the CPU, convolutions are fastest with this layout, for images that have it too.
     """
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Number of trained numbers."""
+    """Number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from labs.runtime.checkpoints import load_checkpoint
-from labs.runtime.errors import InputError
+from labs.runtime.errors import InputError, require
 from labs.runtime.machine.devices import Precision, autocast, resolve_device, resolve_precision
 from labs.runtime.reports import Checkpoint, Report
 from labs.vision.data.datasets import Splits
@@ -46,16 +46,16 @@ class TrainConfig:
     """Units of a hidden layer, or channels of a convolution."""
 
     learning_rate: float = 1e-3
-    """Of Adam."""
+    """Learning rate of Adam."""
 
     epochs: int = 10
     """Passes over the training images."""
 
     batch_size: int = 128
-    """Images per gradient step; the last step of an epoch takes what is left."""
+    """Images per gradient step; the last batch of an epoch may be smaller."""
 
     seed: int = 0
-    """Of the initial weights, the order of the images and the augmentation."""
+    """Seed of the initial weights, the order of the images and the augmentation."""
 
     precision: Precision = "auto"
     """auto (bfloat16 where the device is faster for it, else float32, as on a T4 or V100), float32 or
@@ -75,15 +75,15 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         validate_architecture(self.family, self.depth, self.width)
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise InputError(
-                f"`learning_rate` {self.learning_rate} must be a number above 0, for instance 1e-3"
-            )
-        for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
-            if value < 1:
-                raise InputError(f"`{name}` {value} must be 1 or more")
-        if self.seed < 0:
-            raise InputError(f"`seed` {self.seed} must be 0 or more")
+        require(
+            "learning_rate",
+            self.learning_rate,
+            0 < self.learning_rate < math.inf,
+            "a number above 0, for instance 1e-3",
+        )
+        require("epochs", self.epochs, self.epochs >= 1, "1 or more")
+        require("batch_size", self.batch_size, self.batch_size >= 1, "1 or more")
+        require("seed", self.seed, self.seed >= 0, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def train_classifier(
 
     Metrics: ``train/loss`` and ``train/accuracy`` (means over the epoch's batches, as they were
     trained on), ``val/*`` and ``test/*`` (after the epoch), ``time/samples_per_second`` (training
-    images over the seconds spent on training, evaluation apart).
+    images divided by the seconds spent on training, without evaluation).
 
     Raises:
         FloatingPointError: a batch's loss is not finite; names epoch, batch and learning rate.
@@ -151,7 +151,7 @@ def train_classifier(
 
 
 class ModelConfig(Protocol):
-    """What every config that trains a classifier says of its model."""
+    """The fields that describe the model in every config that trains a classifier."""
 
     @property
     def family(self) -> Family:
@@ -167,7 +167,7 @@ class ModelConfig(Protocol):
 
     @property
     def seed(self) -> int:
-        """Of the initial weights."""
+        """Seed of the initial weights."""
 
     @property
     def batch_norm(self) -> bool:
@@ -274,7 +274,7 @@ class _Session:
             losses.append(loss.detach())
             sizes.append(len(batch))
             correct += (logits.detach().argmax(1) == labels).sum()
-        # Looked at once per epoch: asking a GPU after every batch would make it wait.
+        # Read once per epoch: reading after every batch would make a GPU wait.
         values = torch.stack(losses).double().cpu()
         bad = (~values.isfinite()).nonzero()
         if len(bad):
@@ -304,7 +304,7 @@ class _Session:
         return loss, correct
 
     def checkpoint(self, epoch: int) -> Checkpoint:
-        """Everything from which training goes on after ``epoch``."""
+        """The state from which training continues after ``epoch``."""
         config, data = self.config, self.data
         return {
             "kind": CHECKPOINT_KIND,
@@ -321,10 +321,10 @@ class _Session:
         }
 
     def restore(self, checkpoint: Checkpoint) -> int:
-        """Go on from a checkpoint; returns its epoch."""
+        """Continue from a checkpoint; returns its epoch."""
         require_same_model(checkpoint, describe_model(self.config, self.data))
         self.model.load_state_dict(checkpoint["weights"])
-        # The optimizer would go on in the tensors that it is given.
+        # A copy, because the optimizer updates the tensors that it is given.
         self.optimizer.load_state_dict(copy.deepcopy(checkpoint["optimizer"]))
         self.generator.set_state(checkpoint["generator"])
         return checkpoint["epoch"]

@@ -92,7 +92,7 @@ def test_another_data_set_than_the_network_s_is_named(
     assert call("--checkpoint", checkpoint, "--dataset", "mnist", *options) == 0
     run = tmp_path / "class_activation_maps" / "cam"
     out = capsys.readouterr().out
-    assert f"CNN trained on digits looks at 1 image of mnist, into {run}" in out
+    assert f"CNN trained on digits: maps of 1 image of mnist, into {run}" in out
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,8 @@ def test_another_data_set_than_the_network_s_is_named(
         (["--checkpoint", "none.pt"], "none.pt does not exist"),
         (["--checkpoint", "CHECKPOINT", "--index", "0", "400"], "--index 400 is outside"),
         (["--index", "-1"], "--index -1 is outside"),
+        (["--seed", "-1"], "--seed -1 must be 0 or more"),
+        (["--top", "0"], "--top 0 must be 1 or more"),
         (["--checkpoint", "CHECKPOINT", "--class-name", "ship"], "--class-name ship is unknown"),
         (["--checkpoint", "CHECKPOINT", "--images", "none.jpg"], "none.jpg does not exist"),
         (["--checkpoint", "a.pt", "--run", "b"], "only one of --checkpoint, --run"),

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labs.language.char_gpt.dropout import Dropout
-from labs.runtime.errors import InputError
+from labs.runtime.errors import InputError, require
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,7 @@ class CharGPTConfig:
 
     def __post_init__(self) -> None:
         for name in ("layers", "heads", "width", "context"):
-            if getattr(self, name) < 1:
-                raise InputError(f"`{name}` {getattr(self, name)} must be at least 1")
+            require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         if self.width % self.heads:
             divisors = [h for h in range(1, self.width + 1) if self.width % h == 0]
             nearest = min(divisors, key=lambda h: abs(h - self.heads))
@@ -51,8 +50,7 @@ class CharGPTConfig:
                 f"`width` {self.width} is not divisible by `heads` {self.heads}:"
                 f" use `heads` {nearest} or `width` {self.heads * -(-self.width // self.heads)}"
             )
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"`dropout` {self.dropout} must lie in [0, 1), for instance 0.1")
+        require("dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1), for instance 0.1")
 
 
 @dataclass

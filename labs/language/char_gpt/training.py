@@ -20,7 +20,7 @@ from labs.language.char_gpt.memorisation import TrainingWords
 from labs.language.char_gpt.model import CharGPT, CharGPTConfig
 from labs.language.char_gpt.writing import write
 from labs.language.sampling import SamplingConfig
-from labs.runtime.errors import InputError
+from labs.runtime.errors import InputError, require
 from labs.runtime.machine.devices import Precision, autocast, resolve_device, resolve_precision
 from labs.runtime.machine.memory import keep_freed_memory
 from labs.runtime.reports import Checkpoint, Report
@@ -87,22 +87,17 @@ class CharGPTTrainConfig(CharGPTConfig):
             "sample_interval",
             "sample_length",
         ):
-            _require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+            require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         for name in ("learning_rate", "gradient_clip"):
             value = getattr(self, name)
-            _require(name, value, 0 < value < math.inf, "a positive number")
-        _require("warmup", self.warmup, self.warmup >= 0, "0 or more")
-        _require("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "0 or more")
-        _require("seed", self.seed, self.seed >= 0, "0 or more")
+            require(name, value, 0 < value < math.inf, "a positive number")
+        require("warmup", self.warmup, self.warmup >= 0, "0 or more")
+        require("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "0 or more")
+        require("seed", self.seed, self.seed >= 0, "0 or more")
         if self.compile and shutil.which("g++") is None and shutil.which("clang++") is None:
             raise InputError(
                 "`compile` needs a C++ compiler (g++) on the PATH: leave `compile` out"
             )
-
-
-def _require(name: str, value: float, holds: bool, what: str) -> None:
-    if not holds:
-        raise InputError(f"`{name}` {value} must be {what}")
 
 
 def check_length(corpus: Corpus, context: int) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from labs.language.hub import find_pretrained, load_causal_model, load_tokenizer
 from labs.language.pipeline import Batches, Columns, Display, PoolOptions, map_rows
 from labs.language.sampling import SamplingConfig, add_gumbel_noise, filter_scores
-from labs.runtime.errors import InputError
+from labs.runtime.errors import InputError, require
 from labs.runtime.machine.devices import Precision, resolve_device, resolve_precision
 
 
@@ -55,8 +55,7 @@ class GenerationConfig(SamplingConfig):
         for name in ("new_tokens", "sequences", "beams", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"`{name}` {getattr(self, name)} must be at least 1")
-        if self.seed < 0:
-            raise InputError(f"`seed` {self.seed} must be 0 or more")
+        require("seed", self.seed, self.seed >= 0, "0 or more")
         if self.greedy and self.sequences > 1:
             raise InputError(
                 f"`sequences` {self.sequences} would be the same text every time: greedy writes one;"

@@ -1,1 +1,1 @@
-"""Class activation maps: what a network looks at."""
+"""Class activation maps: which parts of an image a prediction comes from."""

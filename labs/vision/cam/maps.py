@@ -1,8 +1,8 @@
 """Class activation maps (Zhou et al., 2016, arXiv:1512.04150), exact, and how far to trust them.
 
 A network that ends in global average pooling and a dense layer computes the logit of class c as
-mean over pixels of (sum_k w_ck f_k) + b_c. The map is what stands in the brackets: where the logit
-comes from.
+mean over pixels of (sum_k w_ck f_k) + b_c. The map is the expression in brackets: the contribution
+of every place to the logit.
 """
 
 from __future__ import annotations
@@ -84,13 +84,13 @@ class CamNetwork:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a network says of one image, and where it looked."""
+    """A network's output for one image, and the map of one class."""
 
     image: Image.Image
     """The original, RGB, at its own resolution."""
 
     inputs: Tensor
-    """What the network saw, float32 [1, C, H, W], on the CPU."""
+    """The network's input, float32 [1, C, H, W], on the CPU."""
 
     probabilities: np.ndarray
     """float32 [classes]."""
@@ -148,7 +148,8 @@ def dataset_images(
     Args:
         data: where they are.
         indices: into the test images.
-        network: that will look at them; one trained on data of this project must know its classes.
+        network: the one that will get them. If it was trained by this project, its classes must be
+            those of ``data``.
 
     Raises:
         InputError: an index outside the test images, or other classes than the network's.
@@ -185,7 +186,7 @@ def explain(
         network: what to explain.
         image: RGB, of any size.
         class_name: class of the map; ``None`` is the most probable one.
-        full_resolution: look at the image at its own size instead of at the training size.
+        full_resolution: keep the image's own size instead of scaling it to the training size.
 
     Raises:
         InputError: the network does not know the class.
@@ -233,11 +234,11 @@ def deletion(
     """Remove pixels step by step, replacing them by the training images' mean colour.
 
     Args:
-        network: that made the explanation.
-        explanation: of the image, whose map decides the order.
-        steps: how often the probability is measured after the first time.
-        random_orders: how many random orders are averaged.
-        seed: of the random orders.
+        network: the one that made the explanation.
+        explanation: the image, and the map that decides the order.
+        steps: number of measurements after the first one.
+        random_orders: number of random orders that are averaged.
+        seed: seed of the random orders.
     """
     height, width = explanation.inputs.shape[2:]
     importance = upsample(explanation.activation, height, width).ravel()
@@ -259,7 +260,7 @@ def _removal_curve(
 ) -> np.ndarray:
     """Probability of the explained class after each share of ``order`` has been removed."""
     height, width = explanation.inputs.shape[2:]
-    place = np.empty(len(order), np.int64)  # when each pixel goes
+    place = np.empty(len(order), np.int64)  # the step at which each pixel is removed
     place[order] = np.arange(len(order))
     counts = np.round(fractions * len(order))
     kept = torch.from_numpy(place[None] >= counts[:, None]).view(-1, 1, height, width)
@@ -273,10 +274,10 @@ def _removal_curve(
 
 
 def _maps_in_tiles(network: CamNetwork, images: Tensor) -> Tensor:
-    """Maps of all classes [N, classes, H, W], without ever holding the features of a whole image.
+    """Maps of all classes [N, classes, H, W], without the features of a whole image in memory.
 
-    Each tile is computed with ``receptive_radius`` further pixels on every side that is not the image's edge,
-    which are cut off again: what is left is what the whole image would have given.
+    Each tile is computed with a margin of ``receptive_radius`` pixels, except at the image's edges.
+    The margin is cut off again, so the result equals that of the whole image.
     """
     radius, weight = network.receptive_radius or 0, network.classifier.weight
     count, _, height, width = images.shape

@@ -29,8 +29,7 @@ def network_from_checkpoint(path: str | Path) -> CamNetwork:
     if not isinstance(model, ConvClassifier):
         raise InputError(
             f"checkpoint {path} is of an {FAMILY_TITLES[classifier.family]}, for which no class"
-            " activation map exists: its dense layers mix all pixels, so there is no place left that"
-            " a map could show; use a CNN or ResCNN"
+            " activation map exists, since its dense layers mix all pixels: use a CNN or ResCNN"
         )
     channels, height, width = classifier.in_shape
     return CamNetwork(

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from labs.runtime.errors import InputError
+from labs.runtime.errors import InputError, require
 from labs.runtime.loop.console import say
 from labs.vision.data import downloads, folders
 from labs.vision.data.folders import RawSplits
 from labs.vision.data.images import allocate
 
-_FEW = 100  # validation images: below it one image is more than a point of accuracy
+_FEW = 100  # validation images: with fewer, one image is more than a point of accuracy
 _DIGITS_TEST_SEED = 0  # the test images are the same in every run, whatever its seed
 
 
@@ -98,6 +98,7 @@ def load_dataset(
         raise InputError(f"`val_fraction` {val_fraction} must lie between 0 and 1: use 0.1")
     if image_size is not None and not 4 <= image_size <= 1024:
         raise InputError(f"`image_size` {image_size} must lie between 4 and 1024: use 32")
+    require("seed", seed, seed >= 0, "0 or more")
     train, test, class_names, flips = _load(name_or_path, Path(data_dir), image_size)
     pool = np.arange(len(train))
     rng = np.random.default_rng(seed)
@@ -121,7 +122,7 @@ def load_dataset(
 
 
 def _say_split(data: Splits, image_size: int | None) -> None:
-    """What became of a folder that somebody brought: sizes, and what its validation can tell."""
+    """Print how a user's folder was split, and whether it has too few validation images."""
     _, height, width = data.in_shape
     taken = len(data.val) / (len(data.train) + len(data.val))
     say(
@@ -132,8 +133,8 @@ def _say_split(data: Splits, image_size: int | None) -> None:
     if len(data.val) < _FEW:
         say(
             f"{data.name}: with {len(data.val)} validation images one image is"
-            f" {100 / len(data.val):.1f} points of accuracy: which trial is best on validation may"
-            " be luck"
+            f" {100 / len(data.val):.1f} points of accuracy: the best trial on validation may be"
+            " chosen by chance"
         )
 
 
@@ -242,7 +243,7 @@ def _split(
     """Indices of the rest and of the ``fraction`` drawn, each sorted, every class in proportion."""
     size = round(len(pool) * fraction) if size is None else size
     shuffled = rng.permutation(pool)
-    # Each image's place within its class as a share: drawing the smallest takes every class evenly.
+    # Each image's rank within its class, as a share: the smallest ones are of all classes evenly.
     place = np.empty(len(shuffled))
     for label in np.unique(labels[pool]):
         members = np.flatnonzero(labels[shuffled] == label)

@@ -1,6 +1,6 @@
 """Image folders: ``{train,test}/<class>/`` with images of any format that Pillow reads.
 
-What is not used of a folder is said, with a count: other files, further folders, second frames.
+What is not used is reported with a count: other files, further folders, second frames.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from labs.vision.data.images import (
 )
 
 _PARTS = ("train", "test")
-_THIN = 4  # longer side / shorter side, above which it is said that the middle is cut out
+_THIN = 4  # longer side / shorter side: above it, a message says that only the middle is used
 _CUT = f"more than {_THIN} times as long as wide, of which only the middle square is used"
 
 
@@ -50,7 +50,7 @@ def load_folder(root: Path, image_size: int | None) -> RawSplits:
             the same size, which is kept.
 
     Grey images of more than 8 bits are all scaled by one range, the widest that any of them uses, so
-    that a dark one stays darker than a bright one. Hidden files (``.DS_Store``) are left out in silence.
+    that a dark one stays darker than a bright one. Hidden files (``.DS_Store``) are skipped.
 
     Raises:
         InputError: a part is missing, there are fewer than two classes, train and test differ in
@@ -71,7 +71,7 @@ def load_folder(root: Path, image_size: int | None) -> RawSplits:
     _say_unused(root, {*train_files, *test_files})
     images = _decode(root, [*train_files, *test_files], image_size)
     count = len(train_files)
-    _say_twins(root, images[:count], images[count:])
+    _say_duplicates(root, images[:count], images[count:])
     return RawSplits(
         images[:count],
         np.array(train_labels, np.int64),
@@ -111,7 +111,7 @@ def _visible(directory: Path) -> list[Path]:
 
 
 def _say_unused(root: Path, used: set[Path]) -> None:
-    """Count what lies in the folder and is not read."""
+    """Count the files and folders that are not read."""
     unused = [p for p in _visible(root) if p.is_dir() and p.name not in _PARTS]
     for part in _PARTS:
         for path in _visible(root / part):
@@ -125,16 +125,16 @@ def _say_unused(root: Path, used: set[Path]) -> None:
         _say_count(root, unused, f"not read ({listed})")
 
 
-def _say_twins(root: Path, train: np.ndarray, test: np.ndarray) -> None:
-    """Count the test images that are training images as well: they flatter the test accuracy."""
+def _say_duplicates(root: Path, train: np.ndarray, test: np.ndarray) -> None:
+    """Count the test images that are training images too: they raise the test accuracy."""
     known = {image.tobytes() for image in train}
-    twins = sum(image.tobytes() in known for image in test)
-    if twins:
-        say(f"{root}: {twins} of {len(test)} test images are also training images")
+    duplicates = sum(image.tobytes() in known for image in test)
+    if duplicates:
+        say(f"{root}: {duplicates} of {len(test)} test images are also training images")
 
 
 def _say_count(root: Path, paths: Sequence[Path], what: str) -> None:
-    """One line: how many, what about them, and the first of them."""
+    """Print one line: how many files, what about them, and the first of them."""
     noun = "file or folder" if len(paths) == 1 else "files or folders"
     say(f"{root}: {len(paths)} {noun} {what}, such as {paths[0].relative_to(root)}")
 
@@ -152,7 +152,7 @@ def _decode(root: Path, files: list[Path], image_size: int | None) -> np.ndarray
     images = allocate(len(files), first.shape)
 
     def decode_into_place(index: int) -> tuple[Range | None, str]:
-        """Image ``index`` into its row; its range of values, and what is said of it."""
+        """Decode image ``index`` into its row; returns its range of values and a remark."""
         image, picture = decode(files[index])
         if image.shape != first.shape:
             raise InputError(

@@ -20,26 +20,26 @@ Range = tuple[float, float]
 """The values that become black and white."""
 
 _UNREADABLE = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"}
-"""Formats that Pillow knows by name, and for whose pixels it needs other programs or arrays."""
+"""Formats that Pillow recognises, but whose pixels it cannot read without other programs."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image as read, and what eight bits cannot show of its file."""
+    """An image as read, and what of its file eight bits cannot hold."""
 
     image: Image.Image
     """Mode RGB."""
 
     value_range: Range | None = None
-    """Of a grey image with more than 8 bits: the range that its own values use, by which it is
-    scaled where no other is given. Integers use 8, 10, 12, 14, 16 or 32 whole bits from 0."""
+    """The range that the values of a grey image with more than 8 bits use. It is scaled by this range
+    unless another one is given. Integers use 8, 10, 12, 14, 16 or 32 whole bits from 0."""
 
     loss: str = ""
     """What of the file is not in the image, in words; empty where nothing is missing."""
 
 
 def image_suffixes() -> frozenset[str]:
-    """The file names' endings that Pillow reads images of, in lower case, such as ``.webp``."""
+    """The file name suffixes of the formats that Pillow reads, in lower case, such as ``.webp``."""
     known = Image.registered_extensions()
     return frozenset(
         suffix.lower()
@@ -159,10 +159,10 @@ def to_array(image: Image.Image, channels: int) -> np.ndarray:
 
 def _loss(image: Image.Image) -> str:
     """What reading this opened file leaves out."""
-    # Pillow reads colours of 16 bits by their upper 8; the decoder's arguments alone tell of it.
+    # Pillow keeps the upper 8 of 16 bits per colour; only the decoder's arguments show it.
     if any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())) and not _is_deep(image):
         return "colours of 16 bits are read by their upper 8"
-    # A camera's MPO holds the photo and a preview, a PSD all layers laid over one another, and them.
+    # The first frame of an MPO is the photo (the second a preview), of a PSD the merged layers.
     if image.format not in ("MPO", "PSD") and getattr(image, "n_frames", 1) > 1:
         return "of several frames or pages only the first is read"
     return ""
@@ -182,7 +182,7 @@ def _own_range(image: Image.Image, path: str | Path) -> Range | None:
         raise InputError(f"image {path} holds values that are not finite; replace or remove it")
     if image.mode == "F" or low < 0:
         return low, high
-    # What sensors and scanners have; an image of 11 bits is a dark one of 12.
+    # The bit depths of sensors and scanners; an image that uses 11 bits is a dark one of 12.
     bits = next(bits for bits in (8, 10, 12, 14, 16, 32) if high < 2**bits)
     return 0.0, float(2**bits - 1)
 

@@ -32,7 +32,7 @@ METRIC = "val/accuracy"
 
 _TEST = "test/accuracy"
 _MODEL = ("dataset", "family", "depth", "width", "batch_norm", "learning_rate")
-"""What a config is known by; everything else is the same in the whole grid, or per family."""
+"""The fields that identify a config; all others are the same in the whole grid, or per family."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class _Question:
     measured: str
     """The sentence up to the interval."""
     what: str
-    """What helps, hurts, or cannot be told."""
+    """What is asked, such as ``more depth helps``."""
 
 
 def answers(
@@ -204,8 +204,8 @@ def answers(
 
     Args:
         table: one row per trial: ``trial``, the ``DepthTrial`` fields, ``status`` and the metrics.
-        test_images: how many there are by data set. No verdict is then based on a difference that
-            other test images could have turned round.
+        test_images: number of test images by data set. A difference that the choice of test images
+            could explain then gets no verdict.
         alpha: the probability of any wrong verdict.
     """
     best = best_by_depth(table)
@@ -258,7 +258,7 @@ def _depth_question(
     )
     trained = [training.get(config.trials, np.array([])) for config in (shallow, deep)]
     if all(scores.size for scores in trained):
-        # A deep network that is worse on the training images, too, does not overfit: it trains worse.
+        # A deep network that is worse on the training images too does not overfit: it trains worse.
         before, after = (100 * scores.mean() for scores in trained)
         measured += f" (training {before:.1f}% to {after:.1f}%)"
     measured += f", a change of {high - low:+.1f} points"

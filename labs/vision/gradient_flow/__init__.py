@@ -1,1 +1,1 @@
-"""The gradient of every layer, plain beside residual."""
+"""The gradient of every layer, in plain and in residual networks."""

@@ -2,7 +2,7 @@
 
 Whether the gradients of a plain network vanish towards its input (Glorot & Bengio, 2010), explode
 (as batch norm makes them at initialisation: Yang et al., 2019, arXiv:1902.08129), or neither, is
-measured here and not assumed.
+measured here, not assumed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from labs.runtime.errors import InputError
+from labs.runtime.errors import InputError, require
 from labs.runtime.machine.devices import resolve_device
 from labs.runtime.reports import Checkpoint, Report
 from labs.vision.data.datasets import Splits
@@ -48,7 +48,7 @@ class GradientFlowConfig:
     """Channels of a convolution."""
 
     learning_rate: float = 1e-3
-    """Of Adam."""
+    """Learning rate of Adam."""
 
     batches: int = 150
     """Gradient steps."""
@@ -57,10 +57,10 @@ class GradientFlowConfig:
     """Images per gradient step."""
 
     seed: int = 0
-    """Of the initial weights."""
+    """Seed of the initial weights."""
 
     batch_seed: int = 0
-    """Of the order of the images: the same for all networks that are compared."""
+    """Seed of the order of the images: the same for all networks that are compared."""
 
     batch_norm: bool = True
     """Batch norm after every convolution."""
@@ -72,13 +72,16 @@ class GradientFlowConfig:
         validate_architecture(self.family, self.depth, self.width)
         if self.family == "mlp":
             raise InputError("`family` mlp has no convolutions to compare: use cnn or rescnn")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise InputError(
-                f"`learning_rate` {self.learning_rate} must be a number above 0, for instance 1e-3"
-            )
-        for name, value in (("batches", self.batches), ("batch_size", self.batch_size)):
-            if value < 1:
-                raise InputError(f"`{name}` {value} must be 1 or more")
+        require(
+            "learning_rate",
+            self.learning_rate,
+            0 < self.learning_rate < math.inf,
+            "a number above 0, for instance 1e-3",
+        )
+        require("batches", self.batches, self.batches >= 1, "1 or more")
+        require("batch_size", self.batch_size, self.batch_size >= 1, "1 or more")
+        require("seed", self.seed, self.seed >= 0, "0 or more")
+        require("batch_seed", self.batch_seed, self.batch_seed >= 0, "0 or more")
 
 
 def weight_layers(model: nn.Module) -> dict[str, Tensor]:
@@ -99,7 +102,7 @@ def mean_absolute_gradients(layers: dict[str, Tensor]) -> dict[str, float]:
 
 
 def batch_order(images: int, batch_size: int, batches: int, seed: int) -> Tensor:
-    """Which image each batch takes, int64 [batches, batch_size]: passes without repetition."""
+    """Which images each batch takes, int64 [batches, batch_size]: passes without repetition."""
     generator = torch.Generator().manual_seed(seed)
     needed = batches * batch_size
     passes = [torch.randperm(images, generator=generator) for _ in range(-(-needed // images))]
@@ -133,7 +136,7 @@ def record_gradients(
         done = resume["batch"]
 
     def checkpoint(batch: int) -> Checkpoint:
-        """Everything from which training goes on after ``batch``."""
+        """The state from which training continues after ``batch``."""
         return {
             "kind": CHECKPOINT_KIND,
             "model": description,

@@ -125,6 +125,8 @@ def test_one_report_per_batch_histograms_at_both_ends_and_resuming(digits):
         ({"family": "mlp"}, "no convolutions"),
         ({"depth": 20}, "19 or 21"),
         ({"batches": 0}, "`batches` 0"),
+        ({"seed": -1}, "`seed` -1 must be 0 or more"),
+        ({"batch_seed": -2}, "`batch_seed` -2 must be 0 or more"),
         ({"learning_rate": float("nan")}, "`learning_rate` nan"),
     ],
 )
