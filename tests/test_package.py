@@ -25,6 +25,8 @@ EXAMPLES = {
     "torch_model": (("--width", "16"), "val/accuracy", 0.7),
 }
 """Options of each, the metric that it leaves, and the least of it."""
+PLUGINS = ("reinforce",)
+"""Examples that another command imports (``tests/experiments/test_own_algorithm.py`` runs it)."""
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -136,8 +138,17 @@ def test_the_installed_package_has_all_that_it_needs(installed: Path, tmp_path: 
     assert version == project["version"]
 
 
-def test_every_example_is_run() -> None:
-    assert {path.stem for path in ROOT.glob("examples/*.py")} == set(EXAMPLES)
+def test_every_example_is_run_or_imported() -> None:
+    assert {path.stem for path in ROOT.glob("examples/*.py")} == {*EXAMPLES, *PLUGINS}
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_a_plugin_needs_only_the_installed_package(
+    name: str, installed: Path, tmp_path: Path
+) -> None:
+    shutil.copy(ROOT / "examples" / f"{name}.py", tmp_path)
+    done = run_outside(installed, "-c", f"import {name}", directory=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -259,7 +259,7 @@ def test_an_mlp_has_no_map(patch_data, tmp_path):
     *_, last = train_classifier(TrainConfig("mlp", 1, 8, epochs=1), data=patch_data)
     save_checkpoint(tmp_path / "mlp.pt", last.checkpoint())
     with pytest.raises(
-        InputError, match="of an MLP, for which no class activation map exists: its"
+        InputError, match="of an MLP, for which no class activation map exists, since"
     ):
         network_from_checkpoint(tmp_path / "mlp.pt")
 
