@@ -7,16 +7,15 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
-
 
 class PixelGoal(gymnasium.Env):
+    MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
 
     def __init__(self, cells: int = 5, pits: int = 2, scale: int = 3, render_mode=None) -> None:
         self.cells, self.pits, self.scale, self.render_mode = cells, pits, scale, render_mode
         self.observation_space = spaces.Box(0, 255, (cells * scale, cells * scale, 3), np.uint8)
-        self.action_space = spaces.Discrete(len(MOVES))
+        self.action_space = spaces.Discrete(len(self.MOVES))
 
     def render(self):
         image = np.zeros((self.cells, self.cells, 3), np.uint8)
@@ -31,7 +30,7 @@ class PixelGoal(gymnasium.Env):
         return self.render(), {}
 
     def step(self, action):
-        moved = zip(self.robot, MOVES[action], strict=True)
+        moved = zip(self.robot, self.MOVES[action], strict=True)
         self.robot = tuple(min(max(k + move, 0), self.cells - 1) for k, move in moved)
         arrived, fell = self.robot == self.goal, self.robot in self.holes
         info = {"is_success": arrived, "collision": fell}

@@ -25,8 +25,8 @@ EXAMPLES = {
     "torch_model": (("--width", "16"), "val/accuracy", 0.7),
 }
 """Options of each, the metric that it leaves, and the least of it."""
-PLUGINS = ("reinforce",)
-"""Examples that another command imports (``tests/experiments/test_own_algorithm.py`` runs it)."""
+PLUGINS = ("pixel_goal", "reinforce")
+"""Examples that another command imports. Other tests train with them."""
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
