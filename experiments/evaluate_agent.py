@@ -74,7 +74,7 @@ class Config:
         if not 0 < self.fps <= 50:
             raise InputError(f"`fps` {self.fps} is out of range: a GIF plays up to 50 a second")
         if self.runtime.resume:
-            raise InputError("`resume` does not apply: an evaluation is short, start it anew")
+            raise InputError("`resume` does not apply: an evaluation is short, start it again")
 
 
 def main(config: Config) -> int:

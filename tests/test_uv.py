@@ -1,4 +1,4 @@
-"""`uv run` of an experiment: Ray's own hook for uv would build an environment anew for each worker."""
+"""`uv run` of an experiment: Ray's own hook for uv would build an environment again for each worker."""
 
 from __future__ import annotations
 

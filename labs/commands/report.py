@@ -1,4 +1,4 @@
-"""``labs report``: a run's report.html made anew, or one over several runs."""
+"""``labs report``: a run's report.html made again, or one over several runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from labs.runtime.loop.console import say
 
 @dataclass(frozen=True)
 class Report:
-    """Make the report of a run anew, or one page over several runs."""
+    """Make the report of a run again, or one page over several runs."""
 
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN [RUN ...]")]
     """Directories of runs, or their places on shared storage (s3://...)."""

@@ -15,6 +15,7 @@ from labs.analysis.load import LoadedRun, load_run
 from labs.analysis.logs import last_lines
 from labs.analysis.summary import shown_summary, summarise
 from labs.runtime.directory.description import command_of
+from labs.runtime.directory.mirror import is_remote
 from labs.runtime.directory.runs import read_answers
 from labs.runtime.loop.console import duration, say, show_table
 from labs.runtime.results import OVER
@@ -98,10 +99,10 @@ def _last_step(run: LoadedRun, trial: int) -> str:
 
 
 def _ways_on(run: LoadedRun, running: bool, place: str) -> Iterator[str]:
-    described, where = run.description, place if "://" in place else str(run.path)
-    if (run.path / "report.html").exists() and "://" not in place:
+    described, where = run.description, place if is_remote(place) else str(run.path)
+    if (run.path / "report.html").exists() and not is_remote(place):
         yield f"report: {run.path / 'report.html'}"
-    if "://" not in place:
+    if not is_remote(place):
         yield f"curves: {shlex.join(['tensorboard', '--logdir', str(run.path / 'tensorboard')])}"
     if not running and len(run.interrupted) + len(run.failed):
         yield f"run the rest with: {command_of(described, '--resume', where)}"

@@ -17,7 +17,7 @@ for _name, _value in {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our tracking replaces Tune's CSV and TensorBoard
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial that asked for no GPU sees none
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # labs.runtime.loop.signals handles SIGINT
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # `uv run`: workers would each build an environment anew
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # `uv run`: workers would each build an environment again
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # or cuBLAS adds in another order each time
     "TOKENIZERS_PARALLELISM": "false",  # tokenizers' threads and forked workers deadlock
 }.items():

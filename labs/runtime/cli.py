@@ -167,7 +167,7 @@ def _options_of_run(
     arguments = [str(local) if a == directory else a for a in arguments]
     arguments = [a.replace(f"{option}={directory}", f"{option}={local}") for a in arguments]
     runtime = restore(RuntimeOptions, {**described["runtime"], **kept})
-    if option == "--rerun" and "://" not in runtime.run_root:  # relative to where that run began
+    if option == "--rerun" and not is_remote(runtime.run_root):  # relative to where that run began
         runtime = dataclasses.replace(runtime, run_root=str(local.parent.parent))
     default = dataclasses.replace(
         restore(config_type, described["config"]),  # type: ignore[type-var]  # C is a dataclass

@@ -24,7 +24,7 @@ class NameOrPath:
     def absolute(self, value: str) -> str:
         """``value``, absolute where it is no name and such a file exists."""
         path = os.path.expanduser(value)
-        is_path = value not in self.names and "://" not in value and os.path.exists(path)
+        is_path = value not in self.names and os.path.exists(path)
         return os.path.abspath(path) if is_path else value
 
 
@@ -110,7 +110,7 @@ class RuntimeOptions:
         if self.resume and self.run_name:
             raise InputError("`resume` already names the run's directory: leave `run_name` out")
         if self.resume and self.rerun:
-            raise InputError("`resume` goes on with a run and `rerun` begins anew: use only one")
+            raise InputError("`resume` goes on with a run and `rerun` starts a new one: use only one")
         if self.run_name is not None and (
             not self.run_name or "/" in self.run_name or self.run_name.startswith(".")
         ):

@@ -121,7 +121,7 @@ def _run_trials(
     request = trial_resources(options, [*nodes, *future], needs)
     require_shared_storage(run.checkpoints, options.run_root, future)
     recorder.slots = _slots(request, nodes, future, options, len(recorder.unfinished))
-    recorder.live = not here  # a view that is drawn anew would hide the debugger
+    recorder.live = not here  # a live view would hide the debugger
     run.start()
     grid = GridSpec(
         train=train,

@@ -137,6 +137,7 @@ class TrialRunner:
                 if report is None:
                     done = True
                     self._require_reports()
+                    # On disk before the driver is told: a trial that is done is never started again.
                     retry_io(self._save)
                 else:
                     self._take(report)
@@ -228,7 +229,7 @@ class TrialRunner:
         return {"kind": _name(self._grid.train), **state}
 
     def _save_or_go_on(self) -> None:
-        """While storage is away, training goes on: only its end insists on a checkpoint."""
+        """Save, but let training go on where storage fails: only its end needs a checkpoint."""
         try:
             self._save()
         except OSError as error:
@@ -246,7 +247,8 @@ class TrialRunner:
             state, step, seconds = self._state(self._last), self._last_step, self._elapsed()
             self._unsaved = False
         elif best is not None:
-            # The last report has no checkpoint, or training has gone on from it and failed.
+            # The last report has no checkpoint, or training has gone on from it and failed: its
+            # state is then not the one that was reported.
             state = from_bytes(best, self._files.best)
             report = state.pop(PROGRESS)["report"]
             step, seconds = report["step"], report["seconds"]
@@ -263,10 +265,10 @@ class TrialRunner:
         }
         try:
             self._files.save(last_content(state, progress), best)
-        except BaseException:
+        except BaseException:  # Ctrl-C as well: close() then tries once more
             self._unsaved = True
             raise
-        self._best_bytes = None
+        self._best_bytes = None  # only now: a save that failed is repeated with it
         self._saved = time.monotonic()
 
     def _fail(self, error: BaseException) -> None:

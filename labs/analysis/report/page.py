@@ -23,6 +23,7 @@ from labs.analysis.report.markup import drawn_html, figure_html, table_html, tex
 from labs.analysis.summary import shown_summary, summarise
 from labs.runtime.directory import runs
 from labs.runtime.directory.description import command_of
+from labs.runtime.directory.mirror import is_remote
 from labs.runtime.directory.runs import Run, as_svg, read_answers
 from labs.runtime.directory.storage import write_atomically
 from labs.runtime.errors import InputError
@@ -205,7 +206,7 @@ class Section:
                 command = command_of(described, "--resume", place, "--seeds", more)
                 found.append(("grow it, here to more seeds", command))
         logdir = self.run.path / "tensorboard"
-        if "://" not in place:
+        if not is_remote(place):
             found.append(
                 ("look at all curves", shlex.join(["tensorboard", "--logdir", str(logdir)]))
             )
@@ -285,7 +286,7 @@ def write_report(places: Sequence[str | Path], file: Path) -> None:
     """
     loaded = [load_run(place) for place in places]
     names = [
-        str(place) if "://" in str(place) else str(run.path)
+        str(place) if is_remote(str(place)) else str(run.path)
         for place, run in zip(places, loaded, strict=True)
     ]
     write_atomically(file, render(loaded, names).encode())

@@ -56,7 +56,7 @@ class Holder:
 
     @property
     def is_here(self) -> bool:
-        """Whether it is a process of this machine, of which the system can tell whether it lives."""
+        """Whether it is a process of this machine, so that the system can tell whether it is running."""
         return self.machine == _machine()
 
     @property
@@ -161,7 +161,7 @@ class Lease:
             )
 
     def renew(self) -> None:
-        """Say that this driver lives, unless another one has taken over."""
+        """Say that this driver is running, unless another one has taken over."""
         with self._lock:
             if self._own is None or self.taken_by is not None:
                 return
@@ -212,7 +212,7 @@ class Lease:
         """Return when the lease may be taken over.
 
         Raises:
-            InputError: its holder lives.
+            InputError: its holder is running.
         """
         if holder.is_here:
             raise InputError(_refusal(self._run, holder))
@@ -239,7 +239,7 @@ def _content(holder: Holder) -> bytes:
 
 
 def _parsed(content: bytes | None) -> Holder | None:
-    """None for a file that was cut short or is gone: nobody who lives leaves such a one."""
+    """None for a file that is incomplete or gone: no running driver leaves one like that."""
     try:
         return Holder(**json.loads(content or b""))
     except (ValueError, TypeError):

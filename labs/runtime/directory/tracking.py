@@ -176,7 +176,7 @@ class TrialLog:
             self._writer = None
 
     def _forget_writer(self) -> None:
-        """A writer that failed once fails for ever: the next one replaces what it left undone."""
+        """A writer that failed once fails permanently: the next one replaces what it left undone."""
         with contextlib.suppress(OSError):
             self.close()
         self._writer = None
@@ -186,7 +186,7 @@ class TrialLog:
 
     def _open(self) -> SummaryWriter:
         if self._writer is None:
-            # Written anew: a line that a crash cut short must not swallow the next one.
+            # Rewritten: a line that a crash cut short must not swallow the next one.
             written = self.history[: len(self.history) - len(self._unwritten)]
             content = "".join(json.dumps(row) + "\n" for row in written)
             write_atomically(self.directory / HISTORY, content.encode())

@@ -59,7 +59,7 @@ class GridConsole:
     objective: Objective
     already_done: int = 0
     live: bool = True
-    """Whether a terminal gets one view that is drawn anew, rather than a line per trial."""
+    """Whether a terminal gets one live view, rather than a line per trial."""
     last_steps: Sequence[int | None] = ()
     """Of each trial, where it is known: for the time that is left."""
     clock: Callable[[], float] = time.monotonic
@@ -75,7 +75,7 @@ class GridConsole:
         self._live: Live | None = None
         self._begun = self.clock()
         self._told: dict[int, float] = {}
-        """When each running trial had its last line, where nothing is drawn anew."""
+        """When each running trial had its last line, where there is no live view."""
 
     def __enter__(self) -> Self:
         console = Console()

@@ -34,7 +34,10 @@ class RecorderCallback(tune.Callback):
         self._recorder = recorder
 
     def __reduce__(self) -> tuple[type[RecorderCallback], tuple[()]]:
-        return (RecorderCallback, ())  # Tune pickles its callbacks; open logs stay in the driver
+        return (
+            RecorderCallback,
+            (),
+        )  # Tune (2.54.1) pickles its callbacks; open logs stay in the driver
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The trial runs, for the first time or again."""
@@ -72,7 +75,8 @@ def run_with_tune(
     options: RuntimeOptions,
 ) -> None:
     """Run the recorder's unfinished trials, each with ``request``; Ray must be connected."""
-    # Tune's own files are of no use after the sweep: trials write their checkpoints themselves.
+    # Tune (2.54.1) always writes files of its own. They are of no use after the sweep, since trials
+    # write their checkpoints themselves.
     with (
         tempfile.TemporaryDirectory(prefix="labs-tune-") as scratch,
         recorder.collector() as collector,

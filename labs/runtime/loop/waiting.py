@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from labs.runtime.loop.console import say
 
 FIRST_SECONDS = 30.0
-"""Nobody wonders sooner; then the pause doubles, up to ten minutes."""
+"""Seconds until the first message; then the pause doubles, up to ten minutes."""
 LONGEST_PAUSE = 600.0
 
 
@@ -22,7 +22,7 @@ class Pauses:
         self.restart()
 
     def restart(self) -> None:
-        """Something has happened: wait for the first time anew."""
+        """Something has happened: wait for the first time again."""
         self._began = self._clock()
         self._pause = FIRST_SECONDS
         self._next = self._began + self._pause

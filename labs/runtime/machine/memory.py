@@ -22,7 +22,7 @@ def keep_freed_memory() -> bool:
     """Let glibc's malloc keep what is freed, for the rest of the process; whether it could.
 
     PyTorch has no cache of its own for CPU memory, and glibc returns every large block to the
-    system at once. A training step then allocates the same activations anew each time, and pays a
+    system at once. A training step then allocates the same activations again each time, and pays a
     page fault for each 4 KiB of them, on a virtual machine more than the arithmetic on it costs.
     Elsewhere than on Linux with glibc nothing is changed.
     """
@@ -62,7 +62,7 @@ def resident_bytes() -> int | None:
 
 
 def reset_peak() -> None:
-    """Begin to measure the peak memory anew, for a process that runs one trial after another."""
+    """Begin to measure the peak memory again, for a process that runs one trial after another."""
     with contextlib.suppress(OSError):  # not Linux, or not allowed: the peak of the whole process
         Path("/proc/self/clear_refs").write_text("5")  # proc(5): sets VmHWM to VmRSS
     if torch.cuda.is_initialized():

@@ -95,7 +95,7 @@ def _start(options: RuntimeOptions) -> None:
     try:
         with said_while_waiting("Ray to start on this machine"):
             ray.init(
-                address="local",  # without it Ray silently joins a running cluster
+                address="local",  # without it Ray (2.54.1) silently joins a running cluster
                 num_cpus=options.num_cpus or usable_cores(),
                 include_dashboard=False,
                 _temp_dir=directory and str(directory),
@@ -123,7 +123,7 @@ def ray_directory() -> Path | None:
     wanted = _temporary()
     path = str(wanted.absolute())
     if len(path) <= longest and path.isascii():
-        # Ray passes a relative path on to processes that run elsewhere
+        # Ray (2.54.1) passes a relative path on to processes that run in other directories
         return None if wanted.is_absolute() else wanted.absolute() / "ray"
     fallback = Path("/tmp")
     if "RAY_TMPDIR" in os.environ or not os.access(fallback, os.W_OK):
@@ -173,7 +173,7 @@ def _join(options: RuntimeOptions) -> None:
         raise InputError(
             f"the cluster does not take the script's modules: {_reason(error)}"
         ) from None
-    # AssertionError for what Ray cannot parse; the others where it does not answer
+    # Ray 2.54.1: AssertionError for what it cannot parse; the others where it does not answer
     except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as error:
         raise InputError(f"no Ray cluster answers at {address}: {_reason(error)}") from None
 

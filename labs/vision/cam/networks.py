@@ -7,12 +7,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import nn
 
-from labs.runtime.directory.storage import StoragePath
+from labs.analysis.load import load_run
 from labs.runtime.errors import InputError
+from labs.runtime.results import best_row
 from labs.vision.cam.maps import CamNetwork
 from labs.vision.models import FAMILY_TITLES, ConvClassifier, channels_last
 from labs.vision.training import load_classifier
@@ -46,29 +46,23 @@ def network_from_checkpoint(path: str | Path) -> CamNetwork:
     )
 
 
-def best_checkpoint(run: str | Path) -> str:
+def best_checkpoint(directory: str | Path) -> str:
     """The checkpoint of a run's best CNN or ResCNN by validation accuracy.
 
+    Only trials that ran to their end take part.
+
     Raises:
-        InputError: the directory is not a run of the sweep, or has no such checkpoint.
+        InputError: it is not the directory of a run of the depth sweep, or no CNN or ResCNN of the
+            run has ended.
     """
-    path = Path(run) / "results.csv"
-    try:
-        table = pd.read_csv(path)
-        chosen = table[table["family"].isin(("cnn", "rescnn")) & table["checkpoint"].notna()]
-        chosen = chosen.dropna(subset="val/accuracy")
-    except (OSError, KeyError, ValueError):
-        raise InputError(
-            f"`run` {run} is not a finished run of the depth sweep: it has no results.csv with models"
-        ) from None
-    if chosen.empty:
-        raise InputError(f"`run` {run} has no checkpoint of a CNN or ResCNN: use `checkpoint`")
-    best = chosen.iloc[int(chosen["val/accuracy"].to_numpy().argmax())]
-    checkpoint = StoragePath(best["checkpoint"])
-    if checkpoint.local is None or checkpoint.local.exists():
-        return best["checkpoint"]
-    # The run has been moved since.
-    return str(Path(run) / "checkpoints" / best["name"] / Path(best["checkpoint"]).name)
+    run = load_run(directory)
+    if "family" not in run.table:
+        raise InputError(f"`run` {directory} is not a run of the depth sweep: it has no `family`")
+    ended = run.finished
+    best = best_row(ended[ended["family"].isin(("cnn", "rescnn"))], "val/accuracy", "max")
+    if best is None:
+        raise InputError(f"`run` {directory} has no CNN or ResCNN that has ended: use `checkpoint`")
+    return run.checkpoint_path(int(best["trial"]))
 
 
 def torchvision_network(name: str, weights: str | Path | None = None) -> CamNetwork:

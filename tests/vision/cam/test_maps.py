@@ -3,6 +3,8 @@
 import copy
 import dataclasses
 import pickle
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +12,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from labs.runtime.checkpoints import save_checkpoint
+from labs.experiment import sweep
+from labs.runtime.checkpoints import load_checkpoint, save_checkpoint
 from labs.runtime.errors import InputError
+from labs.runtime.options import RuntimeOptions
+from labs.runtime.reports import Checkpoint, Report
 from labs.vision.cam import maps as class_activation
 from labs.vision.cam.figures import deletion_figure, describe, overlay, overlay_figure
 from labs.vision.cam.maps import (
@@ -29,6 +34,7 @@ from labs.vision.cam.networks import (
     torchvision_network,
 )
 from labs.vision.data.datasets import Images, Splits, channel_statistics
+from labs.vision.depth.study import DepthTrial
 from labs.vision.training import TrainConfig, train_classifier
 
 NAMES = ("dark", "patch")
@@ -300,18 +306,37 @@ def test_files_that_are_no_checkpoints(tmp_path):
             network_from_checkpoint(tmp_path / name)
 
 
-def test_the_best_checkpoint_of_a_run(tmp_path):
-    header = "name,family,val/accuracy,checkpoint\n"
-    here = tmp_path / "checkpoints" / "c"
-    here.mkdir(parents=True)
-    (here / "best.pt").touch()
-    rows = "a,mlp,0.99,/a/best.pt\nb,cnn,0.5,/b/best.pt\nc,rescnn,0.9,/c/best.pt\nd,rescnn,,\n"
-    (tmp_path / "results.csv").write_text(header + rows)
-    assert best_checkpoint(tmp_path) == str(here / "best.pt")  # the run has been moved here
-    (tmp_path / "results.csv").write_text(header + "a,mlp,0.99,/a/best.pt\n")
-    with pytest.raises(InputError, match="no checkpoint of a CNN or ResCNN"):
-        best_checkpoint(tmp_path)
-    with pytest.raises(InputError, match="not a finished run"):
+def scored(config: DepthTrial, resume: Checkpoint | None = None) -> Iterator[Report]:
+    """Stands for a training: its accuracy is 1000 times its learning rate, and epoch 2 fails."""
+    accuracy = 1000 * config.learning_rate
+    yield Report(1, {"val/accuracy": accuracy}, lambda: {"accuracy": accuracy})
+    if config.epochs > 1:
+        raise RuntimeError("fails")
+
+
+def run_of(root: Path, *trials: tuple[str, float, int]) -> Path:
+    configs = [
+        DepthTrial(family=family, depth=3, learning_rate=accuracy / 1000, epochs=epochs)
+        for family, accuracy, epochs in trials
+    ]
+    options = RuntimeOptions(local_mode=True, run_root=str(root), run_name="run", max_failures=0)
+    sweep(scored, configs, metric="val/accuracy", options=options)
+    return root / "scored" / "run"
+
+
+def test_the_best_checkpoint_of_a_run(tmp_path: Path, without_ray: None) -> None:
+    """Neither an MLP, which has no map, nor a trial that failed, nor where the run was before."""
+    trials = [("mlp", 0.99, 1), ("cnn", 0.5, 1), ("rescnn", 0.9, 1), ("rescnn", 0.95, 2)]
+    moved = run_of(tmp_path / "made", *trials).rename(tmp_path / "moved")
+    path = best_checkpoint(moved)
+    assert Path(path).is_relative_to(moved)
+    assert load_checkpoint(path)["accuracy"] == pytest.approx(0.9)
+
+
+def test_a_run_without_a_network_that_can_be_explained(tmp_path: Path, without_ray: None) -> None:
+    with pytest.raises(InputError, match="has no CNN or ResCNN that has ended"):
+        best_checkpoint(run_of(tmp_path, ("mlp", 0.9, 1), ("cnn", 0.8, 2)))
+    with pytest.raises(InputError, match="nowhere is not the directory of a run"):
         best_checkpoint(tmp_path / "nowhere")
 
 
