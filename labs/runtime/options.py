@@ -110,7 +110,9 @@ class RuntimeOptions:
         if self.resume and self.run_name:
             raise InputError("`resume` already names the run's directory: leave `run_name` out")
         if self.resume and self.rerun:
-            raise InputError("`resume` goes on with a run and `rerun` starts a new one: use only one")
+            raise InputError(
+                "`resume` goes on with a run and `rerun` starts a new one: use only one"
+            )
         if self.run_name is not None and (
             not self.run_name or "/" in self.run_name or self.run_name.startswith(".")
         ):
