@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -228,3 +231,40 @@ def test_figures_show_what_they_are_given() -> None:
     colours = {name: rows % 3 for name, rows in chosen.items()}
     figure = topic_figures.map_figure(positions, colours, CLASSES)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(CLASSES)
+
+
+def test_the_baseline_s_inputs_are_tf_idf_written_out() -> None:
+    """Words and pairs of words, 1 + log(count) times log((1 + n) / (1 + texts with it)) + 1, in rows
+    of length 1."""
+    rng = np.random.default_rng(5)
+    texts = [" ".join(rng.choice(list("abcdef"), rng.integers(4, 15))) for _ in range(12)]
+    vectorizer = make_classifier("tfidf", 1.0)[0]
+    found = vectorizer.fit_transform(texts).toarray()
+    counts = []
+    for text in texts:
+        words = text.split()
+        counts.append(Counter(words + [f"{a} {b}" for a, b in pairwise(words)]))
+    terms = sorted({term for count in counts for term in count})
+    assert list(vectorizer.get_feature_names_out()) == terms
+    assert max(max(count.values()) for count in counts) > 3  # so that the logarithm is seen
+    for row, count in zip(found, counts, strict=True):
+        expected = np.zeros(len(terms))
+        for k, term in enumerate(terms):
+            if count[term]:
+                texts_with_it = sum(term in other for other in counts)
+                rarity = math.log((1 + len(texts)) / (1 + texts_with_it)) + 1
+                expected[k] = (1 + math.log(count[term])) * rarity
+        np.testing.assert_allclose(row, expected / np.linalg.norm(expected), rtol=1e-5)
+
+
+def test_the_seed_decides_which_texts_are_held_out_together() -> None:
+    rng = np.random.default_rng(2)
+    vectors, labels = rng.normal(size=(60, 4)).astype(np.float32), np.arange(60) % 2
+
+    def accuracies(seed: int) -> list[float]:
+        trial = TopicTrial(folds=3, seed=seed)
+        reports = cross_validate(trial, vectors=vectors, texts=[""] * 60, labels=labels)
+        return [value for report in reports for value in report.metrics.values()]
+
+    assert accuracies(1) == accuracies(1)
+    assert accuracies(1) != accuracies(2) != accuracies(3)
