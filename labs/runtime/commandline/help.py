@@ -199,7 +199,7 @@ def _option(name: str, hint: Any, marks: Sequence[Any], text: str, shown: str) -
 
 def _shown(value: Any) -> str:
     """A default as it would be typed; nothing where there is none to show."""
-    if value is None or value is dataclasses.MISSING or value == ():
+    if value is dataclasses.MISSING or value == ():
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
