@@ -65,8 +65,7 @@ def test_what_a_run_leaves_behind(finished: Path) -> None:
     assert summary["test_accuracy"][3] == pytest.approx(pair.astype(float).mean())
     assert (summary["test_accuracy_low"] <= summary["test_accuracy"]).all()
     assert {p.name for p in (finished / "figures").iterdir()} == {
-        "accuracy_against_depth.png",
-        "curves.png",
+        f"{name}.{kind}" for name in ("accuracy_against_depth", "curves") for kind in ("png", "svg")
     }
     assert {p.name for p in (finished / "tensorboard").iterdir()} == {*table["name"], "summary"}
 

@@ -36,7 +36,9 @@ def test_what_a_run_leaves_behind_twice_the_same(
     assert len(ratios) == 6 and (ratios["seeds"] == 2).all()
     assert ((ratios["low"] <= ratios["mean"]) & (ratios["mean"] <= ratios["high"])).all()
     pd.testing.assert_frame_equal(ratios, pd.read_csv(second / "ratios.csv"))
-    assert {path.name for path in (first / "figures").iterdir()} == {"classifier.png", "layers.png"}
+    assert {path.name for path in (first / "figures").iterdir()} == {
+        f"{name}.{kind}" for name in ("classifier", "layers") for kind in ("png", "svg")
+    }
     out = capfd.readouterr().out
     assert "5 convolutions: in the CNN the first convolution gets" in out
     assert out.count(f"into {first}\n") == 1  # the run's path is named once
