@@ -30,7 +30,7 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor, nn
 
-from labs.language.char_gpt.model import CharGPT, CharGPTConfig
+from labs.language.char_gpt.model import Block, CharGPT, CharGPTConfig
 from labs.language.char_gpt.writing import generate
 from labs.language.sampling import SamplingConfig
 from labs.runtime.machine.devices import autocast, resolve_device
@@ -70,6 +70,9 @@ class Config(CharGPTConfig):
 
 class Head(nn.Module):
     """One head of attention, as the textbooks have it."""
+
+    past: Tensor
+    """1 where a position (row) may look at another one (column), else 0."""
 
     def __init__(self, config: CharGPTConfig, attention_dropout: bool) -> None:
         super().__init__()
@@ -136,10 +139,12 @@ class TextbookGPT(nn.Module):
         for name in ("characters", "positions", "norm", "head"):
             getattr(self, name).load_state_dict(getattr(model, name).state_dict())
         for block, own in zip(self.blocks, model.blocks, strict=True):
+            assert isinstance(block, TextbookBlock) and isinstance(own, Block)
             size = own.attention.project_out.weight.shape[0] // len(block.heads)
             weights = own.attention.project_in.weight.data.split(size)
             biases = own.attention.project_in.bias.data.split(size)
             for number, head in enumerate(block.heads):
+                assert isinstance(head, Head)
                 for part, layer in enumerate((head.query, head.key, head.value)):
                     layer.weight.data.copy_(weights[part * len(block.heads) + number])
                     layer.bias.data.copy_(biases[part * len(block.heads) + number])
@@ -194,6 +199,7 @@ class FusedGPT(TextbookGPT):
         for name in ("characters", "positions", "norm", "head"):
             getattr(self, name).load_state_dict(getattr(model, name).state_dict())
         for block, own in zip(self.blocks, model.blocks, strict=True):
+            assert isinstance(block, FusedBlock) and isinstance(own, Block)
             block.attend.load_state_dict(own.attention.project_in.state_dict())
             block.project.load_state_dict(own.attention.project_out.state_dict())
             block.expand.load_state_dict(own.expand.state_dict())
@@ -335,7 +341,8 @@ def hugging_face(config: Config, prompt: Tensor) -> Callable[[int], None]:
         bos_token_id=0,
         eos_token_id=None,
     )
-    model = GPT2LMHeadModel(sizes).to(prompt.device).eval()
+    model = GPT2LMHeadModel(sizes).eval()
+    nn.Module.to(model, prompt.device)  # the method of transformers hides the types of torch's
     mask = torch.ones_like(prompt)
 
     @torch.inference_mode()
@@ -377,6 +384,7 @@ def measure(
 
 
 def main(config: Config) -> None:
+    """Check that all forms agree, then print the speed of each."""
     device = resolve_device()
     print(
         f"{config.layers} layers, {config.heads} heads, width {config.width}, context"

@@ -7,15 +7,22 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from labs.language.embeddings.encoders import PACKAGED, Encoder, load_encoder
 
-Encode = Callable[[list[str], int], np.ndarray]
 MAX_LENGTH = 256
+
+
+class Encode(Protocol):
+    """A way to embed texts."""
+
+    def __call__(self, texts: list[str], batch_size: int) -> np.ndarray:
+        """float32 ``[n, width]``."""
+        ...
 
 
 def plain_loop(encoder: Encoder, dtype: torch.dtype) -> Encode:

@@ -36,7 +36,7 @@ import pyarrow as pa
 import torch
 import tyro
 
-from labs.language.embeddings.embedder import Embedder, EmbeddingOptions
+from labs.language.embeddings.embedder import Backend, Embedder, EmbeddingOptions
 from labs.language.embeddings.encoders import PACKAGED, Encoder, resolve_encoder
 from labs.language.embeddings.vectors import embedder_arguments
 from labs.language.pipeline import Batches, Columns, Display, PoolOptions, concatenate, map_rows
@@ -45,6 +45,7 @@ from labs.language.topics.texts import load_texts
 from labs.runtime.cli import launch
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
+from labs.runtime.machine.devices import Precision
 from labs.runtime.machine.resources import available_nodes
 from labs.runtime.machine.session import connect
 from labs.runtime.options import RuntimeOptions
@@ -83,6 +84,7 @@ class TimedEmbedder(Embedder):
     """Also tells when each batch began and ended, and its process' peak memory."""
 
     def __call__(self, batch: Columns) -> Columns:
+        """The embedder's columns, and ``facts``: begin, end, process id and peak memory in MB."""
         begun = time.time()
         results = super().__call__(batch)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -90,7 +92,10 @@ class TimedEmbedder(Embedder):
         return {**results, "facts": np.repeat(facts, len(batch["text"]), axis=0)}
 
 
-def options_of(backend: str, precision: str, tokens: int | None = None) -> EmbeddingOptions:
+def options_of(
+    backend: Backend, precision: Precision, tokens: int | None = None
+) -> EmbeddingOptions:
+    """Mean pooling, and the rest as given."""
     return EmbeddingOptions(
         pooling="mean",
         precision=precision,
@@ -101,8 +106,8 @@ def options_of(backend: str, precision: str, tokens: int | None = None) -> Embed
 
 def ours(
     encoder: Encoder,
-    backend: str,
-    precision: str,
+    backend: Backend,
+    precision: Precision,
     tokens: int | None = None,
     batch: int | None = None,
     ordered: bool = True,
@@ -140,11 +145,12 @@ def best_batch(encode: rivals.Encode, texts: list[str]) -> int:
     some, taken = texts[:64], {}
     for size in BATCH_SIZES:
         encode(some[:size], size)
-        taken[size] = min(seconds(lambda size=size: encode(some, size)) for _ in range(2))
+        taken[size] = min(seconds(functools.partial(encode, some, size)) for _ in range(2))
     return min(taken, key=taken.__getitem__)
 
 
 def seconds(run: Callable[[], object]) -> float:
+    """What one call takes."""
     begun = time.perf_counter()
     run()
     return time.perf_counter() - begun
@@ -200,6 +206,7 @@ OWN = ("ours, OpenVINO, float32", "ours, OpenVINO, bfloat16")
 
 
 def in_threads(texts: list[str], encoder: Encoder, repeats: int) -> None:
+    """Everything in one process with all cores."""
     torch.set_num_threads(CORES)
     made = contestants(encoder, texts)
     say(f"one process, {CORES} threads, {len(texts)} texts, median of {repeats} alternated runs")
@@ -209,11 +216,12 @@ def in_threads(texts: list[str], encoder: Encoder, repeats: int) -> None:
     for _ in range(repeats):
         for name, encode in made.items():
             time.sleep(0.1)  # the threads of the one before stop waiting for work
-            taken[name].append(seconds(lambda encode=encode: encode(texts)))
+            taken[name].append(seconds(functools.partial(encode, texts)))
     show(taken, cosines, len(texts), OWN)
 
 
 def by_actors(texts: list[str], encoder: Encoder, repeats: int) -> None:
+    """One process of one thread per core."""
     say(f"{CORES} processes of one thread, {len(texts)} texts, median of {repeats} runs each;")
     say("start-up and loading not counted")
     taken: dict[str, list[float]] = {}
@@ -227,8 +235,10 @@ def by_actors(texts: list[str], encoder: Encoder, repeats: int) -> None:
         taken[f"sentence-transformers, {word}"] = rivals.by_processes(
             make, texts, 16, CORES, repeats
         )
-    for backend, title in (("torch", "PyTorch"), ("openvino", "OpenVINO")):
-        for precision in ("float32", "bfloat16"):
+    backends: dict[Backend, str] = {"torch": "PyTorch", "openvino": "OpenVINO"}
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16")
+    for backend, title in backends.items():
+        for precision in precisions:
             taken[f"ours, {title}, {precision}"] = [
                 steady_seconds(pooled(texts, encoder, CORES, backend, precision)[0])
                 for _ in range(repeats)
@@ -241,7 +251,7 @@ def accuracy(data: str, encoder: Encoder) -> None:
     torch.set_num_threads(CORES)
     corpus = load_texts(data, train_size=4000, test_size=4000)
     texts = corpus.train.texts + corpus.test.texts
-    kinds = {
+    kinds: dict[str, Vectors] = {
         "PyTorch, float32": ours(encoder, "torch", "float32"),
         "PyTorch, bfloat16": ours(encoder, "torch", "bfloat16"),
         "OpenVINO, float32": ours(encoder, "openvino", "float32"),
@@ -259,7 +269,7 @@ def accuracy(data: str, encoder: Encoder) -> None:
 
 
 def pooled(
-    texts: list[str], encoder: Encoder, actors: int | None, backend: str, precision: str
+    texts: list[str], encoder: Encoder, actors: int | None, backend: Backend, precision: Precision
 ) -> tuple[Columns, float]:
     """Through actors, or in this process where ``actors`` is None; also the seconds in all."""
     options = options_of(backend, precision)
@@ -286,6 +296,7 @@ def steady_seconds(columns: Columns) -> float:
 
 
 def overhead(texts: list[str], encoder: Encoder) -> None:
+    """What Ray Data costs beside the embedder itself; the actor runs before and after."""
     actor, _ = pooled(texts, encoder, 1, "auto", "auto")
     here, _ = pooled(texts, encoder, None, "auto", "auto")
     again, total = pooled(texts, encoder, 1, "auto", "auto")
@@ -343,6 +354,7 @@ def distilbert_sized(directory: Path) -> Encoder:
 
 
 def main(config: Config) -> int:
+    """Measure the parts that were asked for."""
     unknown = set(config.parts) - set(PARTS)
     if unknown:
         raise InputError(f"--parts {unknown.pop()} is unknown: use {', '.join(PARTS)}")
