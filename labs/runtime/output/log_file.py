@@ -146,17 +146,27 @@ class LogFile:
         self._pending = b""
 
 
-def last_lines(run: Path, name: str, count: int = 5, width: int = 300) -> list[str]:
-    """The last lines that a trial has printed, without empty ones; none where it printed nothing.
+def last_lines(run: Path, name: str, count: int = 5) -> list[str]:
+    """The last lines that a trial has printed, as :func:`last_lines_of` gives them.
 
     Args:
         run: the run's directory.
         name: the trial's.
         count: at most so many.
+    """
+    return last_lines_of(log_path(run, name), count)
+
+
+def last_lines_of(path: Path, count: int, width: int = 300) -> list[str]:
+    """The last lines of a text file, without empty ones; none where there is no such file.
+
+    Args:
+        path: the file.
+        count: at most so many.
         width: at most so many characters of each.
     """
     try:
-        with open(log_path(run, name), "rb") as file:
+        with open(path, "rb") as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - 64 * 1024))
             text = file.read().decode(errors="replace")

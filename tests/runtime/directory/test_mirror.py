@@ -23,6 +23,7 @@ from labs.runtime.directory.runs import open_run
 from labs.runtime.directory.storage import StoragePath
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
+from labs.runtime.output.log_file import LogFile, log_path
 from labs.runtime.reports import Objective
 from labs.runtime.results import GridResult
 from labs.runtime.sweep import run_grid
@@ -180,3 +181,13 @@ def test_a_driver_that_is_killed_is_followed_on_another_machine(
     assert steps(second) == {0: list(range(1, 61))}
     expected = [r.metrics["walk/position"] for r in walk(WalkConfig(seed=1, steps=60))]
     assert list(second.history["walk/position"]) == pytest.approx(expected)
+
+
+def test_what_trials_print_is_copied_too(tmp_path: Path) -> None:
+    log = log_path(tmp_path / "run", "000-seed=0")
+    mirror_ = Mirror(tmp_path / "run", StoragePath(tmp_path / "there"))
+    for line in (b"first\n", b"second\n"):
+        LogFile(log).write(line)
+        mirror_.copy(everything=True)
+        copied = tmp_path / "there" / "logs" / "000-seed=0.txt"
+        assert copied.read_bytes() == log.read_bytes() and copied.read_bytes().endswith(line)

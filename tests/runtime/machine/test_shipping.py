@@ -21,7 +21,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         "ship_one.py": "import ship_three, not_there",
         "ship_three.py": "import ship_one",
         "ship_two/__init__.py": "",
-        "ship_two/part.py": "from . import other\nfrom ship_three import y",
+        "ship_two/part.py": "from .ship_unused import z\nfrom ship_three import y",
         "ship_two/words.txt": "seven",
         "ship_unused.py": "",
         "ship_unused_too/__init__.py": "",

@@ -61,6 +61,13 @@ def test_a_line_is_dropped_as_a_whole_and_the_note_stands_on_its_own() -> None:
     assert limiter.finish() == b""
 
 
+def test_a_line_that_was_cut_at_the_end_counts() -> None:
+    limiter = Limiter(Clock())
+    lines = b"".join(b"%d\n" % n for n in range(10_002))
+    limiter.keep(lines + b"no end")
+    assert limiter.finish() == note(3)
+
+
 def test_a_long_line_counts_by_its_bytes() -> None:
     clock = Clock()
     limiter = Limiter(clock)
