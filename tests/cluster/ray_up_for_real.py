@@ -280,6 +280,9 @@ def scenario(work: Path) -> None:
         "closed: dashboard on 127.0.0.1 only; no driver joins without the token or with a wrong one"
     )
 
+    check_own_experiment(file, work)
+    say("an experiment of two files on both workers, what they print on the head while they run")
+
     output = submit_job(file, "job")
     assert "[2/2] done" in output, output
     assert "SUCCEEDED" in labs("submit", str(file), "--status")
