@@ -208,7 +208,7 @@ def check_own_experiment(file: Path, work: Path) -> None:
     """An experiment of two files: the second reaches the workers, and what they print the head."""
     (work / "own.py").write_text(OWN)
     (work / "helper.py").write_text("def greeting(seed):\n    return f'hello from {seed}'\n")
-    ray("rsync-up", "--no-config-cache", str(file), str(work / "helper.py"), "~/helper.py")
+    ray("rsync-up", str(file), str(work / "helper.py"), "~/helper.py")
     options = ("--seeds", "4", "--run-name", "own", "--run-root", f"s3://{BUCKET}/runs")
     command = (f"{sys.prefix}/bin/ray", "submit", "--no-config-cache", str(file))
     with open(work / "own.log", "w") as log:
