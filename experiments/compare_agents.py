@@ -5,7 +5,8 @@ episodes), one core per run, several seeds, all as one grid. Hyperparameters are
 same for both libraries but for the learning rate, which a pilot chose for each. Scores are those of the
 agents at the end of their budget; nothing is selected. Results follow Agarwal et al. (2021,
 arXiv:2108.13264): interquartile means with stratified bootstrap 95% intervals, performance profiles,
-probability of improvement, curves against steps and against seconds.
+probability of improvement, curves against steps and against seconds. Verdicts come from Welch's tests,
+adjusted together for all comparisons.
 
     python experiments/compare_agents.py                        # 40 runs, 18 minutes on two cores
     python experiments/compare_agents.py --preset quick         # 24 short runs, a minute or two
@@ -34,6 +35,7 @@ import tyro
 from labs.analysis.report.page import open_run
 from labs.rl.comparison import figures as comparison_figures
 from labs.rl.comparison import summary as comparison
+from labs.rl.comparison.pairs import answers, pairs_table
 from labs.rl.comparison.settings import (
     AGENTS,
     RunConfig,
@@ -64,6 +66,12 @@ class Config:
 
     envs: tuple[str, ...] = ("labs/NavigationGoal-v1", "CartPole-v1")
     """Gymnasium environments with flat observations and discrete actions."""
+
+    env_kwargs: tuple[str, ...] = ()
+    """Keyword arguments of the environment, each key=value; for a single environment."""
+
+    wrapper: tuple[str, ...] = ()
+    """Wrappers of the environment, each module:Class; for a single environment."""
 
     agents: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--contestants"])] = AGENTS
     """Any of labs-ppo, rllib-ppo, labs-dqn, rllib-dqn, or module:name of an algorithm of your own."""
@@ -104,6 +112,8 @@ class Config:
             evaluations=self.evaluations,
             eval_episodes=self.eval_episodes,
             learning_rate=self.learning_rate,
+            env_kwargs=self.env_kwargs,
+            wrapper=self.wrapper,
         )
 
 
@@ -116,7 +126,8 @@ def main(config: Config) -> int:
     for trial in {(trial.env, trial.agent): trial for trial in trials}.values():
         check_run(trial)
     scales = {
-        env: comparison.find_scale(env, config.eval_episodes, config.seed) for env in config.envs
+        trial.env: comparison.find_scale(trial.env_settings(), config.eval_episodes, config.seed)
+        for trial in {trial.env: trial for trial in trials}.values()
     }
     with open_run("compare_agents", config, config.runtime) as run:
         result = run_grid(
@@ -132,7 +143,7 @@ def main(config: Config) -> int:
         run.add_table("runs", runs)
         summary = comparison.summarise(runs, scales)
         run.add_table("summary", summary)
-        pairs = comparison.pairs_table(runs, scales)
+        pairs = pairs_table(runs, scales)
         curves = comparison.curves_table(runs, result.history, scales)
         run.add_table("curves", curves, shown=False)
         run.add_figure("learning", comparison_figures.learning_curves(curves, scales))
@@ -146,7 +157,7 @@ def main(config: Config) -> int:
             run.add_figure("profiles", comparison_figures.profiles(profiles))
             run.add_figure("improvements", comparison_figures.improvements(pairs))
             show_table(summary, intervals=("score",))
-        run.answer("answers", comparison.answers(pairs, config.seeds))
+        run.answer("answers", answers(pairs, runs, config.seeds))
         run.say_curves()
     return result.exit_status
 

@@ -15,8 +15,11 @@ from labs.rl.envs.make import make_env
 from labs.rl.envs.settings import EnvSettings
 from labs.rl.evaluation import Evaluation, PolicyLike, reports_success, require_fit
 
-_BAR = 24  # pixels for the caption below a frame
 _FONT = ImageFont.load_default(size=13)
+_BAR, _LINE, _MARGIN = 24, 16, 6
+"""Pixels of a caption of one line below a frame, of each further line, and left and right of it."""
+_MIN_WIDTH, _MAX_ENLARGED = 240, 480
+"""A film is at least so wide, so that captions fit; small frames are drawn larger, up to this height."""
 
 
 class Recording(NamedTuple):
@@ -122,7 +125,7 @@ def film(
 
     Args:
         hold: frames that the last one stays for.
-        max_width: wider frames are scaled down, in pixels.
+        max_width: wider frames are scaled down, in pixels; small ones are enlarged.
         max_frames: a longer film keeps only every second frame, or third, and so on.
 
     Returns:
@@ -130,19 +133,54 @@ def film(
     """
     total = sum(len(recording.frames) for recording in recordings)
     interval = -(-total // max_frames)
-    frames = []
+    pictures: list[tuple[Image.Image, list[str]]] = []
     for recording in recordings:
-        caption = _caption(recording.episode)
-        kept = recording.frames[::interval] + recording.frames[-1:] * hold
-        frames += [_with_caption(frame, caption, max_width) for frame in kept]
-    return frames
+        kept = [_scaled(frame, max_width) for frame in recording.frames[::interval]]
+        kept += [_scaled(recording.frames[-1], max_width)] * hold
+        pictures += [(picture, _caption(recording.episode)) for picture in kept]
+    width = max(_MIN_WIDTH, *(picture.width for picture, _ in pictures))
+    height = max(picture.height for picture, _ in pictures)
+    captions = [_lines(parts, width - 2 * _MARGIN) for _, parts in pictures]
+    bar = _BAR + _LINE * (max(map(len, captions)) - 1)
+    return [
+        _with_caption(picture, lines, (width, height), bar)
+        for (picture, _), lines in zip(pictures, captions, strict=True)
+    ]
 
 
-def _caption(episode: Episode) -> str:
-    return (
-        f"episode {episode.number}: {episode.outcome}, return {episode.total_reward:.4g},"
-        f" {episode.length} steps"
-    )
+def _caption(episode: Episode) -> list[str]:
+    """Parts, between which a line may end."""
+    return [
+        f"episode {episode.number}: {episode.outcome}",
+        f"return {episode.total_reward:.4g}",
+        f"{episode.length} steps",
+    ]
+
+
+def _lines(parts: Sequence[str], width: int) -> list[str]:
+    """As many parts in a line as fit into ``width`` pixels."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        longer = f"{lines[-1]}, {part}"
+        if _FONT.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines[-1] += ","
+            lines.append(part)
+    return lines
+
+
+def _scaled(frame: np.ndarray, max_width: int) -> Image.Image:
+    """Wide frames smaller; small ones larger by a whole number, so that their pixels stay squares."""
+    image = Image.fromarray(frame)
+    if image.width > max_width:
+        return image.resize((max_width, max(1, round(image.height * max_width / image.width))))
+    factor = min(-(-_MIN_WIDTH // image.width), max_width // image.width)
+    factor = max(1, min(factor, _MAX_ENLARGED // image.height))
+    if factor == 1:
+        return image
+    larger = (image.width * factor, image.height * factor)
+    return image.resize(larger, Image.Resampling.NEAREST)
 
 
 def _in_turn(episodes: Sequence[Episode]) -> list[Episode]:
@@ -156,11 +194,12 @@ def _in_turn(episodes: Sequence[Episode]) -> list[Episode]:
     return [episodes[i] for i in order]
 
 
-def _with_caption(frame: np.ndarray, caption: str, max_width: int) -> np.ndarray:
-    image = Image.fromarray(frame)
-    if image.width > max_width:
-        image = image.resize((max_width, round(image.height * max_width / image.width)))
-    canvas = Image.new("RGB", (image.width, image.height + _BAR), "white")
-    canvas.paste(image)
-    ImageDraw.Draw(canvas).text((6, image.height + 4), caption, fill="black", font=_FONT)
+def _with_caption(
+    picture: Image.Image, lines: Sequence[str], size: tuple[int, int], bar: int
+) -> np.ndarray:
+    canvas = Image.new("RGB", (size[0], size[1] + bar), "white")
+    canvas.paste(picture)
+    draw = ImageDraw.Draw(canvas)
+    for number, line in enumerate(lines):
+        draw.text((_MARGIN, size[1] + 4 + _LINE * number), line, fill="black", font=_FONT)
     return np.asarray(canvas)

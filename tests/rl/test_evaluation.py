@@ -203,3 +203,33 @@ def test_long_films_leave_frames_out_and_wide_ones_are_scaled() -> None:
     assert len(shown) == 250 + 3
     assert shown[0].shape == (100 + 24, 400, 3)
     assert shown[-1][0, 0, 0] == 999 % 256
+
+
+@pytest.mark.parametrize("sizes", [[(8, 8)], [(40, 30), (44, 30)], [(3, 200)], [(400, 2)]])
+def test_captions_of_small_frames_fit(sizes: list[tuple[int, int]]) -> None:
+    """Whatever the frames' sizes: the film has one size, and no caption reaches its edge."""
+    from labs.rl.recording import Recording, film
+
+    generator = np.random.default_rng(0)
+    frames = [generator.integers(0, 100, (*size, 3)).astype(np.uint8) for size in sizes]
+    episode = Episode(12345, -1.2345e-200, 10_000, "terminated")
+    shown = film([Recording(episode, frames), Recording(Episode(0, 1.0, 1, "success"), frames)])
+    (shape,) = {frame.shape for frame in shown}
+    assert shape[1] >= 240
+    height = max(rows * max(1, min(-(-240 // columns), 480 // rows)) for rows, columns in sizes)
+    caption = shown[0][height:]
+    assert (
+        (caption < 128).any() and (caption[:, -6:] == 255).all() and (caption[:, :6] == 255).all()
+    )
+    written = (caption < 128).any(axis=(1, 2))
+    lines = int((np.diff(written.astype(int)) == 1).sum())
+    assert lines == (1 if shape[1] == 400 else 2) and (caption[-3:] == 255).all()
+    assert (shown[-1][height:] < 128).any()
+
+
+def test_small_frames_keep_their_pixels() -> None:
+    from labs.rl.recording import Recording, film
+
+    frame = np.random.default_rng(0).integers(0, 256, (8, 60, 3)).astype(np.uint8)
+    shown = film([Recording(Episode(0, 1.0, 1, "success"), [frame])])[0]
+    np.testing.assert_array_equal(shown[:32], frame.repeat(4, axis=0).repeat(4, axis=1))

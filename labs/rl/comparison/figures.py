@@ -29,7 +29,7 @@ TITLES = {
 def learning_curves(curves: pd.DataFrame, scales: Mapping[str, Scale]) -> Figure:
     """A row of panels per environment, from ``curves_table``; a dotted line is the threshold."""
     panels = {
-        env: list(group.groupby(["metric", "against"], sort=False))
+        str(env): list(group.groupby(["metric", "against"], sort=False))
         for env, group in curves.groupby("env", sort=False)
     }
     columns = max(len(row) for row in panels.values())
@@ -38,13 +38,13 @@ def learning_curves(curves: pd.DataFrame, scales: Mapping[str, Scale]) -> Figure
     for axes_row, (env, row) in zip(grid, panels.items(), strict=True):
         for axes in axes_row[len(row) :]:
             axes.axis("off")
-        for axes, ((metric, against), group) in zip(axes_row, row):
+        for axes, ((metric, against), group) in zip(axes_row[: len(row)], row, strict=True):
             _learning_panel(axes, group)
             if metric == scales[env].metric:
                 axes.axhline(scales[env].threshold, color="grey", linestyle=":", linewidth=1)
             axes.set_xlabel("environment steps" if against == STEPS else "seconds of training")
             axes.set_xscale("linear" if against == STEPS else "log")
-            axes.set_title(f"{env}: {TITLES[metric]}", fontsize="medium")
+            axes.set_title(f"{env}: {TITLES[str(metric)]}", fontsize="medium")
             axes.grid(alpha=0.3)
     _legend(figure, grid[0, 0])
     return figure
@@ -52,9 +52,9 @@ def learning_curves(curves: pd.DataFrame, scales: Mapping[str, Scale]) -> Figure
 
 def _learning_panel(axes: Axes, curves: pd.DataFrame) -> None:
     for agent, group in curves.groupby("agent", sort=False):
-        label: str | None = agent
+        label: str | None = str(agent)
         for _, curve in group.groupby("seed", dropna=False):
-            colour = _colour(agent)
+            colour = _colour(str(agent))
             axes.plot(curve["at"], curve["value"], color=colour, label=label)
             axes.fill_between(
                 curve["at"], curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0
@@ -73,7 +73,7 @@ def scores(summary: pd.DataFrame) -> Figure:
             axes.barh(place, row.score_high - row.score_low, 0.6, row.score_low, color=colour)
             axes.plot([row.score] * 2, [place - 0.3, place + 0.3], color="black", linewidth=1.5)
         axes.use_sticky_edges = False  # or the leftmost bar would begin at the frame
-        axes.set(xlabel="score: interquartile mean, 95% interval")
+        axes.set(xlabel="score: interquartile mean, 95% bootstrap interval")
         _dress(axes, name, list(rows["agent"]))
     return figure
 
@@ -107,7 +107,7 @@ def improvements(pairs: pd.DataFrame) -> Figure:
             axes.plot([row.improvement_low, row.improvement_high], [place] * 2, color="#444")
             axes.plot(row.improvement, place, "o", color="#1f4e9c")
         axes.axvline(0.5, color="grey", linestyle=":", linewidth=1)
-        axes.set(xlim=(-0.02, 1.02), xlabel="probability of improvement")
+        axes.set(xlim=(-0.02, 1.02), xlabel="probability of improvement, 95% bootstrap interval")
         _dress(axes, name, [f"{row.first} > {row.second}" for row in rows.itertuples()])
     return figure
 

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from labs.rl.agents.config import AgentConfig
-from labs.rl.agents.policies import Policy, PolicySpec, env_state, policy_state
+from labs.rl.agents.networks.adam import EPSILON
+from labs.rl.agents.policies import Head, Policy, PolicySpec, env_state, policy_state
 from labs.rl.envs.make import make_env, make_single
 from labs.rl.evaluation import evaluation_metrics
 from labs.rl.trainers import DQNAgentConfig, PPOAgentConfig
@@ -107,7 +108,7 @@ def check_rllib(config: AgentConfig) -> PPOAgentConfig | DQNAgentConfig:
             f"`env` {config.env}: RLlib is compared where observations are a Box with one"
             " dimension and actions are discrete, for instance on CartPole-v1"
         )
-    same = {
+    same: dict[str, Any] = {
         "frame_stack": 1,
         "network": None,
         "normalize_observations": False,
@@ -116,6 +117,8 @@ def check_rllib(config: AgentConfig) -> PPOAgentConfig | DQNAgentConfig:
     }
     if config.algorithm == "ppo":
         same |= {"normalize_rewards": False, "normalize_advantages": True, "target_kl": None}
+    else:
+        same |= {"loss": "huber"}  # RLlib's squared loss lacks the half that ours has
     for name, needed in same.items():
         if values[name] != needed:
             raise InputError(f"`{name}` {values[name]} has no equal in RLlib: use {needed}")
@@ -176,7 +179,16 @@ def _build(config: PPOAgentConfig | DQNAgentConfig, seed: int) -> Any:
         warnings.simplefilter("ignore")
         logging.getLogger("ray.rllib").setLevel(logging.ERROR)
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
-        return compat.build_algorithm(built)
+        algorithm = compat.build_algorithm(built)
+    algorithm.learner_group.foreach_learner(_use_our_epsilon)
+    return algorithm
+
+
+def _use_our_epsilon(learner: Any) -> None:
+    """Adam's, for which RLlib's configuration has no name: PyTorch's 1e-8 would be used."""
+    for _, optimizer in learner.get_optimizers_for_module():
+        for group in optimizer.param_groups:
+            group["eps"] = EPSILON
 
 
 def _common(config: PPOAgentConfig | DQNAgentConfig) -> dict[str, Any]:
@@ -215,7 +227,7 @@ def _dqn(config: DQNAgentConfig) -> dict[str, Any]:
         "dueling": False,
         "num_atoms": 1,
         "n_step": config.n_step,
-        "td_error_loss_fn": "huber" if config.loss == "huber" else "mse",
+        "td_error_loss_fn": "huber",
         "epsilon": [(0, config.epsilon_start), (decay, config.epsilon_end)],
         "replay_buffer_config": {"type": "EpisodeReplayBuffer", "capacity": config.replay_size},
     }
@@ -225,13 +237,15 @@ def _policy_spec(config: PPOAgentConfig | DQNAgentConfig) -> PolicySpec:
     env = make_env(config.env_settings(), 1, 0)
     sizes = env.observation_shape, env.action_size
     env.close()
-    head = "categorical" if config.algorithm == "ppo" else "values"
+    head: Head = "categorical" if config.algorithm == "ppo" else "values"
     return PolicySpec(*sizes, config.hidden_sizes, config.activation, head)
 
 
 def parameters_of(module: Any) -> np.ndarray:
-    """An RLModule's network as a ``Policy`` loads it, float32 and flat: weight ``[inputs,
-    outputs]`` and bias of every layer from the observation to the logits or Q values.
+    """An RLModule's network as a ``Policy`` loads it, float32 and flat.
+
+    That is the weight ``[inputs, outputs]`` and the bias of every layer from the observation to the
+    logits or Q values.
     """
     encoder = module.encoder
     if hasattr(encoder, "actor_encoder"):  # PPO, where the value function has an encoder too

@@ -142,6 +142,10 @@ def plan_runs(
     evaluations: int,
     eval_episodes: int,
     learning_rate: float | None = None,
+    env_kwargs: tuple[str, ...] = (),
+    wrapper: tuple[
+        str, ...
+    ] = (),  # each decides all runs; a config of them would repeat the command's
 ) -> list[RunConfig]:
     """All runs of a comparison: environment by environment, agent by agent.
 
@@ -155,10 +159,16 @@ def plan_runs(
             up to whole segments, where both libraries can stop.
         eval_episodes: per evaluation.
         learning_rate: of all runs, in place of their own.
+        env_kwargs: keyword arguments of the environment, each ``key=value``.
+        wrapper: wrappers of the environment, each ``module:Class``.
 
     Raises:
-        InputError: an unknown agent, or a value that no run can have.
+        InputError: an unknown agent, a value that no run can have, or keyword arguments or wrappers
+            for several environments.
     """
+    if len(set(envs)) > 1 and (env_kwargs or wrapper):
+        name = "env_kwargs" if env_kwargs else "wrapper"
+        raise InputError(f"`{name}` belongs to one environment, and there are {len(set(envs))}")
     runs: list[RunConfig] = []
     for env in envs:
         for name in agents:
@@ -170,7 +180,13 @@ def plan_runs(
             if rate is not None:
                 settings["learning_rate"] = rate
             config = agent_config(
-                algorithm, env=env, total_steps=steps[env], eval_episodes=eval_episodes, **settings
+                algorithm,
+                env=env,
+                env_kwargs=env_kwargs,
+                wrapper=wrapper,
+                total_steps=steps[env],
+                eval_episodes=eval_episodes,
+                **settings,
             )
             rows = config.envs_per_worker * config.segment_length
             interval = math.ceil(steps[env] / evaluations / rows) * rows

@@ -1,8 +1,7 @@
 """What a comparison of agents comes to, as recommended by Agarwal et al. (2021, arXiv:2108.13264).
 
-Scores of the runs' ends, interquartile means with stratified bootstrap intervals over the seeds,
-probabilities of improvement, and a sentence per pair. Nothing is selected: the agent that counts is
-the one at the end of its budget.
+Scores of the runs' ends, and their interquartile means with stratified bootstrap intervals over the
+seeds. Nothing is selected: the agent that counts is the one at the end of its budget.
 """
 
 from __future__ import annotations
@@ -12,16 +11,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import gymnasium
 import numpy as np
 import pandas as pd
 
+from labs.analysis.configs import complete_rows
+from labs.rl.envs.registry import find_spec
+from labs.rl.envs.settings import EnvSettings, as_settings
 from labs.rl.evaluation import RandomPolicy, episode_metrics, evaluate, reports_success
 from labs.statistics import (
     Interval,
     interquartile_mean,
     performance_profile,
-    probability_of_improvement,
     stratified_band,
     stratified_interval,
 )
@@ -58,17 +58,20 @@ class Scale(NamedTuple):
         return (np.asarray(values, dtype=float) - self.zero) / (self.one - self.zero)
 
 
-def find_scale(env_id: str, episodes: int, seed: int) -> Scale:
+def find_scale(env: str | EnvSettings, episodes: int, seed: int) -> Scale:
     """Look at what random actions reach in ``episodes`` episodes, and at gymnasium's registry.
 
     Raises:
         InputError: as for ``make_env``, or actions are continuous.
     """
-    found = evaluate(RandomPolicy(env_id, seed), env_id, episodes, seed).episodes
+    found = evaluate(RandomPolicy(env, seed), env, episodes, seed).episodes
     if reports_success(found):
         return Scale("eval/success_rate", 0.0, 1.0, SUCCESS_THRESHOLD)
-    one = gymnasium.spec(env_id).reward_threshold
-    one = math.nan if one is None else float(one)
+    settings = as_settings(env)
+    threshold = find_spec(settings.env_id).reward_threshold
+    # with other arguments or wrappers rewards may be others, and the threshold says nothing
+    plain = not (settings.env_kwargs or settings.wrapper)
+    one = float(threshold) if threshold is not None and plain else math.nan
     return Scale("eval/return_mean", episode_metrics(found)["return_mean"], one, one)
 
 
@@ -83,14 +86,17 @@ def runs_table(
         scales: by environment.
 
     Returns:
-        Columns ``trial env agent seed score return success_rate steps seconds
-        steps_per_second steps_to_threshold seconds_to_threshold``. ``seconds`` are those of
-        collecting and learning; the last two are NaN where a run's evaluations never got there.
+        Columns ``trial env agent seed complete score return success_rate steps seconds
+        steps_per_second steps_to_threshold seconds_to_threshold``. ``complete`` tells whether all
+        seeds of the run's agent ended in its environment: without some of them the others are no fair
+        sample, and are not compared. ``seconds`` are those of collecting and learning; the last two
+        are NaN where a run's evaluations never got there.
     """
     rows = []
+    complete = set(complete_rows(table, ["library", "algorithm", "env"])["trial"])
     for trial in table[table["status"] == "done"].itertuples():
         reports = history[history["trial"] == trial.trial]
-        scale = scales[trial.env]
+        scale = scales[str(trial.env)]
         last = reports.iloc[-1]
         solved = reports[reports[scale.metric] >= scale.threshold]
         rows.append(
@@ -99,6 +105,7 @@ def runs_table(
                 "env": trial.env,
                 "agent": f"{trial.library}-{trial.algorithm}",
                 "seed": trial.seed,
+                "complete": trial.trial in complete,
                 "score": float(scale.score(last[scale.metric])),
                 "return": last["eval/return_mean"],
                 "success_rate": last.get("eval/success_rate", math.nan),
@@ -176,42 +183,6 @@ def summarise(runs: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def pairs_table(runs: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFrame:
-    """One row per environment (and all together) and pair of agents with three seeds or more.
-
-    Columns: ``env first second seeds``, ``difference`` of interquartile mean scores and
-    ``improvement`` (the probability that a run of ``first`` beats one of ``second``), each with
-    ``_low`` and ``_high`` (95%, stratified bootstrap), ``verdict``.
-    """
-    agents = list(dict.fromkeys(runs["agent"]))
-    rows = []
-    for name, envs in environments(runs, scales).items():
-        for first, second in itertools.combinations(agents, 2):
-            a, b = scores_of(runs, envs, first), scores_of(runs, envs, second)
-            if not enough_seeds(a, b):
-                continue
-            difference, improvement = _compare(a, b)
-            verdict = "the seeds cannot tell"
-            if difference.excludes_zero:
-                verdict = "better" if difference.estimate > 0 else "worse"
-            row = {"env": name, "first": first, "second": second, "seeds": difference.n}
-            for column, interval in (("difference", difference), ("improvement", improvement)):
-                row[column] = interval.estimate
-                row[f"{column}_low"], row[f"{column}_high"] = interval.low, interval.high
-            rows.append(row | {"verdict": verdict})
-    return pd.DataFrame(rows)
-
-
-def _compare(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> tuple[Interval, Interval]:
-    """Difference of interquartile mean scores, and probability of improvement, of a over b."""
-    k = len(a)
-    both = [*a, *b]
-    return (
-        stratified_interval(both, lambda d: mean_score(d[:k]) - mean_score(d[k:]), _SEED),
-        stratified_interval(both, lambda d: probability_of_improvement(d[:k], d[k:]), _SEED),
-    )
-
-
 def curves_table(
     runs: pd.DataFrame, history: pd.DataFrame, scales: Mapping[str, Scale]
 ) -> pd.DataFrame:
@@ -227,8 +198,9 @@ def curves_table(
     """
     parts = []
     for (env, agent), group in runs.groupby(["env", "agent"], sort=False):
-        metrics = dict.fromkeys(["eval/return_mean", scales[env].metric])
-        panels = [*((metric, STEPS) for metric in metrics), (scales[env].metric, SECONDS)]
+        scored = scales[str(env)].metric
+        metrics = dict.fromkeys(["eval/return_mean", scored])
+        panels = [*((metric, STEPS) for metric in metrics), (scored, SECONDS)]
         for metric, against in panels:
             reports = history.dropna(subset=[metric])
             points = [
@@ -291,26 +263,3 @@ def _profile(strata: Sequence[np.ndarray], thresholds: np.ndarray) -> dict[str, 
         strata, lambda drawn: performance_profile(drawn, thresholds), _SEED, _RESAMPLES
     )
     return {"threshold": thresholds, "share": share, "low": low, "high": high}
-
-
-def answers(pairs: pd.DataFrame, seeds: int) -> list[str]:
-    """A sentence per pair: better, worse, or the seeds cannot tell, and by how much."""
-    if pairs.empty:
-        plural = "s" * (seeds != 1)
-        sentence = f"With {seeds} seed{plural} these are single runs, and no interval can be given"
-        return [f"{sentence}: it takes {MIN_SEEDS} seeds or more."]
-    sentences = []
-    for (first, second), group in pairs.groupby(["first", "second"], sort=False):
-        parts = [_part(row) for row in group.itertuples()]
-        sentences.append(f"{first} against {second}: {'; '.join(parts)}.")
-    return sentences
-
-
-def _part(row: object) -> str:
-    difference = Interval(row.difference, row.difference_low, row.difference_high, row.seeds)
-    improvement = Interval(row.improvement, row.improvement_low, row.improvement_high, row.seeds)
-    return (
-        f"{row.verdict} in {row.env} ({difference.estimate:+.3f} [{difference.low:+.3f},"
-        f" {difference.high:+.3f}] in score, beats it with probability {improvement.format(2)},"
-        f" {row.seeds} seeds)"
-    )

@@ -95,8 +95,8 @@ class NavigationGoalEnv(gymnasium.Env[np.ndarray, int]):
             {"is_success": success, "collision": collision},
         )
 
-    def render(self) -> np.ndarray | None:
-        """The room from above, uint8 ``[400, 400, 3]``."""
+    def render(self) -> Any:
+        """The room from above, uint8 ``[400, 400, 3]``; None without a render mode."""
         return self._trails.draw(self.robots, 0) if self._trails else None
 
 
@@ -127,7 +127,9 @@ class NavigationGoalVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.robots = Robots(num_envs, version, noise)
         self._trails = Trails(num_envs) if render_mode else None
         self._ended = np.zeros(num_envs, dtype=bool)
-        self._observations = np.zeros(self.observation_space.shape, dtype=np.float32)
+        self._observations = np.zeros(
+            (num_envs, *self.single_observation_space.shape), dtype=np.float32
+        )
 
     def reset(
         self,
@@ -145,7 +147,7 @@ class NavigationGoalVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             raise ValueError(f"{len(seed)} seeds for {self.num_envs} environments")
         mask = (options or {}).get("reset_mask")
         chosen = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
-        for i in chosen:
+        for i in chosen.tolist():
             if seed[i] is not None:
                 self.robots.seed(i, seeding.np_random(seed[i])[0])
         self._observations = self._observations.copy()
@@ -188,8 +190,10 @@ class NavigationGoalVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return {"robots": self.robots.get_state(), "observations": self._observations.tolist()}
 
     def set_state(self, state: dict[str, Any]) -> np.ndarray:
-        """Go on from ``get_state``, taken while no episode waited for its restart; returns the
-        observations.
+        """Go on from ``get_state``, taken while no episode waited for its restart.
+
+        Returns:
+            The observations.
         """
         self.robots.set_state(state["robots"])
         self._observations = np.array(state["observations"], dtype=np.float32)
@@ -198,7 +202,7 @@ class NavigationGoalVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             self._trails.begin(range(self.num_envs), self.robots)
         return self._observations
 
-    def render(self) -> tuple[np.ndarray, ...] | None:
+    def render(self) -> tuple[Any, ...] | None:
         """One frame per robot, each uint8 ``[400, 400, 3]``."""
         if self._trails is None:
             return None

@@ -62,7 +62,7 @@ class Trails:
         tips = np.stack([x + ranges * np.sin(angles), y + ranges * np.cos(angles)])
         for tip in tips.T:
             canvas.line([_pixel(x, y), _pixel(*tip)], fill=_RAY, width=_OVERSAMPLING)
-        _disk(canvas, robots.now.goal[:, i], GOAL_DISTANCE, _GOAL)
+        _disk(canvas, tuple(robots.now.goal[:, i]), GOAL_DISTANCE, _GOAL)
         for centre in robots.now.centres[:, 1:, i].T:
             low, high = centre - OBSTACLE_SIDE / 2, centre + OBSTACLE_SIDE / 2
             canvas.rectangle([_pixel(low[0], high[1]), _pixel(high[0], low[1])], fill=_OBSTACLE)
@@ -83,8 +83,11 @@ def _pixel(x: float, y: float) -> tuple[float, float]:
 
 
 def _disk(
-    canvas: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, colour: tuple
+    canvas: ImageDraw.ImageDraw,
+    centre: tuple[float, ...],
+    radius: float,
+    colour: tuple[int, int, int],
 ) -> None:
-    x, y = _pixel(*centre)
+    x, y = _pixel(centre[0], centre[1])
     reach = radius * _SCALE
     canvas.ellipse([x - reach, y - reach, x + reach, y + reach], fill=colour)

@@ -85,8 +85,10 @@ class Robots:
         return self._next_observations[chosen]
 
     def place(self, robot: int, scene: Scene) -> np.ndarray:
-        """Put a robot that has just begun an episode into another scene, without noise on this
-        first look: float32 ``[observation_size]``.
+        """Put a robot that has just begun an episode into another scene.
+
+        Returns:
+            float32 ``[observation_size]``: the first look at it, without noise.
         """
         situation = Situations.of([scene])
         self.now.columns[:, robot] = situation.columns[:, 0]
@@ -121,8 +123,9 @@ class Robots:
         return self._look(alone).ranges[:, 0]
 
     def get_state(self) -> dict[str, Any]:
-        """Where the robots are: numbers, strings and lists. Generators are written down as they
-        were when the episodes began.
+        """Where the robots are: numbers, strings and lists.
+
+        Generators are written down as they were when the episodes began.
         """
         return {
             "starts": list(self._starts),
@@ -143,9 +146,10 @@ class Robots:
         """Draw next episodes for all robots that have none."""
         without = np.flatnonzero(~self._has_next)
         scenes, noise = [], np.empty((without.size, NUM_RAYS), dtype=np.float32)
-        for row, robot in zip(noise, without, strict=True):
+        for row, robot in zip(noise, without.tolist(), strict=True):
             generator = self.generators[robot]
-            self._next_starts[robot] = generator.bit_generator.state
+            state: Any = generator.bit_generator.state
+            self._next_starts[robot] = state
             scenes.append(draw_scene(generator))
             generator.standard_normal(out=row, dtype=np.float32)
         situations = Situations.of(scenes)

@@ -19,18 +19,20 @@ _BLOCK = 16  # points drawn at once, because a call costs more than its numbers
 class Scene(NamedTuple):
     """One robot, its goal and its obstacles."""
 
-    position: Sequence[float]
+    position: Sequence[float] | np.ndarray
     """x and y"""
     yaw: float
     """Radians clockwise from +y."""
-    goal: Sequence[float]
-    obstacles: Sequence[Sequence[float]]
+    goal: Sequence[float] | np.ndarray
+    obstacles: Sequence[Sequence[float]] | np.ndarray
     """Three centres."""
 
 
 def draw_scene(generator: np.random.Generator) -> Scene:
-    """A robot anywhere in [1, 9]^2; a goal there, 4 to 8 from the robot; three obstacles with
-    centres there, farther than 1.5 from the robot and 2.5 to 6 from the goal.
+    """A robot, its goal and its obstacles, all with their centres in [1, 9]^2.
+
+    The goal is 4 to 8 from the robot; three obstacles are farther than 1.5 from the robot and 2.5 to
+    6 from the goal.
     """
     points = _points(generator)
     position = next(points)

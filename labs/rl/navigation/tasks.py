@@ -45,7 +45,7 @@ class Task(Protocol):
         ...
 
     def reward(self, move: Move) -> np.ndarray:
-        """float64 ``[num_robots]``"""
+        """The reward of every robot, float64 ``[num_robots]``."""
         ...
 
 
@@ -57,8 +57,8 @@ class FoldedBearing:
     much as a collision.
     """
 
-    bearing_low = (0.0,)
-    bearing_high = (1.0,)
+    bearing_low: tuple[float, ...] = (0.0,)
+    bearing_high: tuple[float, ...] = (1.0,)
 
     def bearing(self, view: View) -> tuple[np.ndarray, ...]:
         """The folded bearing over pi, from 0 to 1."""
@@ -82,8 +82,8 @@ class FoldedBearing:
 class SineCosineBearing:
     """Version 1, corrected: the direction is unambiguous and only ends and progress are rewarded."""
 
-    bearing_low = (-1.0, -1.0)
-    bearing_high = (1.0, 1.0)
+    bearing_low: tuple[float, ...] = (-1.0, -1.0)
+    bearing_high: tuple[float, ...] = (1.0, 1.0)
 
     def bearing(self, view: View) -> tuple[np.ndarray, ...]:
         """Sine and cosine."""

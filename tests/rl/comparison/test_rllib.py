@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ray.rllib.utils.replay_buffers import EpisodeReplayBuffer
 
-from labs.rl.agents.config import AgentConfig
+from labs.rl.agents.config import AgentConfig, agent_config
+from labs.rl.agents.networks.adam import EPSILON
 from labs.rl.agents.policies import Policy
 from labs.rl.comparison import rllib
 from labs.rl.comparison.rllib import check_rllib, parameters_of, train_rllib
@@ -50,6 +52,129 @@ def test_the_network_is_read_out_exactly(built: dict[str, Any], name: str) -> No
         else:
             expected = module.compute_q_values(batch)["qf_preds"]
     np.testing.assert_allclose(policy.outputs(observations), expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_every_setting_of_ppo_is_handed_over() -> None:
+    """Values that no default has, each in its own place."""
+    config = agent_config(
+        "ppo",
+        env="CartPole-v1",
+        envs_per_worker=6,
+        segment_length=70,
+        batch_size=60,
+        epochs=7,
+        learning_rate=3.5e-4,
+        anneal=False,
+        gamma=0.93,
+        gae_lambda=0.71,
+        clip_range=0.17,
+        entropy_coefficient=0.013,
+        value_coefficient=0.61,
+        max_grad_norm=0.37,
+        total_steps=9000,
+        normalize_observations=False,
+        normalize_rewards=False,
+    )
+    assert rllib._common(config) | rllib._ppo(config) == {
+        "gamma": 0.93,
+        "lr": 3.5e-4,
+        "grad_clip": 0.37,
+        "grad_clip_by": "global_norm",
+        "train_batch_size_per_learner": 420,
+        "minibatch_size": 60,
+        "num_epochs": 7,
+        "lambda_": 0.71,
+        "clip_param": 0.17,
+        "entropy_coeff": 0.013,
+        "vf_loss_coeff": 0.61,
+        "vf_clip_param": float("inf"),
+        "use_kl_loss": False,
+    }
+    falling = rllib._common(dataclasses.replace(config, anneal=True))
+    assert falling["lr"] == [[0, 3.5e-4], [9000, 0.0]]
+
+
+def test_every_setting_of_dqn_is_handed_over() -> None:
+    config = agent_config(
+        "dqn",
+        env="CartPole-v1",
+        envs_per_worker=6,
+        segment_length=10,
+        batch_size=48,
+        update_interval=12,
+        learning_starts=777,
+        target_interval=31,
+        double_q=False,
+        n_step=4,
+        replay_size=5432,
+        epsilon_start=0.9,
+        epsilon_end=0.03,
+        epsilon_decay=0.3,
+        learning_rate=4.5e-4,
+        anneal=False,
+        gamma=0.94,
+        max_grad_norm=8.5,
+        total_steps=9000,
+        normalize_observations=False,
+    )
+    assert rllib._common(config) | rllib._dqn(config) == {
+        "gamma": 0.94,
+        "lr": 4.5e-4,
+        "grad_clip": 8.5,
+        "grad_clip_by": "global_norm",
+        "train_batch_size_per_learner": 48,
+        "training_intensity": 4.0,
+        "num_steps_sampled_before_learning_starts": 777,
+        "target_network_update_freq": 372,
+        "double_q": False,
+        "dueling": False,
+        "num_atoms": 1,
+        "n_step": 4,
+        "td_error_loss_fn": "huber",
+        "epsilon": [(0, 0.9), (2700, 0.03)],
+        "replay_buffer_config": {"type": "EpisodeReplayBuffer", "capacity": 5432},
+    }
+
+
+@pytest.mark.parametrize("name", ["rllib-ppo", "rllib-dqn"])
+def test_all_that_is_handed_over_is_in_the_algorithm_that_is_built(
+    built: dict[str, Any], name: str
+) -> None:
+    """RLlib takes unknown words of some kinds in silence, and resolves others later."""
+    config, theirs = runs()[name], built[name].config
+    own = rllib._ppo(config) if name == "rllib-ppo" else rllib._dqn(config)
+    for key, value in (rllib._common(config) | own).items():
+        found = getattr(theirs, key)
+        if isinstance(value, dict):  # the kind of replay is a class by now
+            assert value["capacity"] == found["capacity"]
+            assert found["type"] is EpisodeReplayBuffer or found["type"] == value["type"]
+        else:
+            assert found == value, key
+    model = theirs.model_config
+    model = model if isinstance(model, dict) else dataclasses.asdict(model)
+    assert tuple(model["fcnet_hiddens"]) == config.hidden_sizes
+    assert model["fcnet_activation"] == config.activation
+    assert (model["head_fcnet_hiddens"], model["vf_share_layers"]) == ([], False)
+    assert theirs.num_envs_per_env_runner == config.envs_per_worker == 8
+    assert theirs.rollout_fragment_length == config.segment_length
+    assert theirs.min_sample_timesteps_per_iteration == config.eval_interval
+    assert (theirs.seed, theirs.min_time_s_per_iteration) == (1, 0)
+
+
+@pytest.mark.parametrize("name", ["rllib-ppo", "rllib-dqn"])
+def test_both_libraries_have_the_same_adam(built: dict[str, Any], name: str) -> None:
+    def optimizers(learner: Any) -> list[tuple[str, dict[str, Any]]]:
+        return [
+            (type(optimizer).__name__, {k: v for k, v in group.items() if k != "params"})
+            for _, optimizer in learner.get_optimizers_for_module()
+            for group in optimizer.param_groups
+        ]
+
+    (found,) = (r.get() for r in built[name].learner_group.foreach_learner(optimizers))
+    assert [kind for kind, _ in found] == ["Adam"]
+    options = found[0][1]
+    assert options["eps"] == EPSILON == 1e-5
+    assert options["betas"] == (0.9, 0.999) and options["weight_decay"] == 0
 
 
 def test_settings_arrive(built: dict[str, Any]) -> None:
@@ -147,6 +272,10 @@ def test_reports_count_steps_and_seconds() -> None:
         ({"normalize_rewards": True}, "`normalize_rewards` True has no equal in RLlib"),
         ({"frame_stack": 4}, "`frame_stack` 4 has no equal in RLlib: use 1"),
         ({"algorithm": "dqn", "update_interval": 7}, "`update_interval` 7 must divide the"),
+        (
+            {"algorithm": "dqn", "loss": "squared"},
+            "`loss` squared has no equal in RLlib: use huber",
+        ),
     ],
 )
 def test_what_would_not_be_the_same_is_refused(change: dict[str, Any], message: str) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
+from labs.analysis.decisions import ALPHA, planned_p_values
 from labs.rl.comparison import figures as comparison_figures
 from labs.rl.comparison import summary as comparison
+from labs.rl.comparison.pairs import answers, pairs_table
 from labs.rl.comparison.summary import Scale, find_scale
 
 CART, NAV = "CartPole-v1", "labs/NavigationGoal-v1"
@@ -106,31 +110,71 @@ def test_the_summary_by_hand() -> None:
 
 def test_a_sentence_per_pair_and_by_how_much() -> None:
     runs = runs_of(ENDS)
-    pairs = comparison.pairs_table(runs, SCALES).set_index("env")
+    pairs = pairs_table(runs, SCALES).set_index("env")
     assert len(pairs) == 3
-    assert pairs.loc[NAV, "verdict"] == "better"
-    assert pairs.loc[NAV, "difference"] == pytest.approx(0.94 - 0.62)
+    ours, theirs = ENDS[NAV, "labs-ppo"], ENDS[NAV, "rllib-ppo"]
+    row = pairs.loc[NAV]
+    assert row["verdict"] == "better"
+    assert row["difference"] == pytest.approx(0.944 - 0.652)
+    test = scipy.stats.ttest_ind(ours, theirs, equal_var=False)
+    low, high = test.confidence_interval(0.95)
+    assert (row["difference_low"], row["difference_high"]) == pytest.approx((low, high))
     # of 25 pairs 24 are won, and 0.9 against 0.9 is a draw
-    assert pairs.loc[NAV, "improvement"] == pytest.approx(24.5 / 25)
+    assert row["improvement"] == pytest.approx(24.5 / 25)
+    # Holm: the smallest of the three p-values counts three times. Together: each seed's mean of both
+    cart = scipy.stats.ttest_ind([1.0] * 5, [0, 1, 1, 1, 1], equal_var=False).pvalue
+    both = [[(a + b) / 2 for a, b in zip(x, y, strict=True)] for x, y in (
+        (ours, [1.0] * 5), (theirs, [0.0, 1.0, 1.0, 1.0, 1.0]))]  # fmt: skip
+    together = scipy.stats.ttest_ind(*both, equal_var=False).pvalue
+    assert test.pvalue < together < cart
+    expected = [3 * test.pvalue, 2 * together, cart]
+    expected = np.maximum.accumulate(expected).tolist()
+    assert pairs["p"].loc[[NAV, comparison.ALL, CART]].tolist() == pytest.approx(expected)
     assert pairs.loc[CART, "verdict"] == "the seeds cannot tell"
-    (sentence,) = comparison.answers(comparison.pairs_table(runs, SCALES), 5)
-    assert sentence.startswith(f"labs-ppo against rllib-ppo: better in {NAV} (+0.320 [+0.")
-    assert f"the seeds cannot tell in {CART} (+0.000 [+0.000, +0." in sentence
+    told = answers(pairs_table(runs, SCALES), runs, 5)
+    assert told[0].startswith(f"labs-ppo against rllib-ppo: better in {NAV} (+0.292 [+0.")
+    assert f"the seeds cannot tell in {CART} (+0.200 [-0." in told[0]
+    assert "adjusted together for all 3 comparisons (Holm)" in told[1] and len(told) == 2
     other_way = {
         (env, {"labs-ppo": "rllib-ppo", "rllib-ppo": "labs-ppo"}[who]): values
         for (env, who), values in ENDS.items()
     }
-    pairs = comparison.pairs_table(runs_of(other_way), SCALES).set_index("env")
-    assert pairs.loc[NAV, "first"] == "rllib-ppo"
-    assert pairs.loc[NAV, "verdict"] == "better"
+    pairs = pairs_table(runs_of(other_way), SCALES).set_index("env")
+    assert pairs.loc[NAV, "first"] == "rllib-ppo" and pairs.loc[NAV, "verdict"] == "better"
+    first = {key: values for key, values in reversed(list(ENDS.items()))}
+    assert pairs_table(runs_of(first), SCALES).set_index("env").loc[NAV, "verdict"] == "worse"
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_of_equal_agents_at_most_five_tables_in_a_hundred_have_a_wrong_verdict(n: int) -> None:
+    """The six pairs of four agents whose scores differ by chance; 600 such tables."""
+    generator = np.random.default_rng(n)
+    wrong = 0
+    for scores in generator.normal(size=(600, 4, n)):
+        wrong += bool((planned_p_values(list(itertools.combinations(scores, 2))) < ALPHA).any())
+    assert wrong / 600 < 0.05 + 2 * math.sqrt(0.05 * 0.95 / 600)
+
+
+def test_agents_with_runs_that_did_not_end_are_not_compared() -> None:
+    table, history = grid(ENDS)
+    table.loc[
+        (table["env"] == CART) & (table["library"] == "rllib") & (table["seed"] == 0), "status"
+    ] = "failed"
+    runs = comparison.runs_table(table, history, SCALES)
+    assert len(runs) == 19  # what ended is shown
+    pairs = pairs_table(runs, SCALES)
+    assert pairs["env"].tolist() == [NAV]
+    assert answers(pairs, runs, 5)[-1] == (
+        "Not compared, since not all of their runs ended: rllib-ppo in CartPole-v1."
+    )
 
 
 def test_two_seeds_have_no_interval() -> None:
     runs = runs_of({key: values[:2] for key, values in ENDS.items()})
     assert comparison.summarise(runs, SCALES)["score_low"].isna().all()
-    pairs = comparison.pairs_table(runs, SCALES)
+    pairs = pairs_table(runs, SCALES)
     assert pairs.empty
-    (sentence,) = comparison.answers(pairs, 2)
+    (sentence,) = answers(pairs, runs, 2)
     assert sentence == (
         "With 2 seeds these are single runs, and no interval can be given: it takes 3 seeds or more."
     )
@@ -191,7 +235,7 @@ def test_figures_show_every_agent() -> None:
     profiles = comparison_figures.profiles(comparison.profiles_table(runs, SCALES))
     assert profiles.axes[0].lines[0].get_ydata()[0] == 1.0
     assert len(comparison_figures.scores(comparison.summarise(runs, SCALES)).axes) == 3
-    pairs = comparison.pairs_table(runs, SCALES)
+    pairs = pairs_table(runs, SCALES)
     assert len(comparison_figures.improvements(pairs).axes) == 3
     single = comparison.runs_table(*grid({k: v[:1] for k, v in ENDS.items()}), SCALES)
     curves = comparison.curves_table(single, history, SCALES)

@@ -7,11 +7,14 @@ from typing import Any
 
 import torch
 
+EPSILON = 1e-5
+"""What is added to the denominator. PyTorch's default is 1e-8; PPO's implementations have this."""
+
 
 class Adam:
     """Adam (Kingma and Ba, 2015) on one flat parameter tensor, with its gradient's norm clipped."""
 
-    def __init__(self, parameters: torch.Tensor, epsilon: float = 1e-5) -> None:
+    def __init__(self, parameters: torch.Tensor, epsilon: float = EPSILON) -> None:
         self.parameters = parameters
         self.gradient = torch.zeros_like(parameters)
         self._mean = torch.zeros_like(parameters)
