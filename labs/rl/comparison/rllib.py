@@ -186,9 +186,10 @@ def _build(config: PPOAgentConfig | DQNAgentConfig, seed: int) -> Any:
 
 def _use_our_epsilon(learner: Any) -> None:
     """Adam's, for which RLlib's configuration has no name: PyTorch's 1e-8 would be used."""
-    for _, optimizer in learner.get_optimizers_for_module():
-        for group in optimizer.param_groups:
-            group["eps"] = EPSILON
+    for module, _ in learner.module.items():
+        for _, optimizer in learner.get_optimizers_for_module(module):
+            for group in optimizer.param_groups:
+                group["eps"] = EPSILON
 
 
 def _common(config: PPOAgentConfig | DQNAgentConfig) -> dict[str, Any]:

@@ -73,7 +73,12 @@ class NavigationGoalEnv(gymnasium.Env[np.ndarray, int]):
         observation = self.robots.begin(np.zeros(1, dtype=np.int64))[0]
         if options:
             now = self.robots.now
-            drawn = Scene(now.position[:, 0], now.yaw[0], now.goal[:, 0], now.centres[:, 1:, 0].T)
+            drawn = Scene(
+                now.position[:, 0].tolist(),
+                float(now.yaw[0]),
+                now.goal[:, 0].tolist(),
+                now.centres[:, 1:, 0].T.tolist(),
+            )
             if unknown := set(options) - set(Scene._fields):
                 raise ValueError(f"options {unknown} are unknown; there are {Scene._fields}")
             observation = self.robots.place(0, drawn._replace(**options))

@@ -19,12 +19,12 @@ _BLOCK = 16  # points drawn at once, because a call costs more than its numbers
 class Scene(NamedTuple):
     """One robot, its goal and its obstacles."""
 
-    position: Sequence[float] | np.ndarray
+    position: Sequence[float]
     """x and y"""
     yaw: float
     """Radians clockwise from +y."""
-    goal: Sequence[float] | np.ndarray
-    obstacles: Sequence[Sequence[float]] | np.ndarray
+    goal: Sequence[float]
+    obstacles: Sequence[Sequence[float]]
     """Three centres."""
 
 

@@ -166,7 +166,8 @@ def test_both_libraries_have_the_same_adam(built: dict[str, Any], name: str) -> 
     def optimizers(learner: Any) -> list[tuple[str, dict[str, Any]]]:
         return [
             (type(optimizer).__name__, {k: v for k, v in group.items() if k != "params"})
-            for _, optimizer in learner.get_optimizers_for_module()
+            for module, _ in learner.module.items()
+            for _, optimizer in learner.get_optimizers_for_module(module)
             for group in optimizer.param_groups
         ]
 
