@@ -26,9 +26,11 @@ from labs.analysis.decisions import Decision
 from labs.analysis.report.page import open_run
 from labs.rl.agents.config import AgentConfig
 from labs.rl.options import CHOICE, agent_configs, describe
+from labs.rl.rollouts.advice import workers_note
 from labs.rl.training import CURVES, METRIC, check_agent, train_agent
 from labs.rounds import most_seeds, run_until_decided
 from labs.runtime.choices import launch_choice
+from labs.runtime.cli import spell_options
 from labs.runtime.loop.console import say
 from labs.runtime.machine.resources import Needs
 from labs.runtime.options import RuntimeOptions
@@ -43,6 +45,10 @@ def main(options: Any) -> int:
     for trial in trials:
         check_agent(trial)
     say(describe(trials))
+    for trial in {(trial.env_settings(), trial.num_workers): trial for trial in trials}.values():
+        note = workers_note(trial)
+        if note is not None:
+            say(f"note: {spell_options(note, type(options))}")
 
     def run_once(
         configs: Sequence[AgentConfig], runtime: RuntimeOptions
