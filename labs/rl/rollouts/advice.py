@@ -9,9 +9,9 @@ import numpy as np
 from labs.rl.agents.config import AgentConfig
 from labs.rl.envs.make import make_env
 
-WORTH_IT = 100
+WORTH_IT = 20
 """Microseconds that a step of one copy takes where two workers on two cores begin to be faster than
-none (measured: ``docs/agents.md``)."""
+none (``docs/agents.md`` has the numbers)."""
 
 MEASURED_SECONDS = 0.1
 
