@@ -14,7 +14,7 @@ from labs.runtime.checkpoints import save_checkpoint
 from labs.runtime.cli import parse
 from labs.runtime.errors import InputError
 
-SPEC = PolicySpec(19, 3, (4,), "tanh", "values")
+SPEC = PolicySpec((19,), 3, (4,), "tanh", "values")
 
 
 @pytest.fixture(scope="module")

@@ -69,6 +69,7 @@ def test_it_is_compared(folder: Path) -> None:
     assert table["agent"].tolist() == ["labs-ppo", "labs-reinforce:reinforce"]
     trials = pd.read_csv(folder / "runs" / "compare_agents" / "both" / "results.csv")
     assert trials["epochs"].notna().tolist() == [True, False]
+    assert list(trials).index("baseline_steps") < list(trials).index("status")  # a field of configs
     assert trials["baseline_steps"].notna().tolist() == [False, True]
 
 
