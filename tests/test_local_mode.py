@@ -27,7 +27,7 @@ from labs.rl.rollouts.workers import InProcess, make_rollouts
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
-SPEC = CollectorSpec("CartPole-v1", 2, 1, 5, PolicySpec(4, 2, (), "tanh", "categorical"), seed=0)
+SPEC = CollectorSpec("CartPole-v1", 2, 1, 5, PolicySpec((4,), 2, (), "tanh", "categorical"), seed=0)
 
 
 class WhereAmI:

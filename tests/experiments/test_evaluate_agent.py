@@ -64,7 +64,7 @@ def test_prints_intervals_and_leaves_tables_and_a_film(checkpoint: Path, tmp_pat
     ("arguments", "message"),
     [
         (["--checkpoint", "absent.pt"], "absent.pt does not exist"),
-        (["--env", "CartPole-v1"], "observation shape is (4,), the agent's is (19,)"),
+        (["--env", "CartPole-v1"], r"observation shape is \(4,\), the agent's is \(19,\)"),
         (["--env", "CartPoel-v1"], "did you mean CartPole-v1"),
         (["--stochastic"], "`stochastic` has no effect: the agent is one of dqn"),
     ],

@@ -102,7 +102,7 @@ def roll_out(config: TalkConfig) -> None:
     from labs.rl.rollouts.collector import CollectorSpec
     from labs.rl.rollouts.workers import Workers
 
-    policy = PolicySpec(1, 2, (), "tanh", "categorical")
+    policy = PolicySpec((1,), 2, (), "tanh", "categorical")
     spec = CollectorSpec("agent_environments:test/Talkative-v0", 1, 1, 5, policy, seed=0)
     workers = Workers(spec, 1)
     workers.gather(np.zeros(4, dtype=np.float32), 0)

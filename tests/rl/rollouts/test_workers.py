@@ -25,7 +25,9 @@ from labs.runtime.reports import Report
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("private_ray")]
 
-SPEC = CollectorSpec("CartPole-v1", 3, 1, 20, PolicySpec(4, 2, (8,), "tanh", "categorical"), seed=0)
+SPEC = CollectorSpec(
+    "CartPole-v1", 3, 1, 20, PolicySpec((4,), 2, (8,), "tanh", "categorical"), seed=0
+)
 PARAMETERS = np.random.default_rng(0).normal(size=4 * 8 + 8 + 8 * 2 + 2).astype(np.float32)
 
 
