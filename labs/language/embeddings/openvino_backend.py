@@ -156,7 +156,7 @@ class OpenVINOForward:
                 f"`backend` openvino: it cannot be imported on this machine ({first_line(error)}):"
                 " install labs[openvino] on every machine, or use `backend` torch"
             ) from None
-        compiled = openvino.Core().compile_model(
+        self._compiled = openvino.Core().compile_model(
             model,
             "CPU",
             {
@@ -167,7 +167,7 @@ class OpenVINOForward:
                 "ENABLE_CPU_PINNING": False,
             },
         )
-        self._queue = openvino.AsyncInferQueue(compiled, threads)
+        self._queue = openvino.AsyncInferQueue(self._compiled, threads)
         self._queue.set_callback(self._keep)
 
     def __call__(self, passes: Sequence[Pass]) -> list[np.ndarray]:
