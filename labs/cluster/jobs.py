@@ -57,7 +57,9 @@ class Jobs:
         self._address = address.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    def submit(self, name: str, command: str, package: str, content: bytes) -> None:
+    def submit(
+        self, name: str, command: str, package: str, content: bytes, folder: str = "."
+    ) -> None:
         """Send code and start a command in it.
 
         Args:
@@ -65,12 +67,17 @@ class Jobs:
             command: for a shell on the head, which starts in the folder of the code.
             package: name of the code, another one for another content.
             content: the code, as a zip file. All machines that run tasks of the job get it.
+            folder: of the script, within the code: its neighbours can be imported there too.
         """
         self._ask("PUT", f"/api/packages/gcs/{package}", content)
         job = {
             "entrypoint": command,
             "submission_id": name,
-            "runtime_env": {"working_dir": f"gcs://{package}"},
+            "runtime_env": {
+                "working_dir": f"gcs://{package}",
+                # Workers start in the code's folder. Ray 2.60 no longer tells them the script's.
+                "env_vars": {"PYTHONPATH": folder},
+            },
         }
         deadline = time.monotonic() + NEW_HEAD_SECONDS
         while True:

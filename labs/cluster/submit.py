@@ -177,7 +177,8 @@ def start(jobs: Jobs, script: Path, options: Sequence[str], name: str | None = N
     package, content = pack(project)
     stem = re.sub(r"[^\w.-]+", "-", script.stem)
     name = name or f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-    jobs.submit(name, command_on_head(script, project, options), package, content)
+    folder = script.resolve().parent.relative_to(project.resolve()).as_posix()
+    jobs.submit(name, command_on_head(script, project, options), package, content, folder)
     return name
 
 

@@ -181,7 +181,10 @@ def test_a_job_is_sent_watched_listed_and_ended(
     assert name == "first"
     package = pack(project / "studies")[0]
     assert state.asked == [("PUT", f"/api/packages/gcs/{package}"), ("POST", "/api/jobs/")]
-    assert state.jobs["first"]["runtime_env"] == {"working_dir": f"gcs://{package}"}
+    assert state.jobs["first"]["runtime_env"] == {
+        "working_dir": f"gcs://{package}",
+        "env_vars": {"PYTHONPATH": "."},
+    }
     assert "".join(jobs.follow("first", pause=0)) == "line 0\nline 1\nline 2\n"
     assert watch(jobs, "first") == 0
     assert capsys.readouterr().out == "line 0\nline 1\nline 2\n"

@@ -11,6 +11,7 @@ import pytest
 from scripts import load_script, run_script
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from labs.language.embeddings import openvino_backend
 from labs.language.topics.classifier import load_topic_model
 from labs.runtime.cli import launch
 
@@ -145,6 +146,20 @@ def test_a_learning_curve_beside_other_baselines_and_another_classifier(
     assert curve["accuracy"][0] > curve["accuracy"][2] + 0.2  # with 40 texts, words are strangers
     assert {path.stem for path in (run / "figures").iterdir()} >= {"learning_curve"}
     assert load_topic_model(run / "model.pt").classifier == "linear-svm"
+
+
+def test_openvino_needs_a_place_for_what_it_converts(
+    script: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(openvino_backend, "installed", lambda: True)
+    root = tmp_path / "runs"
+    options = ["--backend", "openvino", "--cache-dir", "None", "--run-root", root]
+    assert call(script, *options) == 2
+    assert "--cache-dir None keeps no converted" in capsys.readouterr().err
+    assert not root.exists()
 
 
 def test_bad_input_is_one_sentence_and_nothing_is_written(
