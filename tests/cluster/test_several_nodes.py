@@ -234,7 +234,7 @@ def test_the_modules_beside_a_script_reach_the_machines(cluster: Nodes, tmp_path
     (own / "helper.py").write_text("def score(seed):\n    return seed + 0.5\n")
     (own / "words" / "__init__.py").touch()
     (own / "words" / "late.py").write_text("WORD = 'seven77'\n")
-    command = [sys.executable, "main.py", "--seeds", "2", "--run-root", str(tmp_path)]
+    command = [sys.executable, "main.py", "--seeds", "2", "--run-root", f"file://{tmp_path}"]
     command += ["--address", cluster.address, "--run-name", "run"]
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, cwd=own, timeout=300

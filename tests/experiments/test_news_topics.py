@@ -177,7 +177,6 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
         (["--folds", "69"], "--folds 69"),
         (["--classifier", "svm"], "--classifier svm is unknown: use logistic, linear-svm"),
         (["--train-sizes", "300"], "--train-sizes 300 must be between 4 and 268"),
-        (["--backend", "openvino", "--cache-dir", "None"], "--cache-dir None keeps no converted"),
         (["--model", tmp_path], "does not exist"),
         (["--data", tmp_path / "none"], "does not exist: use sample"),
     ):
