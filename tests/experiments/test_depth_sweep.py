@@ -11,8 +11,10 @@ from types import ModuleType
 import pandas as pd
 import pytest
 from scripts import load_script, run_script, start_script
+from torch import nn
 
 from labs.runtime.cli import launch
+from labs.runtime.errors import InputError
 from labs.vision.training import load_classifier
 
 SMALL = ["--family", "mlp", "rescnn", "--depth", "1", "3", "--width", "4", "--seeds", "2"]
@@ -211,3 +213,19 @@ def test_resuming_a_finished_run_only_reports(
     assert call(script, "--resume", finished) == 0
     pd.testing.assert_frame_equal(numbers(finished), before)
     assert "ResCNN on digits" in capsys.readouterr().out
+
+
+def test_without_batch_norm_no_network_has_any(script: ModuleType, tmp_path: Path) -> None:
+    """In the trials and in the table's count of their weights."""
+    options = ["--family", "cnn", "--depth", "3", "--width", "5", "--learning-rate", "1e-3"]
+    options += ["--epochs", "1", "--seeds", "1", "--no-batch-norm", "--local-mode"]
+    assert call(script, *options, "--run-root", tmp_path, "--run-name", "x") == 0
+    run = tmp_path / "depth_sweep" / "x"
+    (checkpoint,) = run.glob("checkpoints/*/best.pt")
+    model = load_classifier(checkpoint).model
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    # Three convolutions of 5 channels with biases, and a dense layer for ten digits.
+    weights = (9 * 1 * 5 + 5) + 2 * (9 * 5 * 5 + 5) + (5 * 10 + 10)
+    assert list(pd.read_csv(run / "summary.csv")["parameters"]) == [weights]
+    with pytest.raises(InputError, match="`batch_norm` has no effect on mlp"):
+        script.Config(batch_norm=False).plans()

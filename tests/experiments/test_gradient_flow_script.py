@@ -73,3 +73,9 @@ def test_bad_input_leaves_nothing_behind(
     assert call(*arguments, "--run-root", tmp_path) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_batch_norm_is_left_out_of_every_network_or_of_none() -> None:
+    script = load_script("gradient_flow")
+    for given in (True, False):
+        assert {trial.batch_norm for trial in script.Config(batch_norm=given).trials()} == {given}
