@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from labs.language.embeddings.encoders import PACKAGED, Encoder, load_encoder
+from labs.language.embeddings.encoders import PACKAGED, Encoder, load_model, load_tokenizer
 
 MAX_LENGTH = 256
 
@@ -27,7 +27,7 @@ class Encode(Protocol):
 
 def plain_loop(encoder: Encoder, dtype: torch.dtype) -> Encode:
     """Batches in file order, each padded to its longest text."""
-    tokenizer, model = load_encoder(encoder.source, encoder.revision, dtype)
+    tokenizer, model = load_tokenizer(encoder), load_model(encoder, dtype)
 
     @torch.inference_mode()
     def encode(texts: list[str], batch_size: int) -> np.ndarray:
@@ -62,7 +62,7 @@ def openvino(encoder: Encoder, hint: str, threads: int, pinned: bool) -> Encode:
     """``convert_model`` and a loop over batches sorted by length."""
     import openvino as ov
 
-    tokenizer, model = load_encoder(encoder.source, encoder.revision, torch.float32)
+    tokenizer, model = load_tokenizer(encoder), load_model(encoder, torch.float32)
     example = dict(_tokens(tokenizer, ["two texts", "for the trace of the graph"], "pt"))
     graph = ov.convert_model(model, example_input=example)
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}
@@ -78,7 +78,7 @@ def onnx_runtime(encoder: Encoder, int8: bool, threads: int) -> Encode:
     import onnxruntime
     from onnxruntime.quantization import quantize_dynamic
 
-    tokenizer, model = load_encoder(encoder.source, encoder.revision, torch.float32)
+    tokenizer, model = load_tokenizer(encoder), load_model(encoder, torch.float32)
     batch = _tokens(tokenizer, ["two texts", "for the trace of the graph"], "pt")
     names = list(batch)
     axes = {name: {0: "texts", 1: "tokens"} for name in [*names, "hidden"]}

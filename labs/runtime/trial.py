@@ -28,8 +28,9 @@ from labs.runtime.directory.trial_files import (
     best_content,
     last_content,
 )
+from labs.runtime.machine import memory
 from labs.runtime.machine.devices import same_numbers
-from labs.runtime.machine.memory import MemoryUse, peak_memory, release_memory, reset_peak
+from labs.runtime.machine.memory import MemoryUse
 from labs.runtime.output.capture import Destination
 from labs.runtime.reports import Checkpoint, Objective, Report, Train
 
@@ -92,7 +93,8 @@ class TrialRunner:
 
     def __init__(self, grid: GridSpec, index: int, shared: Mapping[str, Any]) -> None:
         torch.set_num_threads(grid.threads)
-        reset_peak()
+        memory.keep_freed_memory()
+        memory.reset_peak()
         self._grid = grid
         self._spec = grid.trials[index]
         self._shared = shared
@@ -160,7 +162,7 @@ class TrialRunner:
         if self._reports is not None:
             self._reports.close()  # type: ignore[attr-defined]  # a generator's
         self._reports = self._last = None
-        release_memory()
+        memory.release_memory()
 
     def _start(self) -> Iterator[Report]:
         """The generator, from the beginning or from this trial's last checkpoint."""
@@ -312,7 +314,7 @@ class TrialRunner:
             "done": done,
             "completed": done,
             "failure": None if self.failure is None else describe(self.failure),
-            "memory": peak_memory(),
+            "memory": memory.peak_memory(),
         }
 
 

@@ -22,7 +22,6 @@ from labs.language.char_gpt.writing import write
 from labs.language.sampling import SamplingConfig
 from labs.runtime.errors import InputError, require
 from labs.runtime.machine.devices import Precision, autocast, resolve_device, resolve_precision
-from labs.runtime.machine.memory import keep_freed_memory
 from labs.runtime.reports import Checkpoint, Report
 
 KIND = "language.char_gpt"
@@ -154,8 +153,6 @@ class _Trainer:
         self.iteration = 0
         self.device = resolve_device(config.device)
         self.dtype = resolve_precision(config.precision, self.device)
-        if self.device.type == "cpu":
-            keep_freed_memory()
         torch.manual_seed(self._random_seed(_INITIALISATION))
         self.model = CharGPT(config, len(corpus.vocabulary)).to(self.device)
         self.forward = torch.compile(self.model) if config.compile else self.model

@@ -13,9 +13,16 @@ from tyro.conf import OmitArgPrefixes
 
 from labs.language.embeddings import openvino_backend
 from labs.language.embeddings.cache import expanded
-from labs.language.embeddings.encoders import load_encoder, load_tokenizer
-from labs.language.embeddings.forward import Forward, Pass, TorchForward
-from labs.language.embeddings.sentence_form import Pooling, PoolingChoice
+from labs.language.embeddings.encoders import (
+    DTYPES,
+    Encoder,
+    load_model,
+    load_tokenizer,
+    resolved_precision,
+)
+from labs.language.embeddings.forward import Forward, Pass
+from labs.language.embeddings.packed import torch_forward
+from labs.language.embeddings.sentence_form import PoolingChoice
 from labs.language.pipeline import Columns, PoolOptions
 from labs.runtime.errors import InputError
 from labs.runtime.machine.devices import Precision, resolve_device
@@ -73,12 +80,9 @@ class Embedder:
     ``tokens_per_batch`` tokens, each padded to its own longest text.
 
     Args:
-        source, revision: the encoder, see :class:`labs.language.embeddings.encoders.Encoder`.
-        pooling: ``mean`` or ``cls``.
-        normalise: divide every vector by its length.
-        max_length: tokens of a text that are read.
-        precision: ``float32`` or ``bfloat16``.
-        tokens_per_batch: tokens of a forward pass; ``None`` for the device's default.
+        encoder: of transformers; what its ``form`` says follows it, whatever ``options.pooling`` is
+            (:func:`labs.language.embeddings.vectors.plan` applies that).
+        options: the length, the precision and the size of passes count here.
         device: ``auto``, ``cpu`` or ``cuda``.
         conversion: the encoder converted for OpenVINO (made where it is missing); ``None`` computes in
             PyTorch.
@@ -89,31 +93,26 @@ class Embedder:
 
     def __init__(
         self,
-        source: str,
-        revision: str | None = None,
-        pooling: Pooling = "mean",
-        normalise: bool = False,
-        max_length: int = 256,
-        precision: Precision = "float32",
-        tokens_per_batch: int | None = None,
+        encoder: Encoder,
+        options: EmbeddingOptions,
         device: str = "auto",
         conversion: Path | None = None,
-    ) -> None:  # an actor makes it from keywords: each is one thing that a user may choose
+    ) -> None:
         on = resolve_device(device)
+        precision = resolved_precision(options.precision, on)
+        self._tokenizer = load_tokenizer(encoder)
         self._forward: Forward
         if conversion is not None:
             conversion = expanded(conversion)
-            openvino_backend.ensure_converted(conversion, source, revision, pooling)
-            self._tokenizer = load_tokenizer(source, revision)
+            openvino_backend.ensure_converted(conversion, encoder)
             threads = torch.get_num_threads()
             self._forward = openvino_backend.OpenVINOForward(conversion, precision, threads)
         else:
-            dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-            self._tokenizer, model = load_encoder(source, revision, dtype)
-            self._forward = TorchForward(model, pooling, on)
-        self._normalise = normalise
-        self._max_length = max_length
-        self._tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH[on.type]
+            model = load_model(encoder, DTYPES[precision])
+            self._forward = torch_forward(model, encoder.form.pooling, on)
+        self._normalise = encoder.form.normalise
+        self._max_length = options.max_length
+        self._tokens_per_batch = options.tokens_per_batch or TOKENS_PER_BATCH[on.type]
         self._pad = self._tokenizer.pad_token_id or 0
 
     def __call__(self, batch: Columns) -> Columns:

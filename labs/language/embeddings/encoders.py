@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import torch
 
 from labs.language.embeddings.own_encoder import is_own, load_own_encoder
 from labs.language.embeddings.sentence_form import SentenceForm, read_sentence_form
-from labs.language.hub import TOKENIZER_FILES, find_pretrained
+from labs.language.hub import TOKENIZER_FILES, explained, find_pretrained, quiet_transformers
 from labs.runtime.errors import InputError
 from labs.runtime.machine.devices import Precision, resolve_precision
 
@@ -29,6 +27,7 @@ WEIGHT_FILES = (
 )
 POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet")
 """Models that number positions from the padding token's index + 1: RoBERTa's 514 hold 512 tokens."""
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 READ = (*TOKENIZER_FILES, "*.safetensors")
 """Files of an encoder that are read: its configuration, weights and vocabulary."""
 
@@ -39,7 +38,7 @@ class Encoder:
 
     Attributes:
         name: as the user names it.
-        source: what ``load_encoder`` takes on any machine: a directory, a name on the hub, or
+        source: what ``load_model`` takes on any machine: a directory, a name on the hub, or
             the packaged encoder's name.
         revision: commit on the hub; ``None`` for a directory.
         weights_hash: SHA-256 of its weights, configuration and vocabulary, 16 hexadecimal digits.
@@ -81,8 +80,8 @@ def resolve_encoder(name: str | None = None) -> tuple[Encoder, str]:
         _, fingerprint = load_own_encoder(name)
         digest = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
         return Encoder(name, name, None, digest, sys.maxsize, own=True), ""
-    if Path(name).is_dir():
-        return _describe(name, Path(name).resolve(), None), ""
+    if Path(name).expanduser().is_dir():
+        return _describe(name, Path(name).expanduser().resolve(), None), ""
     return _from_hub(name), ""
 
 
@@ -107,8 +106,6 @@ def _from_hub(name: str) -> Encoder:
 
 
 def _describe(name: str, path: Path, revision: str | None) -> Encoder:
-    from transformers import AutoConfig
-
     weights = [path / file for file in WEIGHT_FILES if (path / file).is_file()]
     if not weights or not (path / "config.json").is_file():
         present = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
@@ -116,19 +113,20 @@ def _describe(name: str, path: Path, revision: str | None) -> Encoder:
             f"`encoder` {name} has no model: it needs config.json and {WEIGHT_FILES[0]}, and has"
             f" {present}"
         )
-    try:
-        config = AutoConfig.from_pretrained(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"`encoder` {name}: config.json cannot be used: {error}") from None
+    with explained(f"`encoder` {name}: its config.json cannot be used"):
+        config = quiet_transformers().AutoConfig.from_pretrained(path)
     if config.is_encoder_decoder:
         raise InputError(
             f"`encoder` {name} is an encoder-decoder: use an encoder such as {DEFAULT}"
         )
-    limit = getattr(config, "max_position_embeddings", None) or 512
-    if config.model_type in POSITIONS_AFTER_PADDING:
-        limit -= config.pad_token_id + 1
+    limit = (getattr(config, "max_position_embeddings", None) or 512) - positions_begin(config)
     source = name if revision is not None or name == PACKAGED else str(path)
     return Encoder(name, source, revision, _hash(path), int(limit), read_sentence_form(path))
+
+
+def positions_begin(config: Any) -> int:
+    """The number of a text's first position, by a model's configuration."""
+    return config.pad_token_id + 1 if config.model_type in POSITIONS_AFTER_PADDING else 0
 
 
 def _hash(path: Path) -> str:
@@ -142,59 +140,43 @@ def _hash(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def load_tokenizer(source: str, revision: str | None) -> Any:
+def load_tokenizer(encoder: Encoder) -> Any:
     """The fast tokenizer of an encoder.
 
     Raises:
         InputError: it cannot be loaded.
     """
-    import transformers
-
-    with _loading(source):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(_place(source), revision=revision)
+    transformers = quiet_transformers()
+    with explained(f"`encoder` {encoder.name} cannot be loaded"):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            _place(encoder), revision=encoder.revision
+        )
     if not tokenizer.is_fast:
-        raise InputError(f"`encoder` {source} has no fast tokenizer (tokenizer.json)")
+        raise InputError(f"`encoder` {encoder.name} has no fast tokenizer (tokenizer.json)")
     return tokenizer
 
 
-def load_encoder(source: str, revision: str | None, dtype: torch.dtype) -> tuple[Any, Any]:
-    """The tokenizer and the model (on the CPU, in evaluation mode).
+def load_model(encoder: Encoder, dtype: torch.dtype) -> Any:
+    """The model of an encoder, on the CPU, in evaluation mode.
 
     Raises:
-        InputError: they cannot be loaded.
+        InputError: it cannot be loaded. Code that comes with a model is never run.
     """
-    import transformers
-
-    tokenizer = load_tokenizer(source, revision)
-    with _loading(source):
+    transformers = quiet_transformers()
+    with explained(f"`encoder` {encoder.name} cannot be loaded"):
         model = transformers.AutoModel.from_pretrained(
-            _place(source), revision=revision, dtype=dtype
+            _place(encoder), revision=encoder.revision, dtype=dtype, trust_remote_code=False
         )
-    return tokenizer, model.eval()
+    return model.eval()
 
 
-def _place(source: str) -> str | Path:
+def _place(encoder: Encoder) -> str | Path:
     """Where this machine has an encoder's files."""
-    return (_packaged_path() or source) if source == PACKAGED else source
+    packaged = _packaged_path() if encoder.source == PACKAGED else None
+    return packaged or encoder.source
 
 
-@contextlib.contextmanager
-def _loading(source: str) -> Iterator[None]:
-    """Without the warnings and bars of transformers; what cannot be loaded is an InputError."""
-    import transformers
-    from safetensors import SafetensorError
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"`encoder` {source} cannot be loaded: {reason}") from None
-
-
-def encoder_precision(precision: Precision, on_gpu: bool) -> Precision:
-    """Resolve ``auto`` in the driver, so that all actors compute in the same precision."""
-    device = torch.device("cuda" if on_gpu else "cpu")
+def resolved_precision(precision: Precision, device: torch.device) -> Precision:
+    """What ``auto`` is on a device; the driver decides it, so that all actors compute alike."""
     dtype = resolve_precision(precision, device)
     return "bfloat16" if dtype == torch.bfloat16 else "float32"

@@ -1,4 +1,4 @@
-"""The encoder's forward passes in PyTorch, and the pooling that every backend shares."""
+"""The encoder's forward passes in PyTorch; the pooling and the check that every other form of them shares."""
 
 from __future__ import annotations
 
@@ -71,3 +71,28 @@ def pool_tokens(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> t
         return hidden[:, 0]
     weights = mask.to(hidden.dtype)
     return torch.einsum("ntw,nt->nw", hidden, weights) / weights.sum(1, keepdim=True)
+
+
+def random_passes(model: Any) -> list[Pass]:
+    """Texts of random tokens and of many lengths, up to 300 tokens, padded as usual.
+
+    What an encoder makes of them tells whether another way to compute it is the same: a sliding window,
+    say, shows in long texts only, and what is fixed to the sizes of an example in the others.
+    """
+    limit = getattr(model.config, "max_position_embeddings", 512) - 2
+    rng = np.random.default_rng(0)
+    passes = []
+    for texts, tokens in ((3, 5), (1, 17), (4, 30), (2, 300)):
+        width = max(1, min(tokens, limit))
+        lengths = rng.integers(1, width + 1, texts)
+        lengths[0] = width
+        ids = rng.integers(5, max(6, model.config.vocab_size), (texts, width), dtype=np.int64)
+        passes.append(Pass(ids, np.arange(width) < lengths[:, None]))
+    return passes
+
+
+def least_cosine(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
+    """The smallest cosine between corresponding vectors of two lists of ``[n, width]``."""
+    one, other = np.concatenate(first), np.concatenate(second)
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return float(((one * other).sum(axis=1) / norms).min())

@@ -22,8 +22,14 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from labs.language.embeddings.encoders import load_encoder
-from labs.language.embeddings.forward import Pass, TorchForward, pool_tokens
+from labs.language.embeddings.encoders import Encoder, load_model
+from labs.language.embeddings.forward import (
+    Pass,
+    TorchForward,
+    least_cosine,
+    pool_tokens,
+    random_passes,
+)
 from labs.language.embeddings.sentence_form import Pooling
 from labs.language.hub import first_line
 from labs.runtime.errors import InputError
@@ -39,16 +45,21 @@ def installed() -> bool:
     return importlib.util.find_spec("openvino") is not None
 
 
-def conversion_path(directory: Path, weights_hash: str, pooling: Pooling) -> Path:
+def conversion_path(directory: Path, encoder: Encoder) -> Path:
     """Where the conversion of an encoder belongs, by its weights, pooling, and the versions used."""
     packages = ("openvino", "torch", "transformers")
     versions = {name: importlib.metadata.version(name) for name in packages}
-    key = {"form": FORM, "weights": weights_hash, "pooling": pooling, **versions}
+    key = {
+        "form": FORM,
+        "weights": encoder.weights_hash,
+        "pooling": encoder.form.pooling,
+        **versions,
+    }
     content = json.dumps(key, sort_keys=True)
     return directory / f"openvino-{hashlib.sha256(content.encode()).hexdigest()[:24]}.xml"
 
 
-def ensure_converted(path: Path, source: str, revision: str | None, pooling: Pooling) -> bool:
+def ensure_converted(path: Path, encoder: Encoder) -> bool:
     """Convert the encoder to ``path`` unless it is there; whether it was converted now.
 
     However many processes ask at once, one converts. A conversion is there as a whole or not at all.
@@ -62,7 +73,7 @@ def ensure_converted(path: Path, source: str, revision: str | None, pooling: Poo
         with FileLock(path.with_suffix(".lock")):
             if path.is_file() and path.with_suffix(".bin").is_file():
                 return False
-            _convert(path, source, revision, pooling)
+            _convert(path, encoder)
     except OSError as error:
         raise InputError(
             f"`cache_dir` {path.parent} cannot be written"
@@ -71,13 +82,13 @@ def ensure_converted(path: Path, source: str, revision: str | None, pooling: Poo
     return True
 
 
-def _convert(path: Path, source: str, revision: str | None, pooling: Pooling) -> None:
-    _, model = load_encoder(source, revision, torch.float32)
+def _convert(path: Path, encoder: Encoder) -> None:
+    model, pooling = load_model(encoder, torch.float32), encoder.form.pooling
     try:
         import openvino
 
         graph = _Graph(model, pooling).eval()
-        example = _random_pass(model, 2, 7)
+        example = random_passes(model)[0]
         inputs = {"ids": torch.from_numpy(example.ids), "mask": torch.from_numpy(example.mask)}
         with warnings.catch_warnings():  # that a trace may not hold for other sizes: _check
             warnings.simplefilter("ignore")
@@ -95,7 +106,7 @@ def _convert(path: Path, source: str, revision: str | None, pooling: Pooling) ->
         raise
     except Exception as error:  # what a converter raises for a model that it does not know
         raise InputError(
-            f"`encoder` {source} cannot be converted for OpenVINO: {first_line(error)}"
+            f"`encoder` {encoder.name} cannot be converted for OpenVINO: {first_line(error)}"
         ) from None
 
 
@@ -113,26 +124,14 @@ class _Graph(torch.nn.Module):
         return pool_tokens(hidden, mask, self.pooling)
 
 
-def _random_pass(model: Any, texts: int, tokens: int) -> Pass:
-    """Texts of random tokens and different lengths."""
-    tokens = max(1, min(tokens, getattr(model.config, "max_position_embeddings", 512) - 2))
-    rng = np.random.default_rng(tokens)
-    lengths = rng.integers(1, tokens + 1, texts)
-    lengths[0] = tokens
-    ids = rng.integers(5, max(6, model.config.vocab_size), (texts, tokens), dtype=np.int64)
-    return Pass(ids, np.arange(tokens) < lengths[:, None])
-
-
 def _check(converted: Any, model: Any, pooling: Pooling) -> None:
     """Refuse a conversion that took what is only true of its example (sizes, say) for always true."""
-    passes = [_random_pass(model, texts, tokens) for texts, tokens in ((3, 5), (1, 17), (4, 30))]
+    passes = random_passes(model)
     expected = TorchForward(model, pooling, torch.device("cpu"))(passes)
     found = OpenVINOForward(converted, "float32", torch.get_num_threads())(passes)
-    for ours, theirs in zip(found, expected, strict=True):
-        norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
-        cosine = float(((ours * theirs).sum(axis=1) / norms).min())
-        if not cosine >= LEAST_COSINE:
-            raise ValueError(f"its vectors are not PyTorch's (cosine {cosine:.4f})")
+    cosine = least_cosine(found, expected)
+    if not cosine >= LEAST_COSINE:
+        raise ValueError(f"its vectors are not PyTorch's (cosine {cosine:.4f})")
 
 
 class OpenVINOForward:

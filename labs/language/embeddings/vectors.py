@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from labs.language.embeddings import openvino_backend
 from labs.language.embeddings.cache import EmbeddingCache, expanded
 from labs.language.embeddings.embedder import Embedder, EmbeddingOptions
-from labs.language.embeddings.encoders import Encoder, encoder_precision
+from labs.language.embeddings.encoders import Encoder, resolved_precision
 from labs.language.embeddings.own_encoder import OwnEmbedder
 from labs.language.embeddings.sentence_form import choose_form
 from labs.language.pipeline import (
@@ -28,6 +30,49 @@ from labs.language.pipeline import (
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
 from labs.runtime.machine.resources import Node
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An encoder and its options, with all decided that depends on files and machines: an Embedder's arguments.
+
+    Attributes:
+        encoder: its ``form`` is the one that is applied.
+        options: their precision is not ``auto``.
+        device: ``cpu`` or ``cuda``.
+        conversion: the file of the encoder converted for OpenVINO; ``None`` where that does not compute.
+    """
+
+    encoder: Encoder
+    options: EmbeddingOptions
+    device: str = "cpu"
+    conversion: Path | None = None
+
+
+def plan(encoder: Encoder, options: EmbeddingOptions, nodes: Sequence[Node]) -> Plan:
+    """Decide how an encoder computes on these machines.
+
+    Raises:
+        InputError: the pool does not fit the machines, or the encoder takes only shorter texts.
+    """
+    on_gpu = resolve_pool(options.pool, nodes).actor.gpus > 0
+    if encoder.own:
+        _check_own(encoder, options)
+        return Plan(encoder, dataclasses.replace(options, precision="float32"))
+    if options.max_length > encoder.max_tokens:
+        raise InputError(
+            f"`max_length` {options.max_length}: {encoder.name} takes up to {encoder.max_tokens}"
+        )
+    device = "cuda" if on_gpu else "cpu"
+    form = choose_form(encoder.form, options.pooling, encoder.name)
+    encoder = dataclasses.replace(encoder, form=form)
+    precision = resolved_precision(options.precision, torch.device(device))
+    options = dataclasses.replace(options, precision=precision)
+    conversion = None
+    if resolve_backend(options, on_gpu)[0] == "openvino":
+        assert options.cache_dir is not None, "resolve_backend sees to it"
+        conversion = openvino_backend.conversion_path(options.cache_dir, encoder)
+    return Plan(encoder, options, device, conversion)
 
 
 @dataclass(frozen=True)
@@ -55,15 +100,13 @@ class Embeddings:
 
 def embed(
     parts: Sequence[Sequence[str]],
-    encoder: Encoder,
-    options: EmbeddingOptions,
-    nodes: Sequence[Node],
+    planned: Plan,
     *,
     keep: bool = True,
     in_process: bool | None = None,
     progress: bool = True,
     verbose: bool = False,
-) -> list[Embeddings]:  # what is wanted, then how: the last four are rarely given
+) -> list[Embeddings]:
     """The vectors of each part's texts, from the cache if they are in it, else computed and cached.
 
     All missing vectors are computed in one run, since starting the actors takes seconds.
@@ -71,37 +114,30 @@ def embed(
     Args:
         parts: sets of texts, such as training and test texts, each with a file of its own in the
             cache.
-        nodes: the machines, see ``labs.runtime.machine.resources.available_nodes``.
+        planned: the encoder, and how it computes, see :func:`plan`.
         keep: use the cache; a converted encoder is kept in any case.
         in_process: as for :func:`labs.language.pipeline.map_rows`.
         progress: say how far it is, and what computes.
 
     Raises:
-        InputError: bad options, an encoder that cannot be loaded, or a cache that cannot be written.
+        InputError: an encoder that cannot be loaded, or a cache that cannot be written.
         RuntimeError: the actors failed.
     """
-    arguments = embedder_arguments(encoder, options, nodes)
-    caches = _caches(parts, encoder, options, arguments, keep)
+    caches = _caches(parts, planned, keep)
     embeddings = _read(caches)
     if len(embeddings) < len(parts):
-        note = ""
-        if not encoder.own:
-            note = resolve_backend(options, arguments["device"] == "cuda")[1]
-        if arguments["conversion"] is not None:
-            note = _prepare(arguments, options)
-            if arguments["conversion"] is None:  # PyTorch computes after all: other files
-                caches = _caches(parts, encoder, options, arguments, keep)
-                embeddings = _read(caches)
+        planned, note = _prepared(planned)
         if note and progress:
             say(note)
+        caches = _caches(parts, planned, keep)  # other files, if another backend computes after all
+        embeddings = _read(caches)
     missing = [index for index in range(len(parts)) if index not in embeddings]
     begun = time.perf_counter()
     runs: Iterator[Columns] = iter(())
     if missing:
         texts = [text for index in missing for text in parts[index]]
         display = Display("texts", progress, verbose)
-        own = {"source": encoder.source} if encoder.own else None
-        runs = _compute(texts, own or arguments, options, in_process, display)
+        runs = _compute(texts, planned, in_process, display)
     left_over: list[Columns] = []
     for index in missing:
         part, cache = _take(runs, left_over, len(parts[index])), caches[index]
@@ -115,17 +151,15 @@ def embed(
 
 
 def _compute(
-    texts: Sequence[str],
-    arguments: Mapping[str, Any],
-    options: EmbeddingOptions,
-    in_process: bool | None,
-    display: Display,
+    texts: Sequence[str], planned: Plan, in_process: bool | None, display: Display
 ) -> Iterator[Columns]:
+    options = planned.options
     # A text costs about its length, up to what is read of it; 16 for the fixed part.
     costs = np.array([min(len(text), 8 * options.max_length) + 16 for text in texts])
+    own = planned.encoder.own
     return map_rows(
-        Embedder if "conversion" in arguments else OwnEmbedder,
-        arguments,
+        OwnEmbedder if own else Embedder,
+        {"source": planned.encoder.source} if own else vars(planned),
         pa.table({"text": pa.array(texts, pa.large_string())}),
         Batches(options.chunk_size, costs),
         pool=options.pool,
@@ -135,16 +169,12 @@ def _compute(
 
 
 def _caches(
-    parts: Sequence[Sequence[str]],
-    encoder: Encoder,
-    options: EmbeddingOptions,
-    arguments: Mapping[str, Any],
-    keep: bool,
+    parts: Sequence[Sequence[str]], planned: Plan, keep: bool
 ) -> list[EmbeddingCache | None]:
-    if options.cache_dir is None or not keep:
+    directory = planned.options.cache_dir
+    if directory is None or not keep:
         return [None] * len(parts)
-    keys = [cache_key(texts, encoder, arguments) for texts in parts]
-    return [EmbeddingCache(options.cache_dir, key) for key in keys]
+    return [EmbeddingCache(directory, cache_key(texts, planned)) for texts in parts]
 
 
 def _read(caches: Sequence[EmbeddingCache | None]) -> dict[int, Embeddings]:
@@ -153,30 +183,29 @@ def _read(caches: Sequence[EmbeddingCache | None]) -> dict[int, Embeddings]:
     return {i: Embeddings(**found, seconds=0.0) for i, found in enumerate(kept) if found}
 
 
-def _prepare(arguments: dict[str, Any], options: EmbeddingOptions) -> str:
-    """Convert the encoder before the actors start, who then find it; what there is to say.
+def _prepared(planned: Plan) -> tuple[Plan, str]:
+    """Convert the encoder before the actors start, who then find it; the plan, and what there is to say.
 
     Where that is not possible and the user left the choice, PyTorch takes over.
 
     Raises:
         InputError: the encoder cannot be converted, and OpenVINO was asked for.
     """
+    if planned.encoder.own:
+        return planned, ""
+    if planned.conversion is None:
+        return planned, resolve_backend(planned.options, planned.device == "cuda")[1]
     begun = time.perf_counter()
     try:
-        new = openvino_backend.ensure_converted(
-            expanded(arguments["conversion"]),
-            arguments["source"],
-            arguments["revision"],
-            arguments["pooling"],
-        )
+        new = openvino_backend.ensure_converted(expanded(planned.conversion), planned.encoder)
     except InputError as error:
-        if options.backend == "openvino":
+        if planned.options.backend == "openvino":
             raise
-        arguments["conversion"] = None
-        return f"PyTorch computes the embeddings: {error}"
+        note = f"PyTorch computes the embeddings: {error}"
+        return dataclasses.replace(planned, conversion=None), note
     if not new:
-        return ""
-    return f"encoder converted for OpenVINO, once, in {time.perf_counter() - begun:.0f} s"
+        return planned, ""
+    return planned, f"encoder converted for OpenVINO, once, in {time.perf_counter() - begun:.0f} s"
 
 
 def _take(runs: Iterator[Columns], left_over: list[Columns], count: int) -> Iterator[Columns]:
@@ -189,51 +218,6 @@ def _take(runs: Iterator[Columns], left_over: list[Columns], count: int) -> Iter
             run = {name: column[:count] for name, column in run.items()}
         count -= min(rows, count)
         yield run
-
-
-def embedder_arguments(
-    encoder: Encoder, options: EmbeddingOptions, nodes: Sequence[Node]
-) -> dict[str, Any]:
-    """What the :class:`Embedder` of these options is made with.
-
-    Raises:
-        InputError: the pool does not fit the machines, or the encoder takes only shorter texts.
-    """
-    if encoder.own:
-        _check_own(encoder, options)
-        resolve_pool(options.pool, nodes)
-        return {
-            "source": encoder.source,
-            "pooling": "mean",
-            "normalise": False,
-            "precision": "float32",
-            "max_length": options.max_length,
-            "device": "own",
-            "conversion": None,
-        }
-    if options.max_length > encoder.max_tokens:
-        raise InputError(
-            f"`max_length` {options.max_length}: {encoder.name} takes up to {encoder.max_tokens}"
-        )
-    form = choose_form(encoder.form, options.pooling, encoder.name)
-    on_gpu = resolve_pool(options.pool, nodes).actor.gpus > 0
-    conversion = None
-    if resolve_backend(options, on_gpu)[0] == "openvino":
-        assert options.cache_dir is not None, "resolve_backend sees to it"
-        conversion = openvino_backend.conversion_path(
-            options.cache_dir, encoder.weights_hash, form.pooling
-        )
-    return {
-        "source": encoder.source,
-        "revision": encoder.revision,
-        "pooling": form.pooling,
-        "normalise": form.normalise,
-        "max_length": options.max_length,
-        "precision": encoder_precision(options.precision, on_gpu),
-        "tokens_per_batch": options.tokens_per_batch,
-        "device": "cuda" if on_gpu else "cpu",
-        "conversion": conversion,
-    }
 
 
 def _check_own(encoder: Encoder, options: EmbeddingOptions) -> None:
@@ -269,9 +253,7 @@ def resolve_backend(options: EmbeddingOptions, on_gpu: bool) -> tuple[str, str]:
     return "torch", f"PyTorch computes the embeddings; OpenVINO is faster, but {reason}"
 
 
-def cache_key(
-    texts: Sequence[str], encoder: Encoder, arguments: Mapping[str, Any]
-) -> dict[str, str | int]:
+def cache_key(texts: Sequence[str], planned: Plan) -> dict[str, str | int]:
     """Everything that determines the vectors; the speed options do not."""
     digest = hashlib.sha256()
     for text in texts:
@@ -279,13 +261,13 @@ def cache_key(
         digest.update(len(content).to_bytes(8, "little"))
         digest.update(content)
     return {
-        "encoder": encoder.name,
-        "weights": encoder.weights_hash,
-        "pooling": arguments["pooling"],
-        "normalise": arguments["normalise"],
-        "backend": "torch" if arguments["conversion"] is None else "openvino",
-        "precision": arguments["precision"],
-        "max_length": arguments["max_length"],
+        "encoder": planned.encoder.name,
+        "weights": planned.encoder.weights_hash,
+        "pooling": planned.encoder.form.pooling,
+        "normalise": planned.encoder.form.normalise,
+        "backend": "torch" if planned.conversion is None else "openvino",
+        "precision": planned.options.precision,
+        "max_length": planned.options.max_length,
         "texts": digest.hexdigest()[:16],
         "count": len(texts),
     }

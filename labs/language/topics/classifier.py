@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +16,8 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from labs.language.embeddings.encoders import Encoder
 from labs.language.embeddings.sentence_form import Pooling, SentenceForm
+from labs.language.embeddings.vectors import Plan
 from labs.language.topics.estimators import (
     dump_estimator,
     linear_arrays,
@@ -279,8 +279,7 @@ def fit_topic_model(
     labels: np.ndarray,
     classes: Sequence[str],
     c: float,
-    encoder: Encoder,
-    arguments: Mapping[str, Any],
+    planned: Plan,
     classifier: str = "logistic",
 ) -> TopicModel:
     """Train on all texts.
@@ -288,8 +287,9 @@ def fit_topic_model(
     Args:
         vectors: float32 ``[n, width]``.
         labels: int64 ``[n]``.
-        encoder, arguments: of the embeddings, see ``labs.language.embeddings.vectors.embedder_arguments``.
+        planned: how the vectors were made.
     """
+    encoder = planned.encoder
     pipeline = make_classifier("embeddings", c, classifier).fit(vectors, labels)
     found, nothing = linear_arrays(pipeline[1]), np.empty(0)
     return TopicModel(
@@ -301,9 +301,9 @@ def fit_topic_model(
         c=c,
         encoder=encoder.name,
         encoder_hash=encoder.weights_hash,
-        pooling=arguments["pooling"],
-        max_length=arguments["max_length"],
-        normalise=arguments["normalise"],
+        pooling=encoder.form.pooling,
+        max_length=planned.options.max_length,
+        normalise=encoder.form.normalise,
         classifier=classifier,
         estimator=pipeline if found is None else None,
     )

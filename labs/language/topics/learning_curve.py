@@ -76,18 +76,48 @@ def curve_table(
         with Student's interval; of all training texts, which are one draw, the given interval.
     """
     rows: list[tuple[str, int, int, float, float, float]] = []
-    points = table[table["train_size"].notna() & table[METRIC].notna()]
-    for key, group in points.groupby(["features", "train_size"]):
+    for key, group in _chosen(table).groupby(["features", "train_size"]):
         features, size = cast(tuple[str, float], key)
-        ordered = group.sort_values([METRIC, "c"], ascending=[False, True])
-        chosen = ordered.groupby("draw").first()[TEST_METRIC].to_numpy()
-        found = mean_interval(chosen)
-        rows.append((features, int(size), len(chosen), found.estimate, found.low, found.high))
+        found = mean_interval(group[TEST_METRIC].to_numpy())
+        rows.append((features, int(size), len(group), found.estimate, found.low, found.high))
     for name, found in whole.items():
         rows.append((name, train_size, 1, found.estimate, found.low, found.high))
     names = ["features", "train_size", "draws", "accuracy", "low", "high"]
     return pd.DataFrame(rows, columns=names).sort_values(
         ["features", "train_size"], ignore_index=True
+    )
+
+
+def _chosen(table: pd.DataFrame) -> pd.DataFrame:
+    """Of each draw the row of the best C, with the smallest and largest one tried, ``least`` and ``most``."""
+    draw = ["features", "train_size", "draw"]
+    points = table[table["train_size"].notna() & table[METRIC].notna()]
+    tried = points.groupby(draw)["c"]
+    points = points.assign(least=tried.transform("min"), most=tried.transform("max"))
+    ordered = points.sort_values([METRIC, "c"], ascending=[False, True])
+    return ordered.groupby(draw, as_index=False).first()
+
+
+def edges_note(table: pd.DataFrame) -> str:
+    """A sentence on the points whose C was the smallest or the largest one tried, or "".
+
+    Args:
+        table: ``GridResult.table`` of the trials.
+    """
+    chosen = _chosen(table)
+    chosen = chosen[chosen["least"] < chosen["most"]]
+    at_edge = (chosen["c"] == chosen["least"]) | (chosen["c"] == chosen["most"])
+    if not at_edge.any():
+        return ""
+    counts = at_edge.groupby(chosen["features"]).agg(["sum", "size"])
+    said = [
+        f"{edges} of {draws} draws of {TITLES[str(features)]}"
+        for features, edges, draws in counts.itertuples()
+        if edges
+    ]
+    return (
+        f"on the learning curve the best C is the smallest or the largest one tried for"
+        f" {' and '.join(said)}: a better one may lie beyond it (`c`, `tfidf_c`)"
     )
 
 

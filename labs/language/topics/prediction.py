@@ -10,7 +10,7 @@ import numpy as np
 
 from labs.language.embeddings.embedder import EmbeddingOptions
 from labs.language.embeddings.encoders import Encoder, resolve_encoder
-from labs.language.embeddings.vectors import embed
+from labs.language.embeddings.vectors import embed, plan
 from labs.language.topics.classifier import TopicModel
 from labs.language.topics.study import find_model
 from labs.runtime.errors import InputError
@@ -43,7 +43,8 @@ class TextClassifier:
         )
         nodes = available_nodes(RuntimeOptions())
         encoder = dataclasses.replace(self.encoder, form=self.model.form)
-        found = embed([texts], encoder, options, nodes, in_process=True, progress=False)[0]
+        planned = plan(encoder, options, nodes)
+        (found,) = embed([texts], planned, in_process=True, progress=False)
         return self.model.probabilities(found.vectors)
 
     def predict(self, texts: Sequence[str]) -> list[str]:

@@ -6,14 +6,14 @@ import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from labs.language.embeddings.embedder import EmbeddingOptions
-from labs.language.embeddings.encoders import Encoder, resolve_encoder
-from labs.language.embeddings.vectors import Embeddings, embed, embedder_arguments
+from labs.language.embeddings.encoders import resolve_encoder
+from labs.language.embeddings.vectors import Embeddings, Plan, embed, plan
 from labs.language.topics import evaluation as topic_evaluation
 from labs.language.topics import figures as topic_figures
 from labs.language.topics import learning_curve
@@ -25,9 +25,11 @@ from labs.language.topics.classifier import (
     TopicTrial,
     baseline_probabilities,
     best_c,
+    check_folds,
     fit_topic_model,
     load_topic_model,
 )
+from labs.language.topics.evaluation import Evaluation
 from labs.language.topics.figures import TITLES
 from labs.language.topics.texts import TextCorpus
 from labs.runtime.directory.runs import Run
@@ -75,13 +77,38 @@ def edge_warning(table: pd.DataFrame, features: Features, field: str) -> str:
     )
 
 
-def embed_corpus(
-    corpus: TextCorpus, encoder: Encoder, options: EmbeddingOptions, runtime: RuntimeOptions
-) -> dict[str, Embeddings]:
+def check_trials(corpus: TextCorpus, trials: Sequence[TopicTrial]) -> None:
+    """Refuse what cannot be cross-validated, or drawn for a learning curve.
+
+    Raises:
+        InputError: there are too few texts of a class.
+    """
+    labels, folds, seed = corpus.train.labels, trials[0].folds, trials[0].seed
+    check_folds(labels, corpus.classes, folds)
+    sizes = sorted({trial.train_size for trial in trials if trial.train_size is not None})
+    learning_curve.check_train_sizes(sizes, labels, corpus.classes, folds, seed)
+
+
+def shared_data(
+    corpus: TextCorpus, embeddings: Mapping[str, Embeddings], trials: Sequence[TopicTrial]
+) -> dict[str, Any]:
+    """What all trials of ``cross_validate`` read; the test texts only for a learning curve."""
+    shared = {
+        "vectors": embeddings["train"].vectors,
+        "texts": corpus.train.texts,
+        "labels": corpus.train.labels,
+    }
+    if any(trial.train_size is not None for trial in trials):
+        shared["test_inputs"] = (embeddings["test"].vectors, corpus.test.texts)
+        shared["test_labels"] = corpus.test.labels
+    return shared
+
+
+def embed_corpus(corpus: TextCorpus, planned: Plan, verbose: bool = False) -> dict[str, Embeddings]:
     """The vectors of ``train`` and ``test``; says what became of the texts. Needs a connection."""
-    nodes = available_nodes(runtime)
+    options = planned.options
     parts = {"train": corpus.train.texts, "test": corpus.test.texts}
-    embedded = embed(list(parts.values()), encoder, options, nodes, verbose=runtime.verbose)
+    embedded = embed(list(parts.values()), planned, verbose=verbose)
     found = dict(zip(parts, embedded, strict=True))
     new = [name for name, part in found.items() if not part.from_cache]
     for name, part in found.items():
@@ -100,75 +127,102 @@ def evaluate_and_report(
     run: Run,
     corpus: TextCorpus,
     embeddings: Mapping[str, Embeddings],
-    encoder: Encoder,
-    options: EmbeddingOptions,
+    planned: Plan,
     result: GridResult,
     trials: Sequence[TopicTrial],
 ) -> TopicModel | None:
     """Train the chosen classifier, compare it with the baselines, and leave all results in ``run``.
 
     Args:
+        embeddings: of ``train`` and ``test``.
+        planned: how they were made.
         trials: what ``result`` is of; its first one has the seed and the classifier of all.
 
     Returns:
         The classifier, also saved as ``model.pt``; ``None`` where no trial of its grid finished.
     """
     seed, classifier = trials[0].seed, trials[0].classifier
-    c = best_c(result.table, "embeddings")
-    if c is None:
+    chosen = choose_c(result.table, trials)
+    if "embeddings" not in chosen:
         return None
-    nodes = available_nodes(run.options)
-    arguments = embedder_arguments(encoder, options, nodes)
     train, test = embeddings["train"].vectors, embeddings["test"].vectors
     model = fit_topic_model(
-        train, corpus.train.labels, corpus.classes, c, encoder, arguments, classifier
+        train, corpus.train.labels, corpus.classes, chosen["embeddings"], planned, classifier
     )
     model.save(run.path / MODEL_FILE)
-    kinds = list(dict.fromkeys(trial.features for trial in trials))
-    for features in kinds:
-        field = "c" if features == "embeddings" else "tfidf_c"
-        if sentence := edge_warning(result.table, features, field):
-            say(f"warning: {sentence}")
     probabilities: dict[Features, np.ndarray] = {"embeddings": model.probabilities(test)}
-    names: dict[Features, str] = {"embeddings": f"embeddings, C = {c:g}"}
-    for features in kinds[1:]:
-        best = best_c(result.table, features)
-        if best is not None:
+    for features, c in chosen.items():
+        if features != "embeddings":
             probabilities[features] = baseline_probabilities(
-                cast(Baseline, features), corpus.train, corpus.test.texts, best, classifier
+                features, corpus.train, corpus.test.texts, c, classifier
             )
-            names[features] = f"{TITLES[features]}, C = {best:g}"
     evaluations = {
         features: topic_evaluation.evaluate(corpus.test.labels, p, corpus.classes, seed)
         for features, p in probabilities.items()
     }
-    table = topic_evaluation.comparison({names[f]: found for f, found in evaluations.items()})
-    run.add_table("test", table)
-    show_table(table, intervals=topic_evaluation.METRICS)
+    _report_comparison(run, evaluations, chosen)
     sentence = _verdict(corpus.test.labels, probabilities, result.table, seed)
     if sentence:
         run.add_text("verdict", sentence)
         say(sentence)
     if any(trial.train_size is not None for trial in trials):
-        whole = {features: found.metrics["accuracy"] for features, found in evaluations.items()}
-        curve = learning_curve.curve_table(result.table, whole, len(corpus.train))
-        run.add_table("learning_curve", curve)
-        run.add_figure("learning_curve", learning_curve.curve_figure(curve))
-        show_table(curve)
-    chosen = evaluations["embeddings"]
-    for metric, interval in chosen.metrics.items():
-        run.writer.add_scalar(f"test/{metric}", interval.estimate, 0)
-    run.add_table("per_class", chosen.per_class)
-    mistakes = topic_evaluation.confident_mistakes(
-        corpus.test.texts, corpus.test.labels, probabilities["embeddings"], corpus.classes
-    )
-    run.add_table("confident_mistakes", mistakes)
-    run.add_figure("confusion", topic_figures.confusion_figure(chosen, corpus.classes))
+        _report_learning_curve(run, evaluations, result.table, len(corpus.train))
+    _report_embeddings(run, corpus, evaluations["embeddings"], probabilities["embeddings"])
     run.add_figure(
         "choice_of_c", topic_figures.choice_figure(result.history, main_trials(result.table))
     )
     _add_map(run, corpus, {"train": train, "test": test}, seed)
     return model
+
+
+def choose_c(table: pd.DataFrame, trials: Sequence[TopicTrial]) -> dict[Features, float]:
+    """The best C of each kind of features of which a trial finished; says where it is an edge."""
+    chosen: dict[Features, float] = {}
+    for features in dict.fromkeys(trial.features for trial in trials):
+        best = best_c(table, features)
+        if best is None:
+            continue
+        chosen[features] = best
+        field = "c" if features == "embeddings" else "tfidf_c"
+        if sentence := edge_warning(table, features, field):
+            say(f"warning: {sentence}")
+    return chosen
+
+
+def _report_comparison(
+    run: Run, evaluations: Mapping[Features, Evaluation], chosen: Mapping[Features, float]
+) -> None:
+    """All classifiers on the test texts, side by side."""
+    names = {features: f"{TITLES[features]}, C = {c:g}" for features, c in chosen.items()}
+    table = topic_evaluation.comparison({names[f]: found for f, found in evaluations.items()})
+    run.add_table("test", table)
+    show_table(table, intervals=topic_evaluation.METRICS)
+
+
+def _report_learning_curve(
+    run: Run, evaluations: Mapping[Features, Evaluation], table: pd.DataFrame, train_size: int
+) -> None:
+    whole = {features: found.metrics["accuracy"] for features, found in evaluations.items()}
+    curve = learning_curve.curve_table(table, whole, train_size)
+    run.add_table("learning_curve", curve)
+    run.add_figure("learning_curve", learning_curve.curve_figure(curve))
+    show_table(curve)
+    if sentence := learning_curve.edges_note(table):
+        say(f"warning: {sentence}")
+
+
+def _report_embeddings(
+    run: Run, corpus: TextCorpus, evaluation: Evaluation, probabilities: np.ndarray
+) -> None:
+    """Where the classifier on embeddings errs."""
+    for metric, interval in evaluation.metrics.items():
+        run.writer.add_scalar(f"test/{metric}", interval.estimate, 0)
+    run.add_table("per_class", evaluation.per_class)
+    mistakes = topic_evaluation.confident_mistakes(
+        corpus.test.texts, corpus.test.labels, probabilities, corpus.classes
+    )
+    run.add_table("confident_mistakes", mistakes)
+    run.add_figure("confusion", topic_figures.confusion_figure(evaluation, corpus.classes))
 
 
 def main_trials(table: pd.DataFrame) -> pd.DataFrame:
@@ -245,9 +299,8 @@ def classify(
         nodes = available_nodes(runtime)
         if few and not nodes:  # few texts: not worth connecting to a remote cluster
             nodes = available_nodes(RuntimeOptions())
-        (found,) = embed(
-            [texts], encoder, options, nodes, keep=False, in_process=few or None, progress=not few
-        )
+        planned = plan(encoder, options, nodes)
+        (found,) = embed([texts], planned, keep=False, in_process=few or None, progress=not few)
     probabilities = model.probabilities(found.vectors)
     table = pd.DataFrame({"class": [model.classes[i] for i in probabilities.argmax(axis=1)]})
     for index, name in enumerate(model.classes):

@@ -12,7 +12,6 @@ from typing import Any
 
 from ray import tune
 
-from labs.runtime.machine.memory import keep_freed_memory
 from labs.runtime.output.capture import output
 from labs.runtime.trial import GridSpec, TrialRunner
 
@@ -26,7 +25,6 @@ class Trainable(tune.Trainable):
         """Tune calls it once per process: the grid comes from the object store."""
         self._grid = grid
         self._shared = shared
-        keep_freed_memory()
         # Looking through all that the imports made would take longer than a short trial's training.
         gc.freeze()
         self._begin(config)

@@ -24,7 +24,7 @@ from labs.language.embeddings.cache import EmbeddingCache
 from labs.language.embeddings.embedder import Embedder, EmbeddingOptions
 from labs.language.embeddings.encoders import PACKAGED, Encoder, resolve_encoder
 from labs.language.embeddings.forward import pool_tokens
-from labs.language.embeddings.vectors import Embeddings, embed
+from labs.language.embeddings.vectors import Embeddings, embed, plan
 from labs.language.pipeline import Columns, PoolOptions
 from labs.runtime.errors import InputError
 
@@ -68,14 +68,8 @@ def run(encoder: Encoder, in_process: bool = True, **options: object) -> Embeddi
         "pooling": "mean", **options,
     }  # fmt: skip
     texts = settings.pop("texts", TEXTS)
-    (found,) = embed(
-        [texts],
-        encoder,
-        EmbeddingOptions(**settings),
-        NODES,
-        in_process=in_process,
-        progress=False,
-    )
+    planned = plan(encoder, EmbeddingOptions(**settings), NODES)
+    (found,) = embed([texts], planned, in_process=in_process, progress=False)
     return found
 
 
@@ -98,7 +92,7 @@ def test_neither_padding_nor_batches_change_a_vector(
 
 
 def test_what_stands_in_the_padding_does_not_matter(encoder: Encoder) -> None:
-    embedder = Embedder(encoder.source)
+    embedder = Embedder(encoder, EmbeddingOptions(precision="float32"))
     tokens = [[101, 9326, 3143, 2012, 102], [101, 102]]
     lengths = np.array([5, 2], dtype=np.int32)
     (first,) = embedder._forward([embedder._padded(tokens, lengths)])
@@ -162,15 +156,16 @@ def test_parts_are_computed_together_and_kept_apart(
 ) -> None:
     monkeypatch.setattr(pipeline, "WINDOW", 4)  # runs of four rows, which reach over the borders
     options = EmbeddingOptions("mean", 64, "float32", "torch", cache_dir=tmp_path)
+    planned = plan(encoder, options, NODES)
     parts = [TEXTS[:3], TEXTS[3:4], TEXTS[4:], TEXTS]
     middle = run(encoder, texts=parts[1], cache_dir=tmp_path)
-    found = embed(parts, encoder, options, NODES, in_process=True, progress=False)
+    found = embed(parts, planned, in_process=True, progress=False)
     assert [part.from_cache for part in found] == [False, True, False, False]
     assert [len(part.vectors) for part in found] == [len(texts) for texts in parts]
     np.testing.assert_array_equal(found[1].vectors, middle.vectors)
     joined = np.concatenate([part.vectors for part in found[:3]])
     np.testing.assert_allclose(joined, found[3].vectors, atol=1e-5)
-    again = embed(parts, encoder, options, NODES, in_process=True, progress=False)
+    again = embed(parts, planned, in_process=True, progress=False)
     assert all(part.from_cache for part in again)
     for one, other in zip(found, again, strict=True):
         np.testing.assert_array_equal(one.vectors, other.vectors)

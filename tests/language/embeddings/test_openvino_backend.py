@@ -12,9 +12,10 @@ from tiny_bert import make_tiny_bert
 
 from labs.language.embeddings import openvino_backend
 from labs.language.embeddings.embedder import EmbeddingOptions
-from labs.language.embeddings.encoders import Encoder, load_encoder, resolve_encoder
+from labs.language.embeddings.encoders import Encoder, load_model, resolve_encoder
 from labs.language.embeddings.forward import Pass, TorchForward
-from labs.language.embeddings.vectors import Embeddings, embed, resolve_backend
+from labs.language.embeddings.sentence_form import SentenceForm
+from labs.language.embeddings.vectors import Embeddings, embed, plan, resolve_backend
 from labs.language.pipeline import PoolOptions
 from labs.runtime.errors import InputError
 
@@ -37,9 +38,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(encoder: Encoder, cache: Path | None, **options: object) -> Embeddings:
     settings = {"max_length": 48, "precision": "float32", "tokens_per_batch": 60, **options}
-    (found,) = embed(
-        [TEXTS], encoder, EmbeddingOptions(cache_dir=cache, **settings), NODES, in_process=True
-    )
+    planned = plan(encoder, EmbeddingOptions(cache_dir=cache, **settings), NODES)
+    (found,) = embed([TEXTS], planned, in_process=True)
     return found
 
 
@@ -65,14 +65,14 @@ def test_vectors_are_those_of_pytorch(encoder: Encoder, cache: Path, pooling: st
 def test_passes_come_back_in_order_whatever_the_number_of_threads(
     encoder: Encoder, cache: Path
 ) -> None:
-    path = openvino_backend.conversion_path(cache, encoder.weights_hash, "mean")
-    openvino_backend.ensure_converted(path, encoder.source, None, "mean")
+    path = openvino_backend.conversion_path(cache, encoder)
+    openvino_backend.ensure_converted(path, encoder)
     rng = np.random.default_rng(0)
     passes = []
     for tokens in (40, 2, 17, 1, 29, 3, 33, 8):
         lengths = rng.integers(1, tokens + 1, 5)
         passes.append(Pass(rng.integers(5, 900, (5, tokens)), np.arange(tokens) < lengths[:, None]))
-    _, model = load_encoder(encoder.source, None, torch.float32)
+    model = load_model(encoder, torch.float32)
     expected = TorchForward(model, "mean", torch.device("cpu"))(passes)
     for threads in (1, 3):
         found = openvino_backend.OpenVINOForward(path, "float32", threads)(passes)
@@ -103,11 +103,11 @@ def test_an_encoder_is_converted_once(
     # Other weights, another pooling or other versions are another conversion.
     places = {graph}
     for change in ({"weights_hash": "0" * 16}, {}):
-        hashed = dataclasses.replace(encoder, **change).weights_hash
         for pooling in ("mean", "cls"):
-            places.add(openvino_backend.conversion_path(tmp_path, hashed, pooling))
+            other = dataclasses.replace(encoder, form=SentenceForm(pooling), **change)
+            places.add(openvino_backend.conversion_path(tmp_path, other))
     monkeypatch.setattr("importlib.metadata.version", lambda name: f"{name} 99")
-    places.add(openvino_backend.conversion_path(tmp_path, encoder.weights_hash, "mean"))
+    places.add(openvino_backend.conversion_path(tmp_path, encoder))
     assert len(places) == 5
 
 
@@ -172,7 +172,7 @@ def test_a_gpu_stays_with_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_openvino
 def test_two_processes_do_not_share_a_core(encoder: Encoder, cache: Path) -> None:
     """With pinning, which is OpenVINO's default, a process binds its threads to cores."""
-    path = openvino_backend.conversion_path(cache, encoder.weights_hash, "mean")
-    openvino_backend.ensure_converted(path, encoder.source, None, "mean")
+    path = openvino_backend.conversion_path(cache, encoder)
+    openvino_backend.ensure_converted(path, encoder)
     forward = openvino_backend.OpenVINOForward(path, "float32", 1)
     assert forward._compiled.get_property("ENABLE_CPU_PINNING") is False

@@ -9,7 +9,7 @@ import pytest
 
 from labs.language.embeddings.embedder import EmbeddingOptions
 from labs.language.embeddings.encoders import resolve_encoder
-from labs.language.embeddings.vectors import Embeddings, embed
+from labs.language.embeddings.vectors import Embeddings, embed, plan
 from labs.runtime.errors import InputError
 
 NODES = [{"CPU": 2.0, "GPU": 0.0}]
@@ -57,7 +57,8 @@ def run(name: str, cache: Path | None, **options: object) -> Embeddings:
     encoder, note = resolve_encoder(name)
     assert note == ""
     settings = EmbeddingOptions(cache_dir=cache, **options)
-    return embed([TEXTS], encoder, settings, NODES, in_process=True, progress=False)[0]
+    planned = plan(encoder, settings, NODES)
+    return embed([TEXTS], planned, in_process=True, progress=False)[0]
 
 
 def test_its_vectors_go_through_the_cache(module: str, tmp_path: Path) -> None:

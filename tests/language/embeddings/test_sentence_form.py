@@ -12,7 +12,7 @@ from tiny_bert import make_tiny_bert
 from labs.language.embeddings.embedder import EmbeddingOptions
 from labs.language.embeddings.encoders import resolve_encoder
 from labs.language.embeddings.sentence_form import SentenceForm, choose_form, read_sentence_form
-from labs.language.embeddings.vectors import embed
+from labs.language.embeddings.vectors import embed, plan
 from labs.runtime.errors import InputError
 
 TEXTS = ["a short text", "", "another text that is a good deal longer than the first"]
@@ -92,7 +92,8 @@ def test_vectors_are_those_of_sentence_transformers(
     )  # fmt: skip
     encoder = resolve_encoder(str(directory))[0]
     nodes = [{"CPU": 1.0, "GPU": 0.0}]
-    (found,) = embed([TEXTS], encoder, options, nodes, in_process=True, progress=False)
+    planned = plan(encoder, options, nodes)
+    (found,) = embed([TEXTS], planned, in_process=True, progress=False)
     np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, atol=1e-5)
     rivals = pytest.importorskip("sentence_transformers")
     expected = rivals.SentenceTransformer(str(directory), device="cpu").encode(TEXTS)

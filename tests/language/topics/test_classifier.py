@@ -13,7 +13,9 @@ import pytest
 import torch
 from sklearn import metrics as reference
 
+from labs.language.embeddings.embedder import EmbeddingOptions
 from labs.language.embeddings.encoders import Encoder
+from labs.language.embeddings.vectors import Plan
 from labs.language.topics import evaluation as topic_evaluation
 from labs.language.topics import figures as topic_figures
 from labs.language.topics.classifier import (
@@ -34,7 +36,7 @@ from labs.runtime.errors import InputError
 
 CLASSES = ("World", "Sports", "Business")
 ENCODER = Encoder("some-encoder", "some-encoder", None, "abc", 512)
-ARGUMENTS = {"pooling": "mean", "normalise": False, "max_length": 128}
+PLAN = Plan(ENCODER, EmbeddingOptions(max_length=128))
 
 
 def clusters(n: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -46,7 +48,7 @@ def clusters(n: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarra
 
 
 def fit(vectors: np.ndarray, labels: np.ndarray, classes: int, c: float = 0.5) -> TopicModel:
-    return fit_topic_model(vectors, labels, CLASSES[:classes], c, ENCODER, ARGUMENTS)
+    return fit_topic_model(vectors, labels, CLASSES[:classes], c, PLAN)
 
 
 @pytest.mark.parametrize("classes", [2, 3])

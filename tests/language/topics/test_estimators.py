@@ -11,7 +11,10 @@ import pytest
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from labs.language.embeddings.embedder import EmbeddingOptions
 from labs.language.embeddings.encoders import Encoder
+from labs.language.embeddings.sentence_form import SentenceForm
+from labs.language.embeddings.vectors import Plan
 from labs.language.topics import estimators
 from labs.language.topics.classifier import (
     TopicModel,
@@ -24,8 +27,8 @@ from labs.language.topics.classifier import (
 from labs.runtime.checkpoints import load_checkpoint, save_checkpoint
 from labs.runtime.errors import InputError
 
-ENCODER = Encoder("some-encoder", "some-encoder", None, "abc", 512)
-ARGUMENTS = {"pooling": "cls", "normalise": True, "max_length": 128}
+ENCODER = Encoder("some-encoder", "some-encoder", None, "abc", 512, SentenceForm("cls", True))
+PLAN = Plan(ENCODER, EmbeddingOptions(max_length=128))
 NAMES = ("a", "b", "c")
 
 
@@ -38,9 +41,7 @@ def clusters(n: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarra
 
 def fit(classifier: str, classes: int = 3) -> TopicModel:
     vectors, labels = clusters(150, classes)
-    return fit_topic_model(
-        vectors, labels, NAMES[:classes], 0.5, ENCODER, ARGUMENTS, classifier=classifier
-    )
+    return fit_topic_model(vectors, labels, NAMES[:classes], 0.5, PLAN, classifier=classifier)
 
 
 @pytest.mark.parametrize("classes", [2, 3])

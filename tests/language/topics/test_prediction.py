@@ -11,7 +11,7 @@ import pytest
 import labs
 from labs.language.embeddings.embedder import EmbeddingOptions
 from labs.language.embeddings.encoders import PACKAGED, resolve_encoder
-from labs.language.embeddings.vectors import embed
+from labs.language.embeddings.vectors import embed, plan
 from labs.language.topics.classifier import fit_topic_model
 from labs.runtime.errors import InputError
 
@@ -22,11 +22,10 @@ MONEY = ["Shares fall after the warning", "The bank raised its rates", "Oil pric
 def test_a_saved_model_classifies_texts(tmp_path: Path) -> None:
     encoder, _ = resolve_encoder(PACKAGED)
     options = EmbeddingOptions(cache_dir=None, max_length=32, pooling="cls", precision="float32")
-    nodes = [{"CPU": 1.0, "GPU": 0.0}]
-    (found,) = embed([SPORT + MONEY], encoder, options, nodes, in_process=True, progress=False)
+    planned = plan(encoder, options, [{"CPU": 1.0, "GPU": 0.0}])
+    (found,) = embed([SPORT + MONEY], planned, in_process=True, progress=False)
     labels = np.repeat([0, 1], 3)
-    arguments = {"pooling": "cls", "normalise": False, "max_length": 32}
-    model = fit_topic_model(found.vectors, labels, ("sport", "money"), 1.0, encoder, arguments)
+    model = fit_topic_model(found.vectors, labels, ("sport", "money"), 1.0, planned)
     model.save(tmp_path / "model.pt")
     loaded = labs.load_topic_model(tmp_path)
     texts = ["The goalkeeper saved the match", "Stocks close at a record"]
