@@ -65,10 +65,12 @@ define new_environment
 	  echo "error: Python 3.11, 3.12 or 3.13 is needed (make PYTHON=/path/to/python3.12)" >&2; exit 2; \
 	fi; \
 	$$found -m venv $(@D)
-	$(@D)/bin/pip install --quiet --constraint $(word 2,$^) --editable '.[offline,envs,cluster,test]'
+	$(@D)/bin/pip install --quiet --constraint $(word 2,$^) --editable '.[$(EXTRAS)]'
 	touch $@
 endef
 
+EXTRAS = offline,envs,cluster,test
+$(VENV)/installed: EXTRAS := $(EXTRAS),optional
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(new_environment)
 

@@ -211,13 +211,31 @@ def test_real_news(
     assert test["accuracy"][0] > test["accuracy"][1]  # than TF-IDF's
 
 
+HIDE_EXTRAS = """
+from importlib.machinery import PathFinder
+
+find = PathFinder.find_spec
+
+def without_extras(name, path=None, target=None):
+    return None if name.partition(".")[0] in ("openvino", "skops") else find(name, path, target)
+
+PathFinder.find_spec = staticmethod(without_extras)
+"""
+
+
 @pytest.mark.slow
-def test_local_mode_gives_the_same_as_the_cluster(finished: Path, tmp_path: Path) -> None:
+def test_local_mode_without_extras_gives_the_same_as_the_cluster(
+    finished: Path, tmp_path: Path
+) -> None:
+    """As from a fresh installation without openvino and classifiers."""
+    (tmp_path / "sitecustomize.py").write_text(HIDE_EXTRAS)
+    arguments = [argument for argument in SMALL if argument not in ("--backend", "torch")]
     status, out, err = run_script(
-        "news_topics", *SMALL, "--local-mode", "--cache-dir", tmp_path / "cache",
-        "--run-root", tmp_path, "--run-name", "local",
+        "news_topics", *arguments, "--local-mode", "--cache-dir", tmp_path / "cache",
+        "--run-root", tmp_path, "--run-name", "local", PYTHONPATH=str(tmp_path),
     )  # fmt: skip
     assert status == 0, err
+    assert "OpenVINO is faster, but it is not installed" in out
     assert "embedded in" in out
     local = pd.read_csv(tmp_path / "news_topics" / "local" / "test.csv")
     pd.testing.assert_frame_equal(local, pd.read_csv(finished / "test.csv"), rtol=1e-4)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +16,10 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 import torch
+from tiny_bert import make_tiny_bert
 from tiny_gpt2 import save_tiny_gpt2
 
-from labs.language.hub import find_pretrained, load_causal_model, load_tokenizer
+from labs.language.hub import explained, find_pretrained, load_causal_model, load_tokenizer
 from labs.runtime.errors import InputError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -164,3 +168,48 @@ def test_a_bare_vocabulary_is_a_tokenizer(shared_data: Path, tmp_path: Path) -> 
     (tmp_path / "merges.txt").write_text("")
     with pytest.raises(InputError, match="tokenizer cannot be used"):
         load_tokenizer(tmp_path, "tokenizer")
+
+
+def test_a_broken_package_is_not_blamed_on_the_model(model: Path, tmp_path: Path) -> None:
+    """A torchvision that does not fit its torch, for a model and for an encoder of the user's own."""
+    encoder = make_tiny_bert(tmp_path / "bert")
+    package = tmp_path / "site" / "torchvision"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')\n"
+    )
+    code = (
+        "import sys, torch\n"
+        "from pathlib import Path\n"
+        "from labs.language.embeddings.encoders import load_model, resolve_encoder\n"
+        "from labs.language.hub import load_causal_model\n"
+        "from labs.runtime.errors import InputError\n"
+        "loads = [lambda: load_causal_model(Path(sys.argv[1]), 'model', torch.float32),\n"
+        "         lambda: load_model(resolve_encoder(sys.argv[2])[0], torch.float32)]\n"
+        "for load in loads:\n"
+        "    try: load()\n"
+        "    except InputError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(model), str(encoder)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(package.parent)},
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2, done.stdout + done.stderr
+    for line in lines:
+        assert line.startswith("this Python installation cannot load models: ")
+        assert "operator torchvision::nms does not exist (RuntimeError" in line
+        assert str(model) not in line and str(encoder) not in line
+
+
+def test_what_the_files_are_to_blame_for_is_said_of_them() -> None:
+    with (
+        pytest.raises(InputError, match="`model` x is bad: a wrong header$"),
+        explained("`model` x is bad"),
+    ):
+        raise ValueError("a wrong header\nand more")
+    with pytest.raises(InputError, match="^as it is$"), explained("`model` x is bad"):
+        raise InputError("as it is")

@@ -25,7 +25,10 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet")
+POSITIONS_AFTER_PADDING = (
+    "camembert", "data2vec-text", "ibert", "lilt", "longformer", "luke", "mpnet", "roberta",
+    "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+)  # fmt: skip
 """Models that number positions from the padding token's index + 1: RoBERTa's 514 hold 512 tokens."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 READ = (*TOKENIZER_FILES, "*.safetensors")

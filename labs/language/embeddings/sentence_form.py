@@ -41,8 +41,8 @@ def read_sentence_form(directory: Path) -> SentenceForm:
             (str(module["type"]).rsplit(".", 1)[-1], str(module["path"]))
             for module in _read(directory / "modules.json")
         ]
-        defaults = directory / "config_sentence_transformers.json"
-        prompt = _read(defaults).get("default_prompt_name") if defaults.is_file() else None
+        prompt = _setting(directory / "config_sentence_transformers.json", "default_prompt_name")
+        lower = _setting(directory / "sentence_bert_config.json", "do_lower_case")
         kinds = [kind for kind, _ in modules]
         if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
             return SentenceForm(refusal=f"its modules are {', '.join(kinds)}")
@@ -52,6 +52,8 @@ def read_sentence_form(directory: Path) -> SentenceForm:
             )
         if prompt is not None:
             return SentenceForm(refusal=f"it puts the prompt {prompt!r} before every text")
+        if lower:
+            return SentenceForm(refusal="it puts every text into lower case first")
         modes = _pooling_modes(_read(directory / modules[1][1] / "config.json"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         return SentenceForm(refusal=f"its modules cannot be read ({type(error).__name__}: {error})")
@@ -62,6 +64,10 @@ def read_sentence_form(directory: Path) -> SentenceForm:
 
 def _read(path: Path) -> Any:
     return json.loads(path.read_text("utf-8"))
+
+
+def _setting(path: Path, name: str) -> Any:
+    return _read(path).get(name) if path.is_file() else None
 
 
 def _pooling_modes(config: dict[str, Any]) -> list[str]:

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import torch
 from transformers import (
+    AutoConfig,
     AutoModel,
     AutoTokenizer,
     BertConfig,
     BertModel,
-    RobertaConfig,
-    RobertaModel,
     T5Config,
 )
 
@@ -278,12 +277,15 @@ def test_the_weights_decide_the_hash(tmp_path: Path) -> None:
         run(found)
 
 
-def test_roberta_holds_fewer_tokens_than_positions(tmp_path: Path) -> None:
-    config = RobertaConfig(
-        vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=8, max_position_embeddings=42,
+@pytest.mark.parametrize("kind", ["roberta", "mpnet", "camembert", "xlm-roberta", "xmod", "ibert"])
+def test_roberta_and_its_kin_hold_fewer_tokens_than_positions(tmp_path: Path, kind: str) -> None:
+    config = AutoConfig.for_model(
+        kind, vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=8, max_position_embeddings=42, pad_token_id=1,
     )  # fmt: skip
-    model = RobertaModel(config).eval()
+    if kind == "xmod":
+        config.default_language = "en_XX"
+    model = AutoModel.from_config(config).eval()
     model.save_pretrained(tmp_path)
     limit = resolve_encoder(str(tmp_path))[0].max_tokens
     assert limit == 40

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -148,7 +149,7 @@ def test_without_openvino_pytorch_computes_and_one_line_says_so(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(openvino_backend, "installed", lambda: False)
+    monkeypatch.setitem(sys.modules, "openvino", None)  # neither found nor imported
     found = run(encoder, tmp_path)
     lines = [line for line in capsys.readouterr().out.splitlines() if "OpenVINO" in line]
     assert len(lines) == 1 and "not installed (pip install 'labs[openvino]')" in lines[0]

@@ -77,6 +77,11 @@ def test_a_prompt_and_damaged_files_are_refused(tmp_path: Path) -> None:
     prompt = {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
     (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(prompt))
     assert "puts the prompt 'query'" in read_sentence_form(tmp_path).refusal
+    (tmp_path / "config_sentence_transformers.json").unlink()
+    settings = tmp_path / "sentence_bert_config.json"
+    for lower, refusal in ((False, ""), (True, "it puts every text into lower case first")):
+        settings.write_text(json.dumps({"max_seq_length": 64, "do_lower_case": lower}))
+        assert read_sentence_form(tmp_path).refusal == refusal
     (tmp_path / "modules.json").write_text("[{]")
     assert "cannot be read" in read_sentence_form(tmp_path).refusal
 

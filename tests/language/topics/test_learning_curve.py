@@ -20,6 +20,7 @@ from labs.language.topics.learning_curve import (
     curve_figure,
     curve_table,
     curve_trials,
+    edges_note,
 )
 from labs.runtime.errors import InputError
 from labs.statistics import Interval
@@ -83,6 +84,22 @@ def test_c_is_chosen_for_each_draw_without_the_test_texts() -> None:
     lines = curve_figure(curve).axes[0].get_lines()
     assert lines[0].get_xdata().tolist() == [50, 300]
     assert lines[0].get_ydata() == pytest.approx([58, 90])
+
+
+def test_points_whose_best_c_is_at_an_edge_are_counted() -> None:
+    rows = [
+        # (features, c, train_size, draw, val/accuracy)
+        *(("embeddings", c, 50, 0, a) for c, a in ((0.1, 0.6), (1.0, 0.8), (10.0, 0.7))),
+        *(("embeddings", c, 50, 1, a) for c, a in ((0.1, 0.8), (1.0, 0.8), (10.0, 0.7))),  # tied
+        *(("embeddings", c, 90, 0, a) for c, a in ((0.1, 0.6), (1.0, 0.8), (10.0, 0.9))),
+        *(("tfidf", c, 50, 0, a) for c, a in ((0.1, 0.6), (1.0, 0.8), (10.0, 0.7))),
+        *(("embeddings", c, np.nan, 0, a) for c, a in ((0.1, 0.9), (1.0, 0.8), (10.0, 0.7))),
+        ("tfidf_chars", 3.0, 50, 0, 0.5),  # a grid of one value has no edge
+    ]
+    table = pd.DataFrame(rows, columns=["features", "c", "train_size", "draw", "val/accuracy"])
+    table["test/accuracy"] = 0.5
+    assert "for 2 of 3 draws of Embeddings: a better one" in edges_note(table)
+    assert edges_note(table[table["features"] != "embeddings"]) == ""
 
 
 def test_trials_of_a_curve() -> None:
