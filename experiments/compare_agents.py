@@ -45,9 +45,9 @@ from labs.rl.comparison.settings import (
 )
 from labs.runtime.cli import launch
 from labs.runtime.errors import InputError
+from labs.runtime.grid import seed_values
 from labs.runtime.loop.console import show_table
 from labs.runtime.machine.resources import Needs
-from labs.runtime.machine.seeds import trial_seeds
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.sweep import run_grid
 
@@ -80,7 +80,7 @@ class Config:
     """Runs of each agent in each environment; with fewer than 3 there are no intervals."""
 
     seed: int = 0
-    """The seeds of all runs derive from it."""
+    """That of the first run of each agent; the others have the numbers that follow."""
 
     steps: int | None = None
     """Environment steps of every run. The default is 61,440 for navigation and 25,600 elsewhere."""
@@ -107,7 +107,7 @@ class Config:
         return plan_runs(
             self.envs,
             self.agents,
-            trial_seeds(self.seed, self.seeds),
+            seed_values((self.seeds,), self.seed),
             steps={env: self.steps or STEPS.get(env, OTHER_STEPS) for env in self.envs},
             evaluations=self.evaluations,
             eval_episodes=self.eval_episodes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from labs.rl.agents.config import AgentConfig, register_algorithm
 from labs.rl.agents.dqn import DQN, DQNConfig
 from labs.rl.agents.learner import idle_layers
-from labs.rl.agents.networks.base import Activation, Spaces
+from labs.rl.agents.networks.base import Activation, Spaces, is_image
 from labs.rl.agents.ppo import PPO, PPOConfig
 from labs.rl.agents.segments import Segment
 from labs.rl.agents.trainer import Rollouts
@@ -150,15 +150,13 @@ def make_ppo(config: PPOAgentConfig, spaces: Spaces, seed: int, device: torch.de
     """PPO for an environment of these spaces.
 
     Raises:
-        InputError: options of continuous actions where they are discrete.
+        InputError: options of continuous actions where they are discrete, or of vectors where
+            observations are images.
     """
     if spaces.discrete:
-        for name in ("action_std", "action_std_start", "action_std_end"):
-            value = getattr(config, name)
-            if value != getattr(PPOConfig, name):
-                raise InputError(
-                    f"`{name}` {value} has no effect: the actions of {config.env} are discrete"
-                )
+        names = ("action_std", "action_std_start", "action_std_end")
+        _require_defaults(config, names, f"the actions of {config.env} are discrete")
+    _require_use_of_vector_options(config, spaces)
     return PPOTrainer(PPO(config, spaces, seed, device))
 
 
@@ -166,14 +164,29 @@ def make_dqn(config: DQNAgentConfig, spaces: Spaces, seed: int, device: torch.de
     """DQN for an environment of these spaces.
 
     Raises:
-        InputError: the actions are continuous.
+        InputError: the actions are continuous, or options of vectors where observations are images.
     """
     if not spaces.discrete:
         raise InputError(
             f"`algorithm` dqn chooses among discrete actions and {config.env} has continuous ones:"
             " use `algorithm` ppo"
         )
+    _require_use_of_vector_options(config, spaces)
     return DQNTrainer(DQN(config, spaces, seed, device))
+
+
+def _require_use_of_vector_options(config: AgentConfig, spaces: Spaces) -> None:
+    if is_image(spaces.observation_shape):
+        reason = f"the observations of {config.env} are images, which are divided by 255"
+        _require_defaults(config, ("normalize_observations",), reason)
+
+
+def _require_defaults(config: AgentConfig, names: Sequence[str], reason: str) -> None:
+    """Refuse what has no effect in this environment; a default is as good as not given."""
+    for name in names:
+        value = getattr(config, name)
+        if value != getattr(type(config), name):
+            raise InputError(f"`{name}` {value} has no effect: {reason}")
 
 
 register_algorithm(

@@ -241,6 +241,10 @@ def test_a_saved_policy_acts_as_the_one_that_was_evaluated(tmp_path: Any) -> Non
         ({"network": "a:b", "algorithm": "dqn", "activation": "relu"}, "`activation` relu has no"),
         ({"total_steps": 0}, "`total_steps` 0"),
         ({"learning_rate": 0.0}, "`learning_rate` 0.0"),
+        (
+            {"env": "agent_environments:test/Quarters-v0", "normalize_observations": False},
+            "`normalize_observations` False has no effect: the observations of .* are images",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_sentence(options: dict[str, Any], message: str) -> None:

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from labs.rl.agents.config import AgentConfig, agent_config, find_algorithm
+from labs.rl.agents.networks.base import is_image
 from labs.rl.comparison.rllib import check_rllib, train_rllib
+from labs.rl.envs.make import make_env
+from labs.rl.envs.settings import EnvSettings
 from labs.rl.training import check_agent, train_agent
 from labs.runtime.errors import InputError
 from labs.runtime.reports import Checkpoint, Report
@@ -79,7 +82,7 @@ PILOT_RATES: dict[tuple[str, str], float] = {
 }
 """Learning rates where nothing is published: the best of 3e-4, 1e-3 and 3e-3 at the end of two runs
 with seeds that the comparison does not use (``compare_agents.py --envs labs/NavigationGoal-v1
---seed 1000 --seeds 2 --evaluations 5 --learning-rate 3e-4`` and so on)."""
+--seed 1000000 --seeds 2 --evaluations 5 --learning-rate 3e-4`` and so on)."""
 
 
 @dataclass(frozen=True)
@@ -163,19 +166,22 @@ def plan_runs(
         wrapper: wrappers of the environment, each ``module:Class``.
 
     Raises:
-        InputError: an unknown agent, a value that no run can have, or keyword arguments or wrappers
-            for several environments.
+        InputError: an unknown agent or environment, a value that no run can have, or keyword
+            arguments or wrappers for several environments.
     """
     if len(set(envs)) > 1 and (env_kwargs or wrapper):
         name = "env_kwargs" if env_kwargs else "wrapper"
         raise InputError(f"`{name}` belongs to one environment, and there are {len(set(envs))}")
     runs: list[RunConfig] = []
     for env in envs:
+        same: dict[str, Any] = {"reward_scale": 1.0, "frame_stack": 1}
+        if not _has_images(EnvSettings(env, env_kwargs, wrapper)):
+            same["normalize_observations"] = False  # images are never normalised
         for name in agents:
             library, algorithm = _split(name)
             settings = SETTINGS.get(algorithm, {}) | TUNED.get((algorithm, env), {})
             if algorithm in SETTINGS:
-                settings |= {"normalize_observations": False, "reward_scale": 1.0, "frame_stack": 1}
+                settings |= same
             rate = PILOT_RATES.get((name, env)) if learning_rate is None else learning_rate
             if rate is not None:
                 settings["learning_rate"] = rate
@@ -193,6 +199,12 @@ def plan_runs(
             config = dataclasses.replace(config, eval_interval=interval, report_interval=interval)
             runs += [run_config(library, dataclasses.replace(config, seed=seed)) for seed in seeds]
     return runs
+
+
+def _has_images(env: EnvSettings) -> bool:
+    probe = make_env(env, 1, 0)
+    probe.close()
+    return is_image(probe.observation_shape)
 
 
 def _split(agent: str) -> tuple[Library, str]:

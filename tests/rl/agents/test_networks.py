@@ -218,6 +218,23 @@ def test_images_are_scaled_and_seen_whole(shape: tuple[int, int, int]) -> None:
     assert (scaled.grad.abs().sum((0, 1)) > 0).float().mean() > 0.97
 
 
+@pytest.mark.parametrize(("gain", "hidden"), [(1.0, (32,)), (0.01, (24, 16))])
+def test_convolutions_begin_orthogonal(gain: float, hidden: tuple[int, ...]) -> None:
+    network = make_network((3, 15, 15), 4, hidden, "relu")
+    flat = network.initial_parameters(torch.Generator().manual_seed(0), output_gain=gain)
+    module = convolutional_network((3, 15, 15), 4, hidden, "relu")
+    torch.nn.utils.vector_to_parameters(flat, module.parameters())
+    layers = [layer for layer in module if isinstance(layer, nn.Conv2d | nn.Linear)]
+    assert len(layers) == 2 + len(hidden) + 1
+    for layer in layers:
+        rows = layer.weight.detach().flatten(1)
+        wanted = gain**2 if layer is layers[-1] else 2.0
+        if len(rows) > rows.shape[1]:
+            rows = rows.t()
+        torch.testing.assert_close(rows @ rows.t(), wanted * torch.eye(len(rows)))
+        assert not layer.bias.any()
+
+
 def test_adam_equals_pytorchs_with_clipped_gradients() -> None:
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(50, generator=generator)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from ray.rllib.utils.replay_buffers import EpisodeReplayBuffer
 
-from labs.rl.agents.config import AgentConfig, agent_config
+from labs.rl.agents.config import AgentConfig
 from labs.rl.agents.networks.adam import EPSILON
 from labs.rl.agents.policies import Policy
 from labs.rl.comparison import rllib
@@ -52,88 +52,6 @@ def test_the_network_is_read_out_exactly(built: dict[str, Any], name: str) -> No
         else:
             expected = module.compute_q_values(batch)["qf_preds"]
     np.testing.assert_allclose(policy.outputs(observations), expected.numpy(), rtol=1e-5, atol=1e-6)
-
-
-def test_every_setting_of_ppo_is_handed_over() -> None:
-    """Values that no default has, each in its own place."""
-    config = agent_config(
-        "ppo",
-        env="CartPole-v1",
-        envs_per_worker=6,
-        segment_length=70,
-        batch_size=60,
-        epochs=7,
-        learning_rate=3.5e-4,
-        anneal=False,
-        gamma=0.93,
-        gae_lambda=0.71,
-        clip_range=0.17,
-        entropy_coefficient=0.013,
-        value_coefficient=0.61,
-        max_grad_norm=0.37,
-        total_steps=9000,
-        normalize_observations=False,
-        normalize_rewards=False,
-    )
-    assert rllib._common(config) | rllib._ppo(config) == {
-        "gamma": 0.93,
-        "lr": 3.5e-4,
-        "grad_clip": 0.37,
-        "grad_clip_by": "global_norm",
-        "train_batch_size_per_learner": 420,
-        "minibatch_size": 60,
-        "num_epochs": 7,
-        "lambda_": 0.71,
-        "clip_param": 0.17,
-        "entropy_coeff": 0.013,
-        "vf_loss_coeff": 0.61,
-        "vf_clip_param": float("inf"),
-        "use_kl_loss": False,
-    }
-    falling = rllib._common(dataclasses.replace(config, anneal=True))
-    assert falling["lr"] == [[0, 3.5e-4], [9000, 0.0]]
-
-
-def test_every_setting_of_dqn_is_handed_over() -> None:
-    config = agent_config(
-        "dqn",
-        env="CartPole-v1",
-        envs_per_worker=6,
-        segment_length=10,
-        batch_size=48,
-        update_interval=12,
-        learning_starts=777,
-        target_interval=31,
-        double_q=False,
-        n_step=4,
-        replay_size=5432,
-        epsilon_start=0.9,
-        epsilon_end=0.03,
-        epsilon_decay=0.3,
-        learning_rate=4.5e-4,
-        anneal=False,
-        gamma=0.94,
-        max_grad_norm=8.5,
-        total_steps=9000,
-        normalize_observations=False,
-    )
-    assert rllib._common(config) | rllib._dqn(config) == {
-        "gamma": 0.94,
-        "lr": 4.5e-4,
-        "grad_clip": 8.5,
-        "grad_clip_by": "global_norm",
-        "train_batch_size_per_learner": 48,
-        "training_intensity": 4.0,
-        "num_steps_sampled_before_learning_starts": 777,
-        "target_network_update_freq": 372,
-        "double_q": False,
-        "dueling": False,
-        "num_atoms": 1,
-        "n_step": 4,
-        "td_error_loss_fn": "huber",
-        "epsilon": [(0, 0.9), (2700, 0.03)],
-        "replay_buffer_config": {"type": "EpisodeReplayBuffer", "capacity": 5432},
-    }
 
 
 @pytest.mark.parametrize("name", ["rllib-ppo", "rllib-dqn"])
@@ -193,23 +111,6 @@ def test_settings_arrive(built: dict[str, Any]) -> None:
     assert theirs.lr == ours.learning_rate == 2.3e-3
     assert (theirs.n_step, theirs.double_q) == (ours.n_step, ours.double_q) == (1, False)
     assert theirs.epsilon == [(0, 1.0), (96, 0.04)]
-
-
-def test_both_libraries_have_the_same_settings_but_for_the_pilot_s_rate() -> None:
-    for env in ("CartPole-v1", "labs/NavigationGoal-v1"):
-        of = runs(env)
-        for algorithm in ("ppo", "dqn"):
-            ours = dataclasses.asdict(of[f"labs-{algorithm}"])
-            theirs = dataclasses.asdict(of[f"rllib-{algorithm}"])
-            different = {name for name in ours if ours[name] != theirs[name]}
-            if env == "CartPole-v1":  # where they are published
-                assert different == {"library"}
-            assert different <= {"library", "learning_rate"}
-    rate = {"learning_rate": 0.5, "steps": {"CartPole-v1": 600}}
-    forced = plan_runs(["CartPole-v1"], AGENTS, [3], **rate, evaluations=2, eval_episodes=10)
-    assert {config.learning_rate for config in forced} == {0.5}
-    # evaluations lie at whole segments: 256 steps of both algorithms here
-    assert {config.eval_interval for config in forced} == {512}
 
 
 def test_every_agent_meets_the_same_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
