@@ -1,4 +1,4 @@
-"""Environment steps per second of whole training loops: ours, Stable-Baselines3's, SBX's and RLlib's.
+"""Environment steps per second of whole training loops: ours, Stable-Baselines3's, SBX's, rejax's, RLlib's.
 
 Same environment, networks and hyperparameters, one after another with one thread each; each row
 is the best of ``--repeats`` runs (RLlib: one run), warm-up and evaluation left out. Ours has two rows:
@@ -9,8 +9,12 @@ tell how much of our time goes to the environment, to choosing actions and to le
 
     pip install -e '.[benchmarks]'
     python benchmarks/agents.py
-    python benchmarks/agents.py --sbx-python sbx/bin/python   # see benchmarks/sbx_training.py
-    python benchmarks/agents.py --ppo-steps 0 --dqn-steps 0 --workers 0 1 2 --step-microseconds 0 100 1000
+    python benchmarks/agents.py --sbx-python sbx/bin/python --rejax-python rejax/bin/python
+
+(benchmarks/sbx_training.py and rejax_training.py say how to make these environments. rejax compiles
+environment and learner into one program: its row is the gap to that.)
+
+    python benchmarks/agents.py --ppo-steps 0 --dqn-steps 0 --repeats 2 --workers 0 1 2
 
 The last one measures rollout workers: CartPole whose step takes so much longer.
 """
@@ -30,12 +34,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import torch
 import tyro
-from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
 from labs.rl.agents.config import AgentConfig
+from labs.rl.rollouts.advice import step_microseconds
 from labs.rl.training import train_agent
 from labs.runtime.errors import InputError
 from labs.runtime.machine.session import connect
@@ -45,7 +48,8 @@ ENV = "CartPole-v1"
 GENERIC = ("sutton_barto_reward=false",)
 """CartPole's default; with any keyword argument it is stepped copy by copy, as other environments are."""
 RATE = "processor"
-SBX_VERSIONS: dict[str, str] = {}
+VERSIONS: dict[str, dict[str, str]] = {}
+"""Of the packages of rivals that run in a Python of their own."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,9 @@ class Config:
 
     sbx_python: Path | None = None
     """A Python that has sbx-rl. Without it SBX is left out."""
+
+    rejax_python: Path | None = None
+    """A Python that has rejax. Without it rejax is left out."""
 
     rllib_part: int = 5
     """RLlib is measured over this part of the steps, 1 over it: its DQN is slow. 0 leaves it out."""
@@ -79,31 +86,11 @@ class Config:
     envs: int = 8
     """... with so many environments in all ..."""
 
-    step_microseconds: tuple[int, ...] = (0,)
+    step_microseconds: tuple[int, ...] = (0, 30, 100, 1000)
     """... whose step takes so much longer."""
 
-    worker_steps: int = 20_000
+    worker_steps: int = 8_000
     """Environment steps per measurement with workers."""
-
-
-class Slow(CartPoleEnv):
-    """CartPole whose step keeps the processor busy for longer."""
-
-    def __init__(self, microseconds: int = 0, render_mode: str | None = None) -> None:
-        super().__init__(render_mode=render_mode)
-        self._seconds = microseconds * 1e-6
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """CartPole's step, later."""
-        until = time.perf_counter() + self._seconds
-        found: Any = CartPoleEnv.step(self, action)
-        while time.perf_counter() < until:
-            pass
-        return found
-
-
-if "benchmarks/Slow-v0" not in gymnasium.registry:  # workers import this file as a module
-    gymnasium.register("benchmarks/Slow-v0", "agents:Slow", max_episode_steps=500)
 
 
 class Clocks:
@@ -233,9 +220,9 @@ def stable_baselines(algorithm: str, steps: int, envs: int) -> dict[str, float]:
     return clocks.rates(agent.num_timesteps - step)
 
 
-def sbx(python: Path, algorithm: str, steps: int, envs: int) -> dict[str, float]:
-    """The same training by SBX, in a process with a Python of its own."""
-    script = Path(__file__).parent / "sbx_training.py"
+def elsewhere(name: str, python: Path, algorithm: str, steps: int, envs: int) -> dict[str, float]:
+    """The same training by a rival in a process with a Python of its own."""
+    script = Path(__file__).parent / f"{name}_training.py"
     one_thread = {
         "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
         **{f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")},
@@ -248,18 +235,20 @@ def sbx(python: Path, algorithm: str, steps: int, envs: int) -> dict[str, float]
         check=False,
     )
     if done.returncode:
-        raise InputError(f"--sbx-python {python}: {done.stderr.strip().splitlines()[-1]}")
+        raise InputError(f"--{name}-python {python}: {done.stderr.strip().splitlines()[-1]}")
     answer = json.loads(done.stdout.strip().splitlines()[-1])
-    if not SBX_VERSIONS:
-        SBX_VERSIONS.update(answer["versions"])
-        print(f"SBX: {', '.join(f'{name} {v}' for name, v in SBX_VERSIONS.items())}", flush=True)
+    if name not in VERSIONS:
+        VERSIONS[name] = answer["versions"]
+        print(", ".join(f"{package} {v}" for package, v in VERSIONS[name].items()), flush=True)
     return answer["rates"]
 
 
-def best(repeats: int, *measures: Callable[[], dict[str, float]]) -> list[dict[str, float]]:
+def best(
+    repeats: int, *measures: Callable[[], dict[str, float]], clock: str = RATE
+) -> list[dict[str, float]]:
     """The fastest run of each, measured in turns so that all meet the same machine."""
     runs = [[measure() for measure in measures] for _ in range(repeats)]
-    return [max(found, key=lambda one: one[RATE]) for found in zip(*runs, strict=True)]
+    return [max(found, key=lambda one: one[clock]) for found in zip(*runs, strict=True)]
 
 
 def show(name: str, found: dict[str, float]) -> None:
@@ -280,7 +269,10 @@ def compare(config: Config, algorithm: str, steps: int, envs: int) -> None:
         "Stable-Baselines3": partial(stable_baselines, algorithm, steps, envs),
     }
     if config.sbx_python is not None:
-        measures["SBX"] = partial(sbx, config.sbx_python, algorithm, steps, envs)
+        measures["SBX"] = partial(elsewhere, "sbx", config.sbx_python, algorithm, steps, envs)
+    if config.rejax_python is not None:
+        rejax = partial(elsewhere, "rejax", config.rejax_python, algorithm, steps, envs)
+        measures["rejax, all compiled"] = rejax
     rows = dict(zip(measures, best(config.repeats, *measures.values()), strict=True))
     if config.rllib_part:
         with connect(RuntimeOptions(num_cpus=1)):  # or RLlib starts a Ray of its own
@@ -294,21 +286,26 @@ def compare(config: Config, algorithm: str, steps: int, envs: int) -> None:
 
 
 def compare_workers(config: Config) -> None:
-    """Our PPO with and without workers, for each cost of a step; by the wall clock."""
+    """Our PPO with and without workers, a row for each cost of a step; by the wall clock."""
     with connect(RuntimeOptions(num_cpus=1 + max(config.workers))):
+        columns = " ".join(f"{workers:>5d} workers" for workers in config.workers)
+        print(f"steps/s by the wall clock, {config.envs} environments\na step takes  {columns}")
         for microseconds in config.step_microseconds:
-            for workers in config.workers:
-                measure = partial(
-                    own,
-                    "ppo",
-                    config.worker_steps,
-                    config.envs // max(1, workers),
-                    num_workers=workers,
-                    env="agents:benchmarks/Slow-v0",
-                    env_kwargs=(f"microseconds={microseconds}",),
-                )
-                (found,) = best(config.repeats, measure)
-                show(f"step + {microseconds} us, {workers} workers", found)
+            slow: dict[str, Any] = {
+                "env": "slow_cartpole:benchmarks/Slow-v0",
+                "env_kwargs": (f"microseconds={microseconds}",),
+            }
+            measures = [
+                partial(own, "ppo", config.worker_steps, envs, num_workers=workers, **slow)
+                for workers in config.workers
+                for envs in (config.envs // max(1, workers),)
+            ]
+            rates = [found["wall"] for found in best(config.repeats, *measures, clock="wall")]
+            cost = step_microseconds(settings("ppo", config.worker_steps, config.envs, **slow))
+            row = " ".join(f"{rate:13,.0f}" for rate in rates)
+            print(
+                f"{cost:9,.0f} us  {row}   {max(rates) / rates[0]:.2f} times the first", flush=True
+            )
 
 
 def main(config: Config) -> None:

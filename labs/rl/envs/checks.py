@@ -17,6 +17,7 @@ from gymnasium import spaces
 
 from labs.rl.envs.settings import EnvSettings
 from labs.rl.envs.spaces import Actions, Observations
+from labs.rl.envs.values import OUTCOME_KEYS, as_number, as_truth, told
 from labs.runtime.errors import InputError
 
 CHECKED_STEPS = 8
@@ -31,8 +32,9 @@ def check_environment(settings: EnvSettings, env: gymnasium.Env[Any, Any]) -> No
             returns observations, rewards, flags or infos of another shape or type than its spaces and
             gymnasium say, or NaN.
     """
-    Observations(settings.env_id, env.observation_space)  # with its own sentence for the space
-    actions = Actions(settings.env_id, env.action_space)
+    # with their own sentences for the spaces, which an environment may have forgotten to set
+    Observations(settings.env_id, getattr(env, "observation_space", None))
+    actions = Actions(settings.env_id, getattr(env, "action_space", None))
     check = _Check(settings, env)
     check.reset(seed=0)
     generator = np.random.default_rng(0)
@@ -56,7 +58,7 @@ class _Check:
             raise self._old(f"reset({', '.join(accepted)}) takes no seed")
         returned = self._env.reset(seed=seed)
         if not (isinstance(returned, tuple) and len(returned) == 2):
-            raise self._old(f"reset returned {_told(returned)} alone")
+            raise self._old(f"reset returned {told(returned)} alone")
         observation, info = returned
         self._check_observation(observation, "reset")
         self._check_info(info, "reset")
@@ -67,51 +69,49 @@ class _Check:
         if isinstance(returned, tuple) and len(returned) == 4:
             raise self._old("step returned four values")
         if not (isinstance(returned, tuple) and len(returned) == 5):
-            raise self._refusal(f"{_told(returned)} from step", "five values")
+            raise self._refusal(f"{told(returned)} from step", "five values")
         observation, reward, terminated, truncated, info = returned
         self._check_observation(observation, "step")
         self._check_reward(reward)
         for name, flag in (("terminated", terminated), ("truncated", truncated)):
             if not (isinstance(flag, (bool, np.bool_)) or (_is_whole(flag) and flag in (0, 1))):
-                raise self._refusal(f"{_told(flag)} as {name} from step", "True or False")
+                raise self._refusal(f"{told(flag)} as {name} from step", "True or False")
         self._check_info(info, "step")
         return bool(terminated or truncated)
 
     def _check_observation(self, observation: Any, method: str) -> None:
         space: Any = self._env.observation_space
-        told = f"an observation from {method} that is {_told(observation)}"
+        found = f"an observation from {method} that is {told(observation)}"
         if isinstance(space, spaces.Discrete):
             if not _is_whole(observation) or not space.contains(np.int64(observation)):
                 least, most = int(space.start), int(space.start) + int(space.n) - 1
-                raise self._refusal(told, f"a whole number from {least} to {most}")
+                raise self._refusal(found, f"a whole number from {least} to {most}")
             return
         try:
             values = np.asarray(observation)
-        except ValueError:  # lists of different lengths
-            raise self._refusal(told, f"an array of numbers of shape {space.shape}") from None
+        except (ValueError, TypeError, RuntimeError):  # lists of different lengths, torch's graphs
+            raise self._refusal(found, f"an array of numbers of shape {space.shape}") from None
         if values.dtype.kind not in "biuf" or values.shape != space.shape:
-            raise self._refusal(told, f"an array of numbers of shape {space.shape}")
+            raise self._refusal(found, f"an array of numbers of shape {space.shape}")
         if len(space.shape) > 1 and not np.can_cast(values.dtype, space.dtype, "same_kind"):
-            raise self._refusal(told, f"dtype {space.dtype}, as its observation space has")
+            raise self._refusal(found, f"dtype {space.dtype}, as its observation space has")
         if not np.isfinite(values).all():
             bad = values[~np.isfinite(values)][0]
             raise self._refusal(f"an observation with {bad} from {method}", "finite numbers")
 
     def _check_reward(self, reward: Any) -> None:
-        told = f"a reward from step that is {_told(reward)}"
-        array = isinstance(reward, np.ndarray) and reward.shape != ()
-        try:
-            value = np.nan if array else float(reward)
-        except (TypeError, ValueError):
-            array = True
-        if array:
-            raise self._refusal(told, "one number")
+        value, found = as_number(reward), f"a reward from step that is {told(reward)}"
+        if value is None:
+            raise self._refusal(found, "one number")
         if not np.isfinite(value):
-            raise self._refusal(told, "a finite number")
+            raise self._refusal(found, "a finite number")
 
     def _check_info(self, info: Any, method: str) -> None:
         if not isinstance(info, dict):
-            raise self._refusal(f"{_told(info)} as info from {method}", "a dict")
+            raise self._refusal(f"{told(info)} as info from {method}", "a dict")
+        for key in OUTCOME_KEYS:
+            if info.get(key) is not None and as_truth(info[key]) is None:
+                raise self._refusal(f"{told(info[key])} as info[{key!r}]", "True or False")
 
     def _refusal(self, returned: str, expected: str) -> InputError:
         return InputError(f"{self._name} returned {returned}: expected is {expected}")
@@ -128,11 +128,3 @@ def _is_whole(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.shape == () and value.dtype.kind in "iu"
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def _told(value: Any) -> str:
-    """A value as an error shows it: short, with its shape where it has one."""
-    if isinstance(value, np.ndarray):
-        return f"an array of shape {value.shape} and dtype {value.dtype}"
-    text = repr(value)
-    return text if len(text) <= 40 else f"a {type(value).__name__}"

@@ -10,10 +10,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from labs.rl.envs.values import OUTCOME_KEYS, as_number, as_truth, told
 from labs.runtime.errors import InputError
-
-OUTCOME_KEYS = ("is_success", "collision")
-"""What is taken from the infos of single environments; whatever else they hold may have any form."""
 
 
 class LoopVectorEnv(VectorEnv[Any, Any, Any]):
@@ -93,19 +91,26 @@ class LoopVectorEnv(VectorEnv[Any, Any, Any]):
         )
 
     def _number(self, reward: Any) -> float:
-        try:
-            return float(reward)
-        except (TypeError, ValueError):
+        number = as_number(reward)
+        if number is None:
             raise InputError(
-                f"environment {self._name} returned the reward {reward!r}: expected is one number"
-            ) from None
+                f"environment {self._name} returned the reward {told(reward)}: expected is one number"
+            )
+        return number
 
     def _note_outcome(self, infos: dict[str, Any], info: dict[str, Any], i: int) -> None:
         """In gymnasium's form: a value and whether it is there."""
         for key in OUTCOME_KEYS:
-            if info.get(key) is not None:
-                for name, value in ((key, bool(info[key])), (f"_{key}", True)):
-                    infos.setdefault(name, np.zeros(self.num_envs, dtype=bool))[i] = value
+            if info.get(key) is None:
+                continue
+            value = as_truth(info[key])
+            if value is None:
+                raise InputError(
+                    f"environment {self._name} returned {told(info[key])} as info[{key!r}]: expected"
+                    " is True or False"
+                )
+            for name, part in ((key, value), (f"_{key}", True)):
+                infos.setdefault(name, np.zeros(self.num_envs, dtype=bool))[i] = part
 
     def _stacked(self) -> np.ndarray:
         """A fresh array: an environment may return the same array every time, and change it."""

@@ -117,7 +117,12 @@ class _Recipe:
             creator = _creator(self._spec.entry_point)
         except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
             raise missing_package(settings.env_id, error) from None
-        _require_accepted(settings, creator, self._arguments)
+        except AttributeError as error:
+            raise InputError(
+                f"environment {settings.env_id} is registered as {self._spec.entry_point}, which is"
+                f" not there ({error})"
+            ) from None
+        _require_accepted(settings, creator, self._arguments, self._spec.kwargs)
         if render and "rgb_array" not in getattr(creator, "metadata", {}).get("render_modes", ()):
             raise NoFramesError(
                 f"environment {settings.env_id} draws no frames: its metadata has no render mode"
@@ -214,12 +219,21 @@ def _creator(entry_point: Any) -> Any:
     return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
 
 
-def _require_accepted(settings: EnvSettings, creator: Any, arguments: dict[str, Any]) -> None:
-    """Raise an InputError that names an argument that the environment does not take."""
+def _require_accepted(
+    settings: EnvSettings, creator: Any, arguments: dict[str, Any], registered: dict[str, Any]
+) -> None:
+    """Raise an InputError that names an argument that the environment lacks, or does not take."""
     try:
         accepted = inspect.signature(creator).parameters
     except (TypeError, ValueError):  # written in C: it will say so itself
         return
+    given = {*arguments, *registered}
+    for name, p in accepted.items():
+        named = p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        if named and p.default is p.empty and name not in given and name != "render_mode":
+            raise InputError(
+                f"`env_kwargs` has no {name}, which {settings.env_id} needs: for instance {name}=1"
+            )
     if any(p.kind == p.VAR_KEYWORD for p in accepted.values()):
         return
     for name in arguments:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from labs.rl.envs.values import told
 from labs.runtime.errors import InputError
 
 FAR = 1e6
@@ -23,28 +24,29 @@ class Observations:
     shape: tuple[int, ...]
     """``(size,)``, or ``(channels, height, width)`` of an image."""
 
-    def __init__(self, env_id: str, space: spaces.Space[Any]) -> None:
+    def __init__(self, env_id: str, space: Any) -> None:
         """``env_id`` is for errors.
 
         Raises:
             InputError: the space is not supported.
         """
+        _require_space(env_id, "observation", space)
         self._env_id = env_id
         self._start = 0
         self._one_hot = isinstance(space, spaces.Discrete)
         self._channels_last = False
-        image = isinstance(space, spaces.Box) and space.dtype == np.uint8
+        box = isinstance(space, spaces.Box) and 0 not in space.shape
         if isinstance(space, spaces.Discrete):
             self.shape, self._start = (int(space.n),), int(space.start)
-        elif isinstance(space, spaces.Box) and len(space.shape) == 1:
+        elif box and len(space.shape) == 1:
             self.shape = space.shape
-        elif image and space.shape is not None and len(space.shape) in (2, 3):
+        elif box and space.dtype == np.uint8 and len(space.shape) in (2, 3):
             first, *rest = space.shape if len(space.shape) == 3 else (1, *space.shape)
             self._channels_last = first >= min(rest)
             self.shape = (rest[1], first, rest[0]) if self._channels_last else (first, *rest)
         else:
             hint = ""
-            if space.is_np_flattenable:
+            if space.is_np_flattenable and spaces.flatdim(space):
                 hint = "; `wrapper` gymnasium.wrappers:FlattenObservation makes one row of them"
             raise InputError(
                 f"`env` {env_id} has observations {space}: supported are a Box with one dimension,"
@@ -76,6 +78,14 @@ class Observations:
         return rows
 
 
+def _require_space(env_id: str, kind: str, space: Any) -> None:
+    if not isinstance(space, spaces.Space):
+        raise InputError(
+            f"`env` {env_id} has {told(space)} as its {kind} space: set {kind}_space to one of"
+            " gymnasium.spaces, in the class or its __init__"
+        )
+
+
 class Actions:
     """Turns an agent's actions into those of a Discrete space or a flat Box.
 
@@ -85,18 +95,19 @@ class Actions:
     numbers are rounded.
     """
 
-    def __init__(self, env_id: str, space: spaces.Space[Any]) -> None:
+    def __init__(self, env_id: str, space: Any) -> None:
         """``env_id`` is for errors.
 
         Raises:
             InputError: the space is not supported.
         """
+        _require_space(env_id, "action", space)
         self._space = space
         self.discrete = isinstance(space, spaces.Discrete)
         if isinstance(space, spaces.Discrete):
             self.size = int(space.n)
             return
-        if not (isinstance(space, spaces.Box) and len(space.shape) == 1):
+        if not (isinstance(space, spaces.Box) and len(space.shape) == 1 and space.shape[0]):
             raise InputError(
                 f"`env` {env_id} has actions {space}: supported are Discrete and a Box with one"
                 " dimension, for instance CartPole-v1 or Pendulum-v1"

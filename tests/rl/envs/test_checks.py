@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 
 from labs.rl.envs.checks import CHECKED_STEPS, check_environment
@@ -116,6 +117,23 @@ SHAPE = r"expected is an array of numbers of shape \(3,\)$"
         (Sound(space=spaces.Discrete(3), observation=np.array([1])), "a whole number from 0 to 2"),
         (Sound(space=spaces.Discrete(3), observation=1.0), "is 1.0: .* number from 0 to 2"),
         (Sound(space=spaces.Dict({"x": spaces.Discrete(2)})), "`wrapper` .*FlattenObservation"),
+        (Sound(space=spaces.Box(-1, 1, (0,))), "observations Box.*: supported are a Box with one"),
+        (Sound(space=None), "has None as its observation space: set observation_space to one of"),
+        (Sound(reward="1.5"), "reward from step that is '1.5': expected is one number"),
+        (
+            Sound(reward=torch.ones(1)),
+            r"that is a Tensor of shape \(1,\) .*: expected is one number",
+        ),
+        (
+            Sound(observation=torch.ones(3, requires_grad=True)),
+            rf"a Tensor of shape \(3,\).*{SHAPE}",
+        ),
+        (Sound(info={"is_success": "no"}), r"'no' as info\['is_success'\]: expected is True or"),
+        (Sound(info=late({"collision": 3}, {})), r"3 as info\['collision'\]: expected is True or"),
+        (
+            Sound(info={"is_success": np.array([True, False])}),
+            r"an array of shape \(2,\) and dtype bool as info\['is_success'\]: expected is True",
+        ),
     ],
 )
 def test_one_sentence_says_what_came_and_what_is_expected(env: Sound, message: str) -> None:
@@ -141,6 +159,9 @@ def test_one_sentence_says_what_came_and_what_is_expected(env: Sound, message: s
         {"space": spaces.Discrete(5), "observation": 4},
         {"space": spaces.Discrete(5, start=-2), "observation": np.array(-2)},
         {"info": {"path": [1, 2], "is_success": None}},
+        {"info": {"is_success": torch.tensor(True), "collision": np.float32(0)}},
+        {"reward": torch.tensor(2.5)},
+        {"observation": torch.ones(3)},
     ],
 )
 def test_what_can_be_used_passes(parts: dict[str, Any]) -> None:
@@ -202,6 +223,7 @@ class Broken(Sound):
         if self.total > 30:
             observation = observation[:2] if self.what == "shape" else observation
             reward = None if self.what == "reward" else reward
+            info = {"is_success": "yes"} if self.what == "success" else info
         return observation, reward, terminated, truncated, info
 
 
@@ -209,6 +231,7 @@ class Broken(Sound):
     ("what", "copies", "message"),
     [
         ("reward", 2, "returned the reward None: expected is one number"),
+        ("success", 2, r"returned 'yes' as info\['is_success'\]: expected is True or False"),
         ("shape", 1, r"observation of shape \(2,\): expected is \(3,\)"),
         ("shape", 3, r"observation of shape \(2,\): expected is \(3,\)"),
     ],
@@ -224,3 +247,26 @@ def test_what_goes_wrong_later_is_one_sentence_too(what: str, copies: int, messa
             env.step(np.zeros(copies, dtype=int))
     finally:
         del gymnasium.registry["test/Broken-v0"]
+
+
+@pytest.mark.parametrize(
+    ("entry_point", "kwargs", "message"),
+    [
+        (Broken, {}, "`env_kwargs` has no what, which test/Entry-v0 needs: for instance what=1"),
+        ("colorsys:Maze", {}, "registered as colorsys:Maze, which is not there"),
+        ("no_such_module:Maze", {}, "needs a package that is not installed .*no_such_module"),
+        (Broken, {"what": "shape"}, None),
+    ],
+)
+def test_what_cannot_be_made_is_one_sentence(
+    entry_point: Any, kwargs: dict[str, Any], message: str | None
+) -> None:
+    gymnasium.register("test/Entry-v0", entry_point, kwargs=kwargs)
+    try:
+        if message is None:
+            make_env("test/Entry-v0", 1, seed=0).close()
+            return
+        with pytest.raises(InputError, match=message):
+            make_env("test/Entry-v0", 1, seed=0)
+    finally:
+        del gymnasium.registry["test/Entry-v0"]
