@@ -32,7 +32,8 @@ class Walk(gymnasium.Env):
         return self.place, {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
-        self.place = self.place + (action - 1) * self.np_random.random(2, dtype=np.float32)
+        step = (action - 1) * self.np_random.random(2)
+        self.place = (self.place + step).astype(np.float32)
         reward = float(self.np_random.normal(0, 5))
         return self.place, reward, bool(self.np_random.random() < 0.1), False, {}
 
