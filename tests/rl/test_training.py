@@ -163,7 +163,8 @@ def test_other_environments_train_and_return_what_they_should(
 @pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
 @pytest.mark.parametrize("env", ["labs/NavigationGoal-v1", "Acrobot-v1"])
 def test_same_seed_same_numbers_and_resuming_equals_not_stopping(algorithm: str, env: str) -> None:
-    config = small(algorithm, env, 1536, frame_stack=2)
+    options = {"frame_stack": 2, "eval_episodes": 8, "env_kwargs": ("max_episode_steps=60",)}
+    config = small(algorithm, env, 1536, **options)
     whole = list(train_agent(config))
     end = to_bytes(whole[-1].checkpoint())
     again, middle = [], None
@@ -173,7 +174,7 @@ def test_same_seed_same_numbers_and_resuming_equals_not_stopping(algorithm: str,
             middle = to_bytes(report.checkpoint())
             at = len(again)
     assert untimed(again) == untimed(whole)
-    different = list(train_agent(small(algorithm, env, 1536, frame_stack=2, seed=1)))
+    different = list(train_agent(small(algorithm, env, 1536, seed=1, **options)))
     assert untimed(different) != untimed(whole)
 
     resumed = list(train_agent(config, resume=reload(middle)))
