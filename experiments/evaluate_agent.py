@@ -25,7 +25,7 @@ from labs.rl.agents.policies import load_policy
 from labs.rl.envs.frames import NoFramesError
 from labs.rl.envs.settings import EnvSettings
 from labs.rl.evaluation import evaluate
-from labs.rl.recording import film_episodes
+from labs.rl.recording import record_episodes
 from labs.runtime.cli import launch
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say, show_table
@@ -58,10 +58,10 @@ class Config:
     """Sample actions as in training instead of taking the best; not for DQN."""
 
     films: int = 6
-    """Episodes to film; 0 films none."""
+    """Episodes in the video; 0 makes no video."""
 
     fps: float = 15
-    """Frames per second of the film."""
+    """Frames per second of the video."""
 
     runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
 
@@ -78,7 +78,7 @@ class Config:
 
 
 def main(config: Config) -> int:
-    """Evaluate, print, film."""
+    """Evaluate, print the results, and make the video."""
     saved = load_policy(config.checkpoint)
     if config.stochastic:
         saved.require_probabilities()
@@ -106,7 +106,7 @@ def main(config: Config) -> int:
         run.add_table("episodes", evaluation.table())
         if config.films:
             try:
-                frames = film_episodes(
+                frames = record_episodes(
                     saved.policy,
                     env,
                     evaluation,
@@ -114,9 +114,9 @@ def main(config: Config) -> int:
                     frame_stack=saved.frame_stack,
                     sampling_seed=config.seed if config.stochastic else None,
                 )
-                say(f"film: {run.add_animation('episodes', frames, config.fps)}")
+                say(f"video: {run.add_animation('episodes', frames, config.fps)}")
             except NoFramesError as error:  # the evaluation is done and stands
-                say(f"no film: {error}")
+                say(f"no video: {error}")
         say(f"tables: {run.path}")
     return 0
 

@@ -1,4 +1,4 @@
-"""Where version 0.1 had ``AgentConfig``: code that imports it from here still works."""
+"""The place of ``AgentConfig`` in version 0.1; code that imports it from here still works."""
 
 from labs.rl.agents.config import AgentConfig
 

@@ -1,4 +1,4 @@
-"""How good a policy is, over episodes that start the same for every policy."""
+"""Evaluating policies on episodes that start the same for every policy."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from labs.rl.envs.settings import EnvSettings
 from labs.runtime.errors import InputError
 from labs.statistics import mean_interval, proportion_interval
 
-SILENT = ("terminated", "truncated")
+UNREPORTED = ("terminated", "truncated")
 """Outcomes of episodes whose last info has no ``is_success``."""
 
 _STREAM = 7
-"""Set apart from the streams that training derives from the same seed."""
+"""Any number that makes the random streams differ from those that training derives from the seed."""
 
 
 class PolicyLike(Protocol):
-    """What is evaluated, for instance ``labs.rl.agents.policies.Policy``."""
+    """What ``evaluate`` takes, for instance ``labs.rl.agents.policies.Policy``."""
 
     observation_shape: tuple[int, ...]
     action_size: int
@@ -33,13 +33,13 @@ class PolicyLike(Protocol):
     ) -> np.ndarray:
         """Actions for observations ``[n, *observation_shape]``.
 
-        They are the best ones without a generator, else sampled with it.
+        The best ones without a generator, otherwise sampled with it.
         """
         ...
 
 
 class Evaluation(NamedTuple):
-    """What ``evaluate`` found."""
+    """The result of ``evaluate``."""
 
     episodes: list[Episode]
     """In the order of their numbers, from 0."""
@@ -61,8 +61,8 @@ class Evaluation(NamedTuple):
     def summary(self) -> pd.DataFrame:
         """Rows ``measure, mean, mean_low, mean_high, episodes`` with 95% intervals.
 
-        The share of every outcome that occurred (Wilson's score interval), ``success`` even if it
-        did not, then the mean ``return`` and ``length`` (Student's t).
+        The share of every outcome that occurred (Wilson's score interval), and of ``success`` even if
+        it did not, then the mean ``return`` and ``length`` (Student's t).
         """
         table = self.table()
         counts = table["outcome"].value_counts().to_dict()
@@ -88,14 +88,14 @@ class Evaluation(NamedTuple):
         )
 
     def note(self) -> str | None:
-        """What to know of the success rate: why there is none, or whom it counts as failed."""
-        silent = sum(episode.outcome in SILENT for episode in self.episodes)
+        """Why there is no success rate, or which episodes it counts as failures; None if neither."""
+        unreported = sum(episode.outcome in UNREPORTED for episode in self.episodes)
         count = len(self.episodes)
         how = 'info["is_success"] of an episode\'s last step'
-        if silent == count:
+        if unreported == count:
             return f"no success rate: the environment does not report one ({how})"
-        if silent:
-            return f"{silent} of {count} episodes did not report {how}: they count as no success"
+        if unreported:
+            return f"{unreported} of {count} episodes did not report {how}: they count as failures"
         return None
 
 
@@ -112,15 +112,15 @@ def evaluate(
     """Run exactly ``episodes`` episodes, many at once.
 
     Episode ``k`` starts from the ``k``-th of the seeds that ``seed`` determines, whichever copy of
-    the environment runs it, so every policy meets the same episodes. All episodes that are started
-    among the first ``episodes`` are run to their end and no other is counted: taking the first ones
-    to end would favour short ones.
+    the environment runs it, so every policy starts from the same states. The episodes that count are
+    the first ``episodes`` to start, each run to its end. To count the first ones to end would favour
+    short episodes.
 
     Args:
         stochastic: sample actions instead of taking the best.
 
     Raises:
-        InputError: as for ``make_env``, the policy's sizes are not the environment's, or the
+        InputError: as for ``make_env``, the policy's shapes are not those of the environment, or the
             environment returns NaN.
     """
     seeds = _episode_seeds(seed, episodes)
@@ -148,13 +148,13 @@ def evaluation_metrics(
     seed: int,
     frame_stack: int = 1,
 ) -> dict[str, float]:
-    """``evaluate`` as the metrics of a report: those of ``episode_metrics``, tagged ``eval/...``."""
+    """The ``episode_metrics`` of an ``evaluate``, tagged ``eval/...`` for a report."""
     found = evaluate(policy, env, episodes, seed, frame_stack=frame_stack)
     return {f"eval/{name}": value for name, value in episode_metrics(found.episodes).items()}
 
 
 class RandomPolicy:
-    """Uniformly random actions, the same ones whenever it is made anew.
+    """Uniformly random actions, the same sequence for the same seed.
 
     Raises:
         InputError: as for ``make_env``, or the actions are continuous.
@@ -166,18 +166,20 @@ class RandomPolicy:
         self.discrete = probe.discrete
         probe.close()
         if not self.discrete:
-            raise InputError(f"environment {env} has continuous actions, which have no bounds")
+            raise InputError(
+                f"environment {env} has continuous actions, and random ones need discrete actions"
+            )
         self._generator = np.random.default_rng([seed, _STREAM])
 
     def act(
         self, observations: np.ndarray, generator: np.random.Generator | None = None
     ) -> np.ndarray:
-        """int64 ``[n]``; what is observed does not matter."""
+        """int64 ``[n]``, independent of the observations."""
         return (generator or self._generator).integers(self.action_size, size=len(observations))
 
 
 def require_fit(policy: PolicyLike, env: Environment) -> None:
-    """Raise an InputError unless the policy was made for such observations and actions."""
+    """Raise an InputError unless the policy has the environment's observation and action shapes."""
     for what in ("observation_shape", "action_size", "discrete"):
         needed, found = getattr(policy, what), getattr(env, what)
         if needed != found:
@@ -188,10 +190,10 @@ def require_fit(policy: PolicyLike, env: Environment) -> None:
 
 
 def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
-    """``return_mean`` and ``length_mean``, and the shares of outcomes where success is reported.
+    """``return_mean`` and ``length_mean``, and the shares of outcomes if success is reported.
 
     These are ``success_rate``, ``collision_rate`` and ``timeout_rate``, of all episodes: one that
-    does not say how it went is no success.
+    does not report its outcome counts as a failure.
     """
     metrics = {
         "return_mean": float(np.mean([episode.total_reward for episode in episodes])),
@@ -205,8 +207,8 @@ def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
 
 
 def reports_success(episodes: Sequence[Episode]) -> bool:
-    """Whether any of these episodes told at its end whether it was a success."""
-    return any(episode.outcome not in SILENT for episode in episodes)
+    """Whether any of these episodes reported whether it was a success."""
+    return any(episode.outcome not in UNREPORTED for episode in episodes)
 
 
 def _episode_seeds(seed: int, episodes: int) -> list[int]:

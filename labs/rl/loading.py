@@ -1,4 +1,4 @@
-"""A trained agent from Python: observations of its environment in, actions of its environment out."""
+"""A trained agent in Python: takes observations of its environment, returns actions for it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from labs.runtime.errors import InputError
 
 
 class LoadedPolicy:
-    """Acts as the agent was trained to. Build it with ``labs.load_policy``.
+    """A trained agent. Build it with ``labs.load_policy``.
 
     Attributes:
         algorithm: for instance ``ppo``.
         env: the environment of the training, with its keyword arguments and wrappers.
         step: environment steps of training.
-        observation_space: what ``act`` takes, that of the environment with its wrappers.
-        action_space: what ``act`` returns.
+        observation_space: the space of what ``act`` takes: that of the environment with its wrappers.
+        action_space: the space of what ``act`` returns.
     """
 
     def __init__(self, saved: SavedPolicy, stochastic: bool = False, seed: int = 0) -> None:
@@ -42,29 +42,29 @@ class LoadedPolicy:
         self._actions = Actions(saved.env_id, self.action_space)
         self._stack: np.ndarray | None = None
         self._fresh = np.zeros(0, dtype=bool)
-        """Rows whose next frame begins an episode."""
+        """Rows whose next observation is the first of an episode."""
 
     def act(self, observation: Any) -> Any:
         """The action for an observation, or the actions for a batch of them.
 
         Args:
             observation: as the environment returns it, or ``n`` of them stacked along a first axis.
-                Where the agent sees several frames in a row, they are those of the calls since
-                ``reset``, row by row.
+                If the agent was trained with ``frame_stack``, the observations since ``reset`` are
+                stacked here, row by row.
 
         Returns:
-            As the environment takes it: an ``np.int64``, or an array of its action space's shape and
-            dtype, scaled to its bounds. ``n`` of them along a first axis for a batch.
+            As the environment takes it: an ``np.int64``, or an array with the shape and dtype of its
+            action space, scaled to its bounds. For a batch, ``n`` of them along a first axis.
 
         Raises:
-            InputError: it has neither the shape of an observation nor of a batch, or is NaN.
+            InputError: it has neither the shape of an observation nor of a batch, or is not finite.
         """
         values, shape = np.asarray(observation), self.observation_space.shape or ()
         single = values.shape == shape
         if not single and values.shape[1:] != shape:
             raise InputError(
-                f"`observation` has shape {values.shape}: those of {self.env} have shape {shape}, and"
-                f" a batch has shape {('n', *shape)}".replace("'", "")
+                f"`observation` has shape {values.shape}: one of {self.env} has shape {shape}, and a"
+                f" batch has shape {('n', *shape)}".replace("'", "")
             )
         rows = self._encoder.encode(values[None] if single else values)
         if not np.isfinite(rows).all():
@@ -73,10 +73,10 @@ class LoadedPolicy:
         return actions[0] if single else actions
 
     def reset(self, mask: np.ndarray | None = None) -> None:
-        """Forget the frames so far, since new episodes begin. Needed where frames are stacked.
+        """Forget the observations so far. Call it at the start of an episode if frames are stacked.
 
         Args:
-            mask: bool ``[n]``, in which rows of the batch; everywhere without it.
+            mask: bool ``[n]``, the rows of the batch that start an episode; None for all rows.
         """
         if mask is None or self._stack is None:
             self._stack = None
@@ -97,7 +97,7 @@ class LoadedPolicy:
 def load_policy(
     run: str | Path, *, trial: int | None = None, stochastic: bool = False, seed: int = 0
 ) -> LoadedPolicy:
-    """A trained agent, to be asked for actions.
+    """Load a trained agent.
 
     ::
 
@@ -105,15 +105,15 @@ def load_policy(
         action = policy.act(observation)
 
     Args:
-        run: the directory of a run of ``train_agent.py``, or a checkpoint of it, ``....pt``; a path or
-            a URI.
-        trial: which one of the run, by its number; without it the one with the best checkpoint.
+        run: the directory of a run of ``train_agent.py``, or the path of one of its checkpoints
+            (``*.pt``); either may be a URI.
+        trial: number of the trial; None takes the trial with the best checkpoint.
         stochastic: sample actions as in training instead of taking the best.
-        seed: of the sampling.
+        seed: seed of the sampling.
 
     Raises:
-        InputError: there is no such run, trial or checkpoint, its environment cannot be made here, or
-            ``stochastic`` for an agent that has no probabilities to sample with.
+        InputError: there is no such run, trial or checkpoint, its environment cannot be made, or
+            ``stochastic`` is set for an agent without probabilities to sample from.
     """
     path: str | Path = run
     remote = is_remote(str(run)) and not str(run).endswith(".pt")
@@ -121,10 +121,10 @@ def load_policy(
         path = load_run(run).checkpoint_path(trial)
     elif trial is not None:
         raise InputError(
-            f"`trial` chooses one of a run, and {run} is no run's directory: leave it out"
+            f"`trial` selects a trial of a run, and {run} is not a run directory: leave it out"
         )
     elif Path(run).is_dir():
-        raise InputError(f"{run} is no run's directory: it has no {CONFIG_FILE}")
+        raise InputError(f"{run} is not a run directory: it has no {CONFIG_FILE}")
     saved = load_saved(path)
     if stochastic:
         saved.require_probabilities()

@@ -1,4 +1,4 @@
-"""The options of training agents: those of the chosen algorithm, each with one value or several."""
+"""The command-line options of training agents: those of the chosen algorithm, one or more values each."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ ALIASES = {"learning_rate": ["--learning-rates"], "gamma": ["--gammas"]}
 
 
 def algorithm_options(given: Given) -> type:
-    """The options' type for a command line: those of its algorithm, with tuned values as defaults.
+    """The type of the options for a command line: its algorithm's, with tuned values as defaults.
 
     Raises:
-        InputError: the algorithm is unknown, or the command line has an option of another one.
+        InputError: the algorithm is unknown, or the command line has an option of another algorithm.
     """
     words = given.values("algorithm")
     algorithm = words[0] if words else AgentConfig.algorithm
@@ -29,7 +29,7 @@ def algorithm_options(given: Given) -> type:
     for other in BUILT_IN:
         for field in dataclasses.fields(find_algorithm(other).config_type):
             if field.name not in names and field.name in given:
-                agent_config(algorithm, **{field.name: None})  # refused with its reason
+                agent_config(algorithm, **{field.name: None})  # raises with the reason
     envs = given.values("env") or [config_type.env]
     configs = [
         agent_config(algorithm, env=env, **steps)
@@ -41,13 +41,13 @@ def algorithm_options(given: Given) -> type:
 
 
 def agent_configs(options: Any) -> list[AgentConfig]:
-    """The trainings that the options ask for, one per trial.
+    """The configs that the options describe, one per trial.
 
     Args:
-        options: an instance of :func:`algorithm_options`'s class.
+        options: an instance of the class that :func:`algorithm_options` returns.
 
     Raises:
-        InputError: a value that no training can have, or several algorithms.
+        InputError: a value is out of range, or there are several algorithms.
     """
     if len(options.algorithm) != 1:
         raise InputError("`algorithm` takes one value: its options depend on it")
@@ -58,7 +58,7 @@ def agent_configs(options: Any) -> list[AgentConfig]:
             name: values[name] for name in ("algorithm", "env", "total_steps") if name in values
         }
         tuned = agent_config(**basis)
-        # what equals its default is as good as not given
+        # An option with its default value counts as left out, so it is not refused as without effect.
         changes = {k: v for k, v in values.items() if v != getattr(tuned, k) or k in basis}
         found.append(agent_config(**changes))
     return found
@@ -69,11 +69,11 @@ CHOICE = Choice("algorithm", tuple(BUILT_IN), algorithm_options)
 
 
 def _total_steps(words: Sequence[str]) -> list[dict[str, int]]:
-    """What the command line says of the run's length; of a range, its ends."""
+    """The values of ``total_steps`` on the command line; for a range, its two ends."""
     ends = [end for word in words for end in word.removesuffix(":log").split("..")]
     try:
         return [{"total_steps": max(1, int(float(end)))} for end in ends] or [{}]
-    except (ValueError, OverflowError):  # refused when the options are parsed
+    except (ValueError, OverflowError):  # the parser refuses it later
         return [{}]
 
 
@@ -87,7 +87,7 @@ def _common(configs: Sequence[AgentConfig]) -> Mapping[str, Any]:
 
 
 def describe(configs: Sequence[AgentConfig]) -> str:
-    """What is trained, with every value of every option; those of a grid are set apart by ``|``."""
+    """What is trained, with the value of every option; ``|`` separates the values of a grid."""
     rows = [vars(config) for config in configs]
     parts = []
     for name in rows[0]:

@@ -1,4 +1,4 @@
-"""Episodes as films."""
+"""Videos of episodes."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from labs.rl.evaluation import Evaluation, PolicyLike, reports_success, require_
 
 _FONT = ImageFont.load_default(size=13)
 _BAR, _LINE, _MARGIN = 24, 16, 6
-"""Pixels of a caption of one line below a frame, of each further line, and left and right of it."""
+"""Pixels: height of a caption of one line, of each further line, and the space left and right of it."""
 _MIN_WIDTH, _MAX_ENLARGED = 240, 480
-"""A film is at least so wide, so that captions fit; small frames are drawn larger, up to this height."""
+"""Smallest width of a video, so that captions fit, and largest height that small frames grow to."""
 
 
 class Recording(NamedTuple):
-    """One episode as seen from outside."""
+    """The frames of one episode."""
 
     episode: Episode
     frames: list[np.ndarray]
-    """uint8 ``[height, width, 3]``, from the start to where the episode ended."""
+    """uint8 ``[height, width, 3]`` each, from the first observation to the last."""
 
 
-def interesting(episodes: Sequence[Episode], count: int) -> list[Episode]:
-    """``count`` episodes worth watching, by number: half of them failures if there are so many.
+def select_episodes(episodes: Sequence[Episode], count: int) -> list[Episode]:
+    """``count`` episodes to record, sorted by number: half of them failures, if there are enough.
 
-    Failures are taken from every kind of outcome in turn; where the environment reports no success,
-    the lowest returns count as failures and the highest as successes.
+    Failures are taken from each outcome in turn. If the environment does not report success, the
+    lowest returns count as failures and the highest as successes.
     """
     if reports_success(episodes):
         good = [episode for episode in episodes if episode.outcome == "success"]
-        bad = _in_turn([episode for episode in episodes if episode.outcome != "success"])
+        bad = _interleaved([episode for episode in episodes if episode.outcome != "success"])
     else:
         bad = sorted(episodes, key=lambda episode: episode.total_reward)
         good = bad[::-1]
@@ -58,16 +58,16 @@ def record(
     frame_stack: int = 1,
     generator: np.random.Generator | None = None,
 ) -> Recording:
-    """Run the episode that starts from ``seed`` and draw it, without a display.
+    """Run the episode that starts from ``seed`` and render it, without a display.
 
     Args:
-        generator: sample actions from it instead of taking the best.
+        generator: samples the actions; None takes the best ones.
 
     Raises:
         InputError: as for ``make_env``.
-        NoFramesError: the environment cannot be drawn.
+        NoFramesError: the environment cannot be rendered.
     """
-    # pygame looks for a screen and a sound card unless told that there are none.
+    # Without these, pygame looks for a screen and a sound card.
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
@@ -86,7 +86,7 @@ def record(
         shown.close()
 
 
-def film_episodes(
+def record_episodes(
     policy: PolicyLike,
     env: str | EnvSettings,
     evaluation: Evaluation,
@@ -95,38 +95,38 @@ def film_episodes(
     frame_stack: int = 1,
     sampling_seed: int | None = None,
 ) -> list[np.ndarray]:
-    """A film of ``count`` interesting episodes, run once more from their seeds.
+    """A video of ``count`` selected episodes, run again from their seeds.
 
     Args:
-        sampling_seed: sample actions instead of taking the best; then an episode may go otherwise
-            than in the evaluation, and its caption says how it went in the film.
+        sampling_seed: samples the actions; None takes the best ones. A sampled episode may differ
+            from the one that was evaluated; its caption has the outcome that the video shows.
 
     Raises:
-        NoFramesError: the environment cannot be drawn.
+        NoFramesError: the environment cannot be rendered.
     """
     generator = None if sampling_seed is None else np.random.default_rng(sampling_seed)
     recordings = []
-    for episode in interesting(evaluation.episodes, count):
+    for episode in select_episodes(evaluation.episodes, count):
         seed = evaluation.seeds[episode.number]
         shown = record(policy, env, seed, frame_stack=frame_stack, generator=generator)
         again = shown.episode._replace(number=episode.number)
         recordings.append(Recording(again, shown.frames))
-    return film(recordings)
+    return make_video(recordings)
 
 
-def film(
+def make_video(
     recordings: Sequence[Recording],
     *,
     hold: int = 12,
     max_width: int = 400,
     max_frames: int = 600,
 ) -> list[np.ndarray]:
-    """One episode after another, each with its caption below and its last frame held.
+    """One episode after another, each with a caption below it and its last frame repeated.
 
     Args:
-        hold: frames that the last one stays for.
-        max_width: wider frames are scaled down, in pixels; small ones are enlarged.
-        max_frames: a longer film keeps only every second frame, or third, and so on.
+        hold: how many times the last frame of an episode is repeated.
+        max_width: in pixels; wider frames are scaled down, small ones are enlarged.
+        max_frames: a longer video keeps only every second frame, or every third, and so on.
 
     Returns:
         uint8 frames, all of the shape ``[height, width, 3]``.
@@ -149,7 +149,7 @@ def film(
 
 
 def _caption(episode: Episode) -> list[str]:
-    """Parts, between which a line may end."""
+    """The parts of a caption; a line may break between them."""
     return [
         f"episode {episode.number}: {episode.outcome}",
         f"return {episode.total_reward:.4g}",
@@ -158,7 +158,7 @@ def _caption(episode: Episode) -> list[str]:
 
 
 def _lines(parts: Sequence[str], width: int) -> list[str]:
-    """As many parts in a line as fit into ``width`` pixels."""
+    """The parts in as few lines as ``width`` pixels allow."""
     lines = [parts[0]]
     for part in parts[1:]:
         longer = f"{lines[-1]}, {part}"
@@ -171,7 +171,7 @@ def _lines(parts: Sequence[str], width: int) -> list[str]:
 
 
 def _scaled(frame: np.ndarray, max_width: int) -> Image.Image:
-    """Wide frames smaller; small ones larger by a whole number, so that their pixels stay squares."""
+    """Scale down a wide frame; enlarge a small one by a whole number, so that pixels stay square."""
     image = Image.fromarray(frame)
     if image.width > max_width:
         return image.resize((max_width, max(1, round(image.height * max_width / image.width))))
@@ -183,7 +183,7 @@ def _scaled(frame: np.ndarray, max_width: int) -> Image.Image:
     return image.resize(larger, Image.Resampling.NEAREST)
 
 
-def _in_turn(episodes: Sequence[Episode]) -> list[Episode]:
+def _interleaved(episodes: Sequence[Episode]) -> list[Episode]:
     """The first of every outcome, then the second of every outcome, and so on."""
     seen: Counter[str] = Counter()
     turns = []

@@ -1,4 +1,4 @@
-"""PPO and DQN as algorithms: their options with tuned values, and how each collects and learns."""
+"""PPO and DQN as registered algorithms: options, tuned values, and their training loops."""
 
 from __future__ import annotations
 
@@ -42,12 +42,10 @@ class PPOAgentConfig(PPOConfig, AgentConfig):
             )
 
     def idle_options(self) -> Mapping[str, str]:
-        """``action_std_end`` where the spread follows no schedule, and see ``idle_layers``."""
+        """``action_std_end`` without the schedule, and the options of ``idle_layers``."""
         idle = idle_layers(self)
         if self.action_std != "decay":
-            idle["action_std_end"] = (
-                "only with `action_std` decay is there a last standard deviation"
-            )
+            idle["action_std_end"] = "it is used only with `action_std` decay"
         return idle
 
 
@@ -75,27 +73,27 @@ class DQNAgentConfig(DQNConfig, AgentConfig):
             )
 
     def idle_options(self) -> Mapping[str, str]:
-        """``target_interval`` where the target network always follows, and see ``idle_layers``."""
+        """``target_interval`` beside ``target_rate``, and the options of ``idle_layers``."""
         idle = idle_layers(self)
         if self.target_rate is not None:
             idle["target_interval"] = (
-                "with `target_rate` the target network follows after every step"
+                "with `target_rate` the target network changes after every step"
             )
         return idle
 
 
 class PPOTrainer:
-    """Collect with the newest parameters, learn from all of it, throw it away."""
+    """On-policy: collect a segment with the newest parameters, learn from it, discard it."""
 
     def __init__(self, learner: PPO) -> None:
         self.learner = learner
 
     def collect(self, rollouts: Rollouts, progress: float) -> Segment:
-        """One segment of all environments, with the newest parameters."""
+        """One segment of all environments, collected with the newest parameters."""
         return rollouts.gather(self.learner.actor_parameters(), self.learner.version)
 
     def learn(self, segment: Segment, step: int, progress: float) -> dict[str, float]:
-        """All epochs over the segment."""
+        """All epochs of an update on the segment."""
         return self.learner.update(segment, progress)
 
     def state(self) -> dict[str, Any]:
@@ -103,26 +101,26 @@ class PPOTrainer:
         return {"learner": self.learner.state()}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from ``state()``."""
+        """Restore what ``state`` returned."""
         self.learner.load(state["learner"])
 
 
 class DQNTrainer:
-    """Collect into the replay, and take one gradient step for every so many environment steps."""
+    """Off-policy: collect into the replay, one gradient step per ``update_interval`` env steps."""
 
     def __init__(self, learner: DQN) -> None:
         self.learner = learner
         self._owed = 0
-        """Environment steps that no gradient step has been taken for yet."""
+        """Environment steps since the last gradient step, fewer than ``update_interval``."""
 
     def collect(self, rollouts: Rollouts, progress: float) -> Segment:
-        """Whichever segment is ready first, explored with this moment's epsilon."""
+        """The segment that is ready first; new ones are collected with the present epsilon."""
         learner = self.learner
         epsilon = learner.config.epsilon(progress)
         return rollouts.next(learner.actor_parameters(), learner.version, epsilon)
 
     def learn(self, segment: Segment, step: int, progress: float) -> dict[str, float]:
-        """As many gradient steps as the segment's steps are worth, once learning has begun."""
+        """Store the segment, and take the gradient steps that are due for its steps."""
         learner, config = self.learner, self.learner.config
         metrics = {
             "train/epsilon": config.epsilon(progress),
@@ -137,11 +135,11 @@ class DQNTrainer:
         return metrics
 
     def state(self) -> dict[str, Any]:
-        """The learner's state, and the steps that are still owed."""
+        """The learner's state, and the steps since its last gradient step."""
         return {"learner": self.learner.state(), "owed": self._owed}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from ``state()``."""
+        """Restore what ``state`` returned."""
         self.learner.load(state["learner"])
         self._owed = state["owed"]
 
@@ -150,8 +148,8 @@ def make_ppo(config: PPOAgentConfig, spaces: Spaces, seed: int, device: torch.de
     """PPO for an environment of these spaces.
 
     Raises:
-        InputError: options of continuous actions where they are discrete, or of vectors where
-            observations are images.
+        InputError: the actions are discrete, and an option of continuous ones is set; or observations are
+            images, and an option of vectors is set.
     """
     if spaces.discrete:
         names = ("action_std", "action_std_start", "action_std_end")
@@ -164,12 +162,13 @@ def make_dqn(config: DQNAgentConfig, spaces: Spaces, seed: int, device: torch.de
     """DQN for an environment of these spaces.
 
     Raises:
-        InputError: the actions are continuous, or options of vectors where observations are images.
+        InputError: the actions are continuous; or observations are images, and an option of vectors is
+            set.
     """
     if not spaces.discrete:
         raise InputError(
-            f"`algorithm` dqn chooses among discrete actions and {config.env} has continuous ones:"
-            " use `algorithm` ppo"
+            f"`algorithm` dqn needs discrete actions and {config.env} has continuous ones: use"
+            " `algorithm` ppo"
         )
     _require_use_of_vector_options(config, spaces)
     return DQNTrainer(DQN(config, spaces, seed, device))
@@ -182,7 +181,7 @@ def _require_use_of_vector_options(config: AgentConfig, spaces: Spaces) -> None:
 
 
 def _require_defaults(config: AgentConfig, names: Sequence[str], reason: str) -> None:
-    """Refuse what has no effect in this environment; a default is as good as not given."""
+    """Raise if an option without effect in this environment differs from its default."""
     for name in names:
         value = getattr(config, name)
         if value != getattr(type(config), name):
@@ -205,7 +204,7 @@ register_algorithm(
             "envs_per_worker": 64,
             "segment_length": 64,
             "batch_size": 1024,
-            "frame_stack": 4,  # the folded bearing tells left from behind only over time
+            "frame_stack": 4,  # the folded bearing is ambiguous in a single observation
         },
         "CartPole-v1": {"total_steps": 200_000},
     },
@@ -229,7 +228,7 @@ register_algorithm(
             "gamma": 0.98,
             "update_interval": 8,
             "frame_stack": 4,
-            "reward_scale": 0.01,  # from -100 and 500 to where the Huber loss is still square
+            "reward_scale": 0.01,  # -100 and 500 are far outside of the Huber loss's quadratic part
         },
         "CartPole-v1": {
             "total_steps": 200_000,

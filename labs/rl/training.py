@@ -42,7 +42,7 @@ CURVES = {
 
 
 class _Interval:
-    """What happened since the last report."""
+    """Collects the metrics between two reports."""
 
     def __init__(self, seconds_before: float) -> None:
         self._began = time.perf_counter()
@@ -55,7 +55,7 @@ class _Interval:
     def add(
         self, segment: Segment, metrics: dict[str, float], collecting: float, learning: float
     ) -> None:
-        """``collecting`` and ``learning`` are the seconds that the driver spent on each."""
+        """``collecting`` and ``learning`` are the seconds that this process spent on each."""
         self._episodes += segment.episodes
         self._steps += segment.num_steps
         for tag, value in metrics.items():
@@ -66,11 +66,11 @@ class _Interval:
         self._seconds["learning"] += learning
 
     def metrics(self) -> dict[str, float]:
-        """Means over the interval's updates and episodes, and where the time went.
+        """Means over the updates and episodes, and the time that each part of the loop took.
 
-        With workers the seconds of environment and inference are theirs, and those of collecting
-        are what the driver waited for them. ``training_seconds`` are those since the beginning of
-        training, without evaluations.
+        With workers, the seconds of environment and inference are measured in the workers, and those
+        of collecting are the time that this process waited for them. ``training_seconds`` count from
+        the start of training, without evaluations.
         """
         elapsed = time.perf_counter() - self._began
         found = {tag: float(np.mean(values)) for tag, values in self._metrics.items()}
@@ -84,14 +84,15 @@ class _Interval:
 def train_agent(config: AgentConfig, resume: Checkpoint | None = None) -> Iterator[Report]:
     """Train an agent; the step is the number of environment steps.
 
-    Without workers the same seed gives the same numbers, and resuming equals not having stopped.
-    With workers this holds for PPO as long as none dies; DQN learns while they collect, and which
-    segment arrives first is up to the machine.
+    Without workers, the same seed gives the same numbers, and a resumed training gives the same
+    numbers as one that was not interrupted. With workers this holds for PPO as long as none dies.
+    DQN learns while its workers collect, so the order of the segments depends on the machine.
 
     Raises:
         InputError: an environment that is unknown, not supported or returns NaN, DQN with
             continuous actions, or a checkpoint of another algorithm, environment or network.
     """
+    # One seed each for the learner, the collectors and the evaluations.
     seeds = np.random.SeedSequence(config.seed).generate_state(3).tolist()
     trainer = _make_trainer(config, seeds[0])
     spec = trainer.learner.spec
@@ -121,7 +122,7 @@ def _train(
     seconds = seconds_before
 
     def checkpoint() -> Checkpoint:
-        """Everything from which training goes on after the last report."""
+        """The state after the last report, from which training can be resumed."""
         return {
             "kind": _kind(config),
             **env_state(config.env_settings()),
@@ -157,6 +158,7 @@ def _train(
                 config.frame_stack,
             )
         yield Report(step, found, checkpoint)
+        # The clock of an interval starts after the evaluation, which is not part of training.
         interval = _Interval(seconds)
 
 
@@ -165,7 +167,7 @@ def _passed(before: int, now: int, interval: int) -> bool:
 
 
 def check_agent(config: AgentConfig) -> None:
-    """Refuse what cannot be trained before anything is started.
+    """Raise before anything is started if this config cannot be trained.
 
     Raises:
         InputError: as for ``train_agent``.
@@ -174,7 +176,7 @@ def check_agent(config: AgentConfig) -> None:
 
 
 def _make_trainer(config: AgentConfig, seed: int) -> Trainer:
-    """The algorithm's trainer, shaped for the environment."""
+    """The algorithm's trainer, for the shapes of the environment."""
     probe = make_env(config.env_settings(), 1, 0, frame_stack=config.frame_stack)
     spaces = Spaces(probe.observation_shape, probe.action_size, probe.discrete)
     probe.close()
@@ -198,7 +200,7 @@ def _collector_spec(config: AgentConfig, policy: PolicySpec, seed: int) -> Colle
 
 
 def _require_matching(checkpoint: Checkpoint, config: AgentConfig, spec: PolicySpec) -> int:
-    """The step that the checkpoint was written at.
+    """The step of the checkpoint.
 
     Raises:
         InputError: it belongs to another algorithm, environment or network.
@@ -212,7 +214,7 @@ def _require_matching(checkpoint: Checkpoint, config: AgentConfig, spec: PolicyS
     ):
         if found != wanted:
             raise InputError(
-                f"the checkpoint has {name} {found} and this run {wanted}: resume with the"
+                f"the checkpoint has {name} {found} and this run has {wanted}: resume with the"
                 " configuration that wrote it, or start a new run"
             )
     return int(checkpoint["step"])

@@ -26,7 +26,7 @@ def test_all_four_learners_end_to_end(
     assert runs["steps"].between(1200, 1600).all()
     assert runs["return"].between(8, 500).all()
     assert (runs["seconds"] > 0).all()
-    assert "With 1 seed these are single runs, and no interval can be given" in out
+    assert "With 1 seed these are single runs, without intervals" in out
     assert not (run / "pairs.csv").exists()
     assert (run / "figures" / "learning.png").stat().st_size > 10_000
     table = pd.read_csv(run / "results.csv")
@@ -45,10 +45,10 @@ def test_all_four_learners_end_to_end(
     [
         (("--agents", "sb3-ppo"), "--agents sb3-ppo is unknown: use labs-ppo, rllib-ppo"),
         (("--envs", "CartPol-v1"), "--envs CartPol-v1 is unknown; did you mean CartPole-v1"),
-        (("--envs", "Pendulum-v1"), "RLlib is compared where observations are a Box"),
+        (("--envs", "Pendulum-v1"), "the comparison with RLlib needs observations of a Box"),
         (
             ("--envs", "Pendulum-v1", "--agents", "labs-dqn"),
-            "`algorithm` dqn chooses among discrete actions",
+            "`algorithm` dqn needs discrete actions",
         ),
         (("--seeds", 0), "--seeds 0 must be at least 1"),
         (("--learning-rate", 0), "--learning-rate 0.0"),

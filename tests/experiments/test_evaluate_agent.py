@@ -66,7 +66,7 @@ def test_prints_intervals_and_leaves_tables_and_a_film(checkpoint: Path, tmp_pat
         (["--checkpoint", "absent.pt"], "absent.pt does not exist"),
         (["--env", "CartPole-v1"], r"observation shape is \(4,\), the agent's is \(19,\)"),
         (["--env", "CartPoel-v1"], "did you mean CartPole-v1"),
-        (["--stochastic"], "`stochastic` has no effect: the agent is one of dqn"),
+        (["--stochastic"], "`stochastic` has no effect: dqn learns values"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(

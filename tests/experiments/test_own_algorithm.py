@@ -58,7 +58,7 @@ def test_it_is_trained_evaluated_filmed_and_compared(tmp_path: Path) -> None:
     assert told.startswith("reinforce:reinforce on CartPole-v1: seed 0, total_steps 2048,")
     (best,) = tmp_path.glob("runs/train_agent/*/checkpoints/*/best.pt")
     told = run("evaluate_agent", "--checkpoint", best, "--episodes", 20, "--films", 1)
-    assert "reinforce after" in told and "film: " in told and ".gif" in told
+    assert "reinforce after" in told and "video: " in told and ".gif" in told
 
 
 def test_it_is_compared(folder: Path) -> None:
@@ -127,17 +127,17 @@ def test_what_cannot_be_registered_is_refused(folder: Path) -> None:
 
     for name, config_type, message in (
         ("two words", own, "a name is one word"),
-        ("ppo", own, "ppo is one of ours"),
+        ("ppo", own, "ppo is built in"),
         ("reinforce", own, "registered by reinforce already"),
         ("other", Thawed, "must be a subclass of AgentConfig"),
         ("other", AgentConfig, "a frozen dataclass of its own"),
     ):
         with pytest.raises(InputError, match=message):
             register_algorithm(name, config_type, make)
-    with pytest.raises(InputError, match="module reinforce registers no algorithm sarsa"):
+    with pytest.raises(InputError, match="module reinforce does not register sarsa"):
         find_algorithm("reinforce:sarsa")
     with pytest.raises(InputError, match="`clip_range` has no effect with `algorithm` reinf"):
         agent_config("reinforce:reinforce", clip_range=0.1)
-    with pytest.raises(InputError, match="has a config of the type PPOAgentConfig"):
+    with pytest.raises(InputError, match="needs a config of the type PPOAgentConfig"):
         own(env="CartPole-v1")
     assert own(algorithm="reinforce:reinforce").env == "labs/NavigationGoal-v1"

@@ -84,7 +84,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
 ) -> None:
     for arguments, message in (
         (("--env", "CartPol-v1"), "did you mean CartPole-v1"),
-        (("--algorithm", "dqn", "--env", "Pendulum-v1"), "dqn chooses among discrete actions"),
+        (("--algorithm", "dqn", "--env", "Pendulum-v1"), "dqn needs discrete actions"),
         (("--gamma", "1.5"), "--gamma 1.5 is out of range"),
         (("--algorithm", "sac"), "--algorithm sac is unknown: use ppo, dqn, or module:name"),
         (("sac", "--gamma", "0.9"), "--algorithm sac is unknown"),

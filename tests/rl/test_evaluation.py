@@ -1,4 +1,4 @@
-"""Evaluations are unbiased, comparable and reproducible; films show what happened."""
+"""Evaluations are unbiased, comparable and reproducible; videos show what happened."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from labs.rl.envs.episodes import Episode
 from labs.rl.evaluation import Evaluation, episode_metrics, evaluate
-from labs.rl.recording import film_episodes, interesting, record
+from labs.rl.recording import record, record_episodes, select_episodes
 from labs.runtime.errors import InputError
 
 NAVIGATION = "labs/NavigationGoal-v1"
@@ -168,38 +168,40 @@ def test_a_policy_of_another_environment_is_refused() -> None:
         evaluate(TowardsGoal(), "CartPole-v1", 5, seed=0)
 
 
-def test_half_of_the_interesting_episodes_are_failures_of_every_kind() -> None:
+def test_half_of_the_selected_episodes_are_failures_of_every_kind() -> None:
     outcomes = ["success"] * 10 + ["collision"] * 10 + ["timeout"] * 2
     episodes = [Episode(k, 0.0, 1, outcome) for k, outcome in enumerate(outcomes)]
-    assert [e.number for e in interesting(episodes, 8)] == [0, 1, 2, 3, 10, 11, 20, 21]
-    assert [e.number for e in interesting(episodes[:11], 4)] == [0, 1, 2, 10]
-    assert [e.number for e in interesting(episodes[10:], 4)] == [10, 11, 20, 21]
-    assert len(interesting(episodes, 100)) == 22
+    assert [e.number for e in select_episodes(episodes, 8)] == [0, 1, 2, 3, 10, 11, 20, 21]
+    assert [e.number for e in select_episodes(episodes[:11], 4)] == [0, 1, 2, 10]
+    assert [e.number for e in select_episodes(episodes[10:], 4)] == [10, 11, 20, 21]
+    assert len(select_episodes(episodes, 100)) == 22
     returns = [5.0, 1.0, 9.0, 3.0, 7.0, 8.0]
     graded = [Episode(k, value, 1, "terminated") for k, value in enumerate(returns)]
-    assert [e.number for e in interesting(graded, 4)] == [1, 2, 3, 5]
+    assert [e.number for e in select_episodes(graded, 4)] == [1, 2, 3, 5]
 
 
-def test_a_film_repeats_the_evaluated_episodes() -> None:
+def test_a_video_repeats_the_evaluated_episodes() -> None:
     policy = TowardsGoal()
     result = evaluate(policy, NAVIGATION, 40, seed=0)
-    shown = interesting(result.episodes, 4)
+    shown = select_episodes(result.episodes, 4)
     assert {episode.outcome for episode in shown} >= {"success", "collision"}
     for episode in shown:
         recording = record(policy, NAVIGATION, result.seeds[episode.number])
         assert recording.episode._replace(number=episode.number) == episode
         assert len(recording.frames) == episode.length + 1
-    frames = film_episodes(policy, NAVIGATION, result, 4)
+    frames = record_episodes(policy, NAVIGATION, result, 4)
     assert len(frames) == sum(episode.length + 1 + 12 for episode in shown)
     assert {frame.shape for frame in frames} == {(424, 400, 3)}
     assert (frames[0][400:] < 128).any()  # the caption
 
 
-def test_long_films_leave_frames_out_and_wide_ones_are_scaled() -> None:
-    from labs.rl.recording import Recording, film
+def test_long_videos_leave_frames_out_and_wide_ones_are_scaled() -> None:
+    from labs.rl.recording import Recording, make_video
 
     frames = [np.full((200, 800, 3), k % 256, np.uint8) for k in range(1000)]
-    shown = film([Recording(Episode(0, 1.0, 999, "terminated"), frames)], max_frames=300, hold=3)
+    shown = make_video(
+        [Recording(Episode(0, 1.0, 999, "terminated"), frames)], max_frames=300, hold=3
+    )
     assert len(shown) == 250 + 3
     assert shown[0].shape == (100 + 24, 400, 3)
     assert shown[-1][0, 0, 0] == 999 % 256
@@ -207,13 +209,15 @@ def test_long_films_leave_frames_out_and_wide_ones_are_scaled() -> None:
 
 @pytest.mark.parametrize("sizes", [[(8, 8)], [(40, 30), (44, 30)], [(3, 200)], [(400, 2)]])
 def test_captions_of_small_frames_fit(sizes: list[tuple[int, int]]) -> None:
-    """Whatever the frames' sizes: the film has one size, and no caption reaches its edge."""
-    from labs.rl.recording import Recording, film
+    """Whatever the frames' sizes: the video has one size, and no caption reaches its edge."""
+    from labs.rl.recording import Recording, make_video
 
     generator = np.random.default_rng(0)
     frames = [generator.integers(0, 100, (*size, 3)).astype(np.uint8) for size in sizes]
     episode = Episode(12345, -1.2345e-200, 10_000, "terminated")
-    shown = film([Recording(episode, frames), Recording(Episode(0, 1.0, 1, "success"), frames)])
+    shown = make_video(
+        [Recording(episode, frames), Recording(Episode(0, 1.0, 1, "success"), frames)]
+    )
     (shape,) = {frame.shape for frame in shown}
     assert shape[1] >= 240
     height = max(rows * max(1, min(-(-240 // columns), 480 // rows)) for rows, columns in sizes)
@@ -228,8 +232,8 @@ def test_captions_of_small_frames_fit(sizes: list[tuple[int, int]]) -> None:
 
 
 def test_small_frames_keep_their_pixels() -> None:
-    from labs.rl.recording import Recording, film
+    from labs.rl.recording import Recording, make_video
 
     frame = np.random.default_rng(0).integers(0, 256, (8, 60, 3)).astype(np.uint8)
-    shown = film([Recording(Episode(0, 1.0, 1, "success"), [frame])])[0]
+    shown = make_video([Recording(Episode(0, 1.0, 1, "success"), [frame])])[0]
     np.testing.assert_array_equal(shown[:32], frame.repeat(4, axis=0).repeat(4, axis=1))

@@ -127,9 +127,9 @@ def test_the_best_trial_of_a_run_or_the_one_that_is_named(tmp_path: Path) -> Non
     assert labs.load_policy(path).env.env_kwargs == ("max_episode_steps=99",)
     with pytest.raises(InputError, match="`trial` 2 is not in"):
         labs.load_policy(path, trial=2)
-    with pytest.raises(InputError, match="`trial` chooses one of a run"):
+    with pytest.raises(InputError, match="`trial` selects a trial of a run"):
         labs.load_policy(path / "checkpoints" / "x.pt", trial=1)
-    with pytest.raises(InputError, match=r"is no run's directory: it has no config\.json"):
+    with pytest.raises(InputError, match=r"is not a run directory: it has no config\.json"):
         labs.load_policy(tmp_path)
 
 
@@ -142,7 +142,7 @@ def test_sampling_is_reproducible_and_only_where_there_are_probabilities(tmp_pat
     assert len(set(first)) == 2 and len(set(labs.load_policy(path).act(observation))) == 1
     np.testing.assert_array_equal(first, second)
     assert (first != other).any()
-    with pytest.raises(InputError, match="`stochastic` has no effect: the agent is one of dqn"):
+    with pytest.raises(InputError, match="`stochastic` has no effect: dqn learns values"):
         labs.load_policy(trained(tmp_path, env="CartPole-v1", algorithm="dqn"), stochastic=True)
 
 

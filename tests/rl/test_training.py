@@ -230,7 +230,7 @@ def test_a_saved_policy_acts_as_the_one_that_was_evaluated(tmp_path: Any) -> Non
     ("options", "message"),
     [
         ({"env": "CartPol-v1"}, "did you mean CartPole-v1"),
-        ({"algorithm": "dqn", "env": "Pendulum-v1"}, "dqn chooses among discrete actions"),
+        ({"algorithm": "dqn", "env": "Pendulum-v1"}, "dqn needs discrete actions"),
         (
             {"batch_size": 200_000, "algorithm": "dqn"},
             "`batch_size` 200000 is larger than `replay",

@@ -1,4 +1,4 @@
-"""What every algorithm's training is told, and the registry of algorithms."""
+"""The options that all algorithms share, and the registry of algorithms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from labs.runtime.options import WordsTogether
 
 
 class _AgentConfigType(type):
-    """``AgentConfig(...)`` is of the algorithm's own type, as ``Path(...)`` is a ``PosixPath``."""
+    """Makes ``AgentConfig(...)`` return the algorithm's own type, as ``Path(...)`` does ``PosixPath``."""
 
     def __call__(cls, *args: Any, **options: Any) -> Any:
         if cls is AgentConfig:
@@ -30,10 +30,10 @@ class _AgentConfigType(type):
 
 @dataclass(frozen=True)
 class AgentConfig(metaclass=_AgentConfigType):
-    """How an agent is trained: what all algorithms share. Each adds its own in a subclass.
+    """The options of training that all algorithms share. Each algorithm adds its own in a subclass.
 
-    ``AgentConfig(algorithm="dqn", env="CartPole-v1", n_step=5)`` is a config of the algorithm's own
-    type. Options that are left out have values tuned for algorithm and environment.
+    ``AgentConfig(algorithm="dqn", env="CartPole-v1", n_step=5)`` returns a config of the algorithm's
+    own type. Options that are left out get the values tuned for the algorithm and the environment.
 
     Raises:
         InputError: a value is out of range, two contradict each other, or the algorithm has no such
@@ -41,7 +41,7 @@ class AgentConfig(metaclass=_AgentConfigType):
     """
 
     algorithm: str = "ppo"
-    """ppo, dqn, or module:name for an algorithm that a module of your own registers."""
+    """ppo, dqn, or module:name for an algorithm that your own module registers."""
 
     env: str = "labs/NavigationGoal-v1"
     """A gymnasium environment with a flat or discrete observation; module:id imports the module."""
@@ -53,41 +53,41 @@ class AgentConfig(metaclass=_AgentConfigType):
     """Wrappers of the environment, each module:Class; the first is the innermost."""
 
     seed: int = 0
-    """Everything random derives from it."""
+    """Seed of all random numbers."""
 
     total_steps: int = 500_000
-    """Environment steps of training, all environments counted together."""
+    """Environment steps of the whole training, summed over all environments."""
 
     num_workers: int = 0
-    """Ray actors that collect rollouts. Without any, this process does it between its updates."""
+    """Ray actors that collect rollouts; with 0, this process collects them between its updates."""
 
     envs_per_worker: int = 16
-    """Environments that each worker steps together."""
+    """Environments that each worker steps at the same time."""
 
     segment_length: int = 128
-    """Steps of every environment that a worker collects at a time."""
+    """Steps that a worker collects from each environment before it hands them to the learner."""
 
     frame_stack: int = 1
-    """Observations in a row that the agent sees as one."""
+    """Number of successive observations that are stacked into one."""
 
     eval_interval: int = 0
-    """Environment steps between two evaluations; 0 takes a twentieth of the run."""
+    """Environment steps between two evaluations; 0 means 1/20 of the run."""
 
     eval_episodes: int = 200
-    """Episodes per evaluation, which takes the best action every time."""
+    """Episodes per evaluation; the agent always takes its best action."""
 
     report_interval: int = 0
-    """Environment steps between two points of the training curves; 0 takes a hundredth."""
+    """Environment steps between two points of the training curves; 0 means 1/100 of the run."""
 
     device: str = "cpu"
-    """Where the agent learns: cpu, cuda or auto. Networks of this size are fastest on the CPU."""
+    """Where the agent learns: cpu, cuda or auto. Small networks are fastest on the CPU."""
 
     def __post_init__(self) -> None:
         expected = find_algorithm(self.algorithm).config_type
         if not isinstance(self, expected):
             raise InputError(
-                f"`algorithm` {self.algorithm} has a config of the type {expected.__name__}, and this"
-                f" is a {type(self).__name__}"
+                f"`algorithm` {self.algorithm} needs a config of the type {expected.__name__}, not"
+                f" {type(self).__name__}"
             )
         for name in ("total_steps", "envs_per_worker", "segment_length", "frame_stack"):
             require(name, getattr(self, name), getattr(self, name) >= 1, "100")
@@ -103,11 +103,11 @@ class AgentConfig(metaclass=_AgentConfigType):
 
     @property
     def rows(self) -> int:
-        """Environment steps of one segment of all workers."""
+        """Environment steps that all workers together collect for one segment."""
         return self.segment_length * self.envs_per_worker * max(1, self.num_workers)
 
     def idle_options(self) -> Mapping[str, str]:
-        """The options that have no effect beside the others' values, each with the reason."""
+        """The options that have no effect with these values of the others, each with the reason."""
         return {}
 
     def env_settings(self) -> EnvSettings:
@@ -119,12 +119,12 @@ class AgentConfig(metaclass=_AgentConfigType):
         return EnvSettings(self.env, self.env_kwargs, self.wrapper)
 
     def resolve(self) -> AgentConfig:
-        """This config: all its values are written out."""
+        """This config; no value of it is left to be decided."""
         return self
 
 
 class Algorithm(NamedTuple):
-    """An algorithm as it was registered."""
+    """An entry of the registry; see ``register_algorithm``."""
 
     name: str
     config_type: type[AgentConfig]
@@ -133,24 +133,24 @@ class Algorithm(NamedTuple):
 
     @property
     def path(self) -> str:
-        """What ``find_algorithm`` finds it by in any process: ``module:name``, or the name of ours."""
+        """The name that ``find_algorithm`` accepts in any process: ``module:name``, or ours alone."""
         module = self.make_trainer.__module__
         return (
             self.name if self.name in BUILT_IN or module == "__main__" else f"{module}:{self.name}"
         )
 
     def configure(self, **options: Any) -> AgentConfig:
-        """The config of this algorithm with tuned values where ``options`` say nothing."""
+        """The config of this algorithm; options that are left out get their tuned values."""
         fields = {field.name: field for field in dataclasses.fields(self.config_type)}
         values = {"algorithm": self.path, "env": fields["env"].default, **options}
         return self.config_type(**{**self.tuned.get(values["env"], {}), **values})
 
 
 MakeTrainer = Callable[[Any, Spaces, int, torch.device], Trainer]
-"""Called with the config, the environment's spaces, a seed, and the device to learn on."""
+"""Called with the config, the environment's spaces, a seed and the device to learn on."""
 
 BUILT_IN = {"ppo": "labs.rl.trainers", "dqn": "labs.rl.trainers"}
-"""The modules that register our own algorithms, imported when they are first asked for."""
+"""The modules that register our own algorithms, imported on first use."""
 
 _registered: dict[str, Algorithm] = {}
 
@@ -161,16 +161,16 @@ def register_algorithm(
     make_trainer: MakeTrainer,
     tuned: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Make an algorithm known to training, evaluation and comparison.
+    """Register an algorithm for training, evaluation and comparison.
 
     Args:
-        name: a word. ``--algorithm module:name`` imports the module, which registers it.
+        name: an identifier. ``--algorithm module:name`` imports the module, which registers it.
         config_type: frozen dataclass derived from ``AgentConfig``; all fields have defaults.
         make_trainer: called as ``make_trainer(config, spaces, seed, device)``; returns a ``Trainer``.
-        tuned: by environment id, the options that differ from the config's defaults there.
+        tuned: by environment id, the options whose values differ from the config's defaults.
 
     Raises:
-        InputError: the name is another algorithm's, or the config is not an ``AgentConfig``.
+        InputError: the name is already in use, or the config is not an ``AgentConfig``.
     """
     if not name.isidentifier():
         raise InputError(f"algorithm {name!r}: a name is one word, for instance reinforce")
@@ -180,11 +180,11 @@ def register_algorithm(
         raise InputError(f"algorithm {name}: its config must be a frozen dataclass of its own")
     known = _registered.get(name)
     if name in BUILT_IN and BUILT_IN[name] != make_trainer.__module__:
-        raise InputError(f"algorithm {name} is one of ours: call yours otherwise")
+        raise InputError(f"algorithm {name} is built in: give yours another name")
     if known is not None and known.make_trainer.__module__ != make_trainer.__module__:
         raise InputError(
-            f"algorithm {name} is registered by {known.make_trainer.__module__} already, and"
-            f" {make_trainer.__module__} wants the name as well: rename one of them"
+            f"algorithm {name} is already registered by {known.make_trainer.__module__}, and"
+            f" {make_trainer.__module__} registers the same name: rename one of them"
         )
     _registered[name] = Algorithm(name, config_type, make_trainer, dict(tuned or {}))
 
@@ -193,7 +193,7 @@ def find_algorithm(name: str) -> Algorithm:
     """The algorithm of that name; ``module:name`` imports the module that registers it.
 
     Raises:
-        InputError: nobody registered it, or its module cannot be imported.
+        InputError: no such algorithm is registered, or its module cannot be imported.
     """
     module, _, word = name.rpartition(":")
     if module:
@@ -203,21 +203,21 @@ def find_algorithm(name: str) -> Algorithm:
     if word not in _registered:
         if module:
             raise InputError(
-                f"`algorithm` {name}: module {module} registers no algorithm {word}; it should call"
+                f"`algorithm` {name}: module {module} does not register {word}; it should call"
                 f' labs.register_algorithm("{word}", ...)'
             )
         raise InputError(
             f"`algorithm` {name} is unknown: use {', '.join(BUILT_IN)}, or module:name for one that"
-            " a module of your own registers"
+            " your own module registers"
         )
     return _registered[word]
 
 
 def agent_config(algorithm: str = AgentConfig.algorithm, **options: Any) -> AgentConfig:
-    """The config of an algorithm; options that are left out have tuned values.
+    """The config of an algorithm; options that are left out get their tuned values.
 
     Raises:
-        InputError: the algorithm is unknown, has no such option, or the option has no effect.
+        InputError: the algorithm is unknown or has no such option, or an option has no effect.
     """
     found = find_algorithm(algorithm)
     names = {field.name for field in dataclasses.fields(found.config_type)}
@@ -238,4 +238,4 @@ def _without_effect(name: str, algorithm: str) -> str:
             return (
                 f"`{name}` has no effect with `algorithm` {algorithm}: it is an option of {other}"
             )
-    return f"`{name}` is no option of `algorithm` {algorithm}"
+    return f"`{name}` is not an option of `algorithm` {algorithm}"

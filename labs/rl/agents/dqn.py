@@ -36,25 +36,25 @@ class DQNConfig(LearnerConfig):
     """Gradient steps between two copies of the parameters to the target network."""
 
     target_rate: float | None = None
-    """Let the target network follow by this fraction after every gradient step instead."""
+    """Move the target network by this fraction after every gradient step, instead of copying."""
 
     double_q: bool = True
-    """Choose the next action with the network, value it with the target network."""
+    """Choose the next action with the network and evaluate it with the target network."""
 
     n_step: int = 3
     """Rewards counted before a target bootstraps."""
 
     loss: Literal["huber", "squared"] = "huber"
-    """huber grows linearly beyond an error of 1."""
+    """squared, or huber, which is linear beyond an error of 1."""
 
     epsilon_start: float = 1.0
-    """First probability of a random action."""
+    """Probability of a random action at the start of the run."""
 
     epsilon_end: float = 0.05
-    """Last probability of a random action."""
+    """Probability of a random action after the decay."""
 
     epsilon_decay: float = 0.2
-    """Part of the run over which epsilon falls linearly from its start to its end."""
+    """Fraction of the run over which epsilon falls linearly from its start to its end."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,13 +75,13 @@ class DQNConfig(LearnerConfig):
             )
 
     def epsilon(self, progress: float) -> float:
-        """The probability of a random action when this part of the run (0 to 1) is done."""
+        """The probability of a random action after this fraction of the run, 0 to 1."""
         part = min(1.0, progress / self.epsilon_decay) if self.epsilon_decay > 0 else 1.0
         return self.epsilon_start + (self.epsilon_end - self.epsilon_start) * part
 
 
 class _Batch(NamedTuple):
-    """``Transitions`` as tensors on the device, normalised where that is asked for."""
+    """``Transitions`` as tensors on the device, observations normalised if the config says so."""
 
     observations: torch.Tensor
     next_observations: torch.Tensor
@@ -91,7 +91,7 @@ class _Batch(NamedTuple):
 
 
 class DQN:
-    """Q values of discrete actions, trained on transitions that any policy may have collected."""
+    """Q values of discrete actions, trained off-policy on transitions from a replay."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class DQN:
         self.config = config
         self.device = device or torch.device("cpu")
         self.version = 0
-        """Gradient steps so far: the version of the parameters."""
+        """Gradient steps so far, which is also the version of the parameters."""
         self.spec = policy_spec(config, spaces, "values")
         init_seed, replay_seed = np.random.SeedSequence(seed).generate_state(2).tolist()
         self.replay = Replay(config.replay_size, spaces.observation_shape, replay_seed)
@@ -118,7 +118,7 @@ class DQN:
         self._target.bind(self._target_flat)
 
     def actor_parameters(self) -> np.ndarray:
-        """A copy of what a ``Policy`` of ``spec`` loads, float32 and flat."""
+        """A copy of the parameters in the form that ``Policy.load`` takes."""
         moments = self._moments.parameters() if self.spec.normalize else ()
         return np.concatenate([self._flat.cpu().numpy(), *moments])
 
@@ -128,6 +128,7 @@ class DQN:
         targets = n_step_targets(
             rewards, segment.terminated, segment.truncated, self.config.gamma, self.config.n_step
         )
+        # The target of row (t, i) bootstraps from the observation that row (last[t, i], i) led to.
         columns = np.arange(rewards.shape[1])
         rows = (
             segment.observations,
@@ -147,7 +148,7 @@ class DQN:
 
         Args:
             count: at least 1.
-            progress: the part of the run that is done, 0 to 1, for the learning rate.
+            progress: fraction of the run so far, 0 to 1, for the learning rate.
 
         Returns:
             Means over these steps, tagged ``train/...``.
@@ -158,7 +159,8 @@ class DQN:
         batches = self.replay.sample(count, config.batch_size)
         done = 0
         while done < count:
-            # as many at once as see the same target network: what does not wait is done in one go
+            # Up to the next change of the target network, its outputs do not depend on the gradient
+            # steps: gather the rows of many steps and run the target network on them at once.
             chunk = batches[done : done + self._steps_to_next_target()]
             done += len(chunk)
             rows = self._tensors(self.replay.gather(chunk.ravel()))
@@ -180,13 +182,14 @@ class DQN:
         }
 
     def _steps_to_next_target(self) -> int:
+        """Gradient steps until the target network changes, at most 32 to bound the memory."""
         if self.config.target_rate is not None:
             return 1
         return min(self.config.target_interval - self.version % self.config.target_interval, 32)
 
     def _tensors(self, rows: Transitions) -> _Batch:
-        """On the device, and normalised where that is asked for."""
-        if self.spec.normalize:  # the replay holds them as they were: the moments move
+        """Rows of the replay on the device, observations normalised if the config says so."""
+        if self.spec.normalize:  # now, not when they were stored: the moments have changed since
             moments = self._moments.parameters()
             rows = rows._replace(
                 observations=normalize(rows.observations, *moments),
@@ -205,6 +208,7 @@ class DQN:
         n = len(rows.actions)
         chosen = rows.actions.unsqueeze(1)
         if self.config.double_q:  # van Hasselt et al., 2016
+            # One pass for both: the first n rows are trained, the others only choose actions.
             both = torch.cat([rows.observations, rows.next_observations])
             outputs = self._network.forward_for_backward(both, rows=n)
             best = outputs[n:].argmax(1, keepdim=True)
@@ -216,6 +220,7 @@ class DQN:
         values = outputs.gather(1, chosen).squeeze(1)
         errors = values - torch.addcmul(rows.returns, rows.discounts, next_values)
         slopes, losses = loss_and_slope(errors, self.config.loss)
+        # The loss is a mean over n rows, and depends on the Q value of the chosen action alone.
         gradient = torch.zeros_like(outputs)
         gradient.scatter_(1, chosen, slopes.div_(n).unsqueeze(1))
         self._network.backward(gradient)
@@ -223,7 +228,7 @@ class DQN:
         return torch.stack([losses, values, errors.abs_()]).mean(1)
 
     def state(self) -> dict[str, Any]:
-        """All that ``load`` needs to go on exactly, the replay included; live tensors."""
+        """The complete state for ``load``, the replay included. The tensors are not copied."""
         return {
             "parameters": self._flat,
             "target": self._target_flat,
@@ -234,7 +239,7 @@ class DQN:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from ``state()``."""
+        """Restore what ``state`` returned."""
         self._flat.copy_(state["parameters"])
         self._target_flat.copy_(state["target"])
         self._optimizer.load(state["optimizer"])
@@ -246,11 +251,11 @@ class DQN:
 def loss_and_slope(
     errors: torch.Tensor, loss: Literal["huber", "squared"]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The derivative by each error ``e``, and the loss.
+    """The derivative of the loss by each error ``e``, and the loss, both ``[n]``.
 
     squared is e^2 / 2; huber (Huber, 1964) is the same up to |e| = 1 and |e| - 1/2 beyond.
     """
     if loss == "squared":
         return errors.clone(), errors.square() / 2
-    slopes = errors.clamp(-1, 1)
+    slopes = errors.clamp(-1, 1)  # with s = clamp(e), the loss is s (e - s / 2) in both regions
     return slopes, slopes * (errors - slopes / 2)

@@ -1,4 +1,4 @@
-"""What DQN and PPO have in common."""
+"""The options that DQN and PPO share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from labs.runtime.errors import InputError
 
 @dataclass(frozen=True)
 class LearnerConfig:
-    """Hyperparameters that both algorithms have.
+    """Hyperparameters of both DQN and PPO.
 
     Raises:
         InputError: a value is out of range.
@@ -21,7 +21,7 @@ class LearnerConfig:
     """Step size of Adam."""
 
     anneal: bool = True
-    """Let the learning rate fall linearly to 0 over the run."""
+    """Decrease the learning rate linearly to 0 over the run."""
 
     batch_size: int = 128
     """Transitions per gradient step."""
@@ -33,19 +33,19 @@ class LearnerConfig:
     """Widths of the hidden layers."""
 
     activation: Activation = "tanh"
-    """What the hidden layers apply."""
+    """Activation function of the hidden layers."""
 
     network: str | None = None
-    """module:function that makes the network: given (observation_shape, outputs), a torch module."""
+    """module:function that makes the network: takes (observation_shape, outputs), returns a torch module."""
 
     normalize_observations: bool = True
     """Scale observations by their running mean and standard deviation; images are divided by 255."""
 
     max_grad_norm: float = 0.5
-    """Gradients that are longer are scaled down to this length."""
+    """Gradients with a larger norm are scaled down to this norm."""
 
     reward_scale: float = 1.0
-    """The learner sees rewards times this; reported returns are the environment's own."""
+    """Factor on the rewards that the learner sees; reported returns are not scaled."""
 
     def __post_init__(self) -> None:
         require("learning_rate", self.learning_rate, self.learning_rate > 0, "0.001")
@@ -62,7 +62,7 @@ class LearnerConfig:
 
 
 def idle_layers(config: LearnerConfig) -> dict[str, str]:
-    """The options of our own networks where ``network`` names another, each with the reason."""
+    """The options of the built-in networks that ``network`` makes useless, each with the reason."""
     if config.network is None:
         return {}
     return dict.fromkeys(("hidden_sizes", "activation"), "`network` makes its own layers")

@@ -1,4 +1,4 @@
-"""Running means and variances, exact whatever the size of the pieces."""
+"""Running means and variances, exact for any sizes of the batches."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import torch
 
 Moments = dict[str, torch.Tensor]
 CLIP = 10.0
-"""Normalised values stay within so many standard deviations."""
+"""Normalised values are clipped to this many standard deviations."""
 
 
 def normalize(rows: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """float32 ``(rows - mean) * scale``, clipped; float32 ``[n, size]`` and ``[size]`` twice."""
+    """``(rows - mean) * scale``, clipped: float32 ``[n, size]`` from ``[n, size]`` and twice ``[size]``."""
     return ((rows - mean) * scale).clip(-CLIP, CLIP)
 
 
@@ -24,7 +24,7 @@ class RunningMoments:
         self.count = 0.0
 
     def update(self, rows: np.ndarray) -> None:
-        """Take ``rows`` ``[n, size]`` into account."""
+        """Add ``rows`` ``[n, size]``."""
         rows = rows.astype(np.float64)
         count = len(rows)
         mean, variance = rows.mean(0), rows.var(0)
@@ -41,7 +41,7 @@ class RunningMoments:
 
     @property
     def scale(self) -> np.ndarray:
-        """One over the standard deviation, ``[size]``: 1 where all rows were equal or none seen."""
+        """1 / standard deviation, ``[size]``; 1 where all rows were equal or there were none."""
         return 1 / np.sqrt(np.where(self.variance > 1e-12, self.variance, 1.0))
 
     def parameters(self) -> tuple[np.ndarray, np.ndarray]:
@@ -57,7 +57,7 @@ class RunningMoments:
         }
 
     def load(self, state: Moments) -> None:
-        """Go on from ``state()``."""
+        """Restore what ``state`` returned."""
         self.mean = state["mean"].numpy().copy()
         self.variance = state["variance"].numpy().copy()
         self.count = float(state["count"])

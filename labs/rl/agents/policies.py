@@ -1,4 +1,4 @@
-"""What an agent needs to act: a network without its learner, and how it travels."""
+"""Policies: the part of an agent that acts, and its form in checkpoints."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Head = Literal["categorical", "gaussian", "values"]
 
 @dataclass(frozen=True)
 class PolicySpec:
-    """The architecture of a policy: with its parameters, all that is needed to act."""
+    """The architecture of a policy; together with parameters it defines how an agent acts."""
 
     observation_shape: tuple[int, ...]
     """``(size,)`` of float32 vectors, or ``(channels, height, width)`` of uint8 images."""
@@ -32,22 +32,22 @@ class PolicySpec:
     hidden_sizes: tuple[int, ...]
     activation: Activation
     head: Head
-    """``categorical`` and ``gaussian`` sample; ``values`` are Q values, acted on epsilon-greedily."""
+    """``categorical`` and ``gaussian`` are sampled; ``values`` are Q values, used epsilon-greedily."""
     normalize: bool = False
-    """Whether the parameters carry the mean and scale of observations."""
+    """Whether observations are normalised; the parameters then include their mean and scale."""
     network: str | None = None
-    """``module:function`` that makes it (see ``make_network``), if it is not one of ours."""
+    """``module:function`` that makes the network (see ``make_network``); None for a built-in one."""
 
     @property
     def discrete(self) -> bool:
-        """Whether actions are numbers of a list, not vectors."""
+        """Whether actions are indices, not vectors."""
         return self.head != "gaussian"
 
     def make_network(self, outputs: int | None = None) -> Network:
-        """The policy's network, or one like it with so many outputs; to be given parameters.
+        """The policy's network, or the same with another number of outputs; ``bind`` gives it parameters.
 
         Raises:
-            InputError: ``network`` is not found, or makes no network for these shapes.
+            InputError: ``network`` is not found, or does not make a network for these shapes.
         """
         return make_network(
             self.observation_shape,
@@ -59,17 +59,17 @@ class PolicySpec:
 
     @property
     def num_moments(self) -> int:
-        """Components of observations that are normalised: 0 where they are taken as they are."""
+        """Number of components of an observation that are normalised, 0 without normalisation."""
         return self.observation_shape[0] if self.normalize else 0
 
     @property
     def num_log_std(self) -> int:
-        """How many log standard deviations follow the network's parameters."""
+        """Number of log standard deviations after the network's parameters."""
         return self.action_size if self.head == "gaussian" else 0
 
 
 class Policy:
-    """Acts with the parameters it was last given. Not trained: learners hand over their own."""
+    """Chooses actions with the parameters that were last loaded. Learners train copies of their own."""
 
     def __init__(self, spec: PolicySpec) -> None:
         self.spec = spec
@@ -79,7 +79,7 @@ class Policy:
         self._network = spec.make_network()
         end = self._network.num_parameters
         self.num_parameters = end + spec.num_log_std + 2 * spec.num_moments
-        # All that follows looks into this one array, which ``load`` overwrites.
+        # Everything below is a view of this array, so that `load` is a single copy.
         self._parameters = np.zeros(self.num_parameters, dtype=np.float32)
         self._network.bind(torch.from_numpy(self._parameters[:end]))
         self._log_std = self._parameters[end : end + spec.num_log_std]
@@ -88,9 +88,9 @@ class Policy:
     def load(self, parameters: np.ndarray) -> None:
         """Use ``parameters``, float32 ``[num_parameters]``.
 
-        They are the network's, then the log standard deviations of a Gaussian head, then the mean and
-        the scale of observations. The array is copied: it may be read-only and lie in Ray's object
-        store.
+        They are those of the network, then the log standard deviations of a Gaussian head, then the
+        mean and the scale of observations. The array is copied, since it may be a read-only view of
+        Ray's object store.
         """
         self._parameters[:] = parameters
 
@@ -110,8 +110,8 @@ class Policy:
         """Choose an action for every row of ``observations`` (``[n, *observation_shape]``).
 
         Args:
-            generator: source of randomness; without one the best action (or the mean) is taken.
-            epsilon: probability of a uniform action where the head is ``values``.
+            generator: source of randomness; None takes the best action (or the mean).
+            epsilon: probability of a uniformly random action if the head is ``values``.
 
         Returns:
             int64 ``[n]``, or float32 ``[n, action_size]`` with a Gaussian head.
@@ -132,7 +132,7 @@ class Policy:
 
 
 def policy_spec(config: LearnerConfig, spaces: Spaces, head: Head) -> PolicySpec:
-    """The policy of a learner with these hyperparameters. Images are not normalised."""
+    """The policy for these hyperparameters. Images are not normalised."""
     return PolicySpec(
         spaces.observation_shape,
         spaces.action_size,
@@ -145,7 +145,7 @@ def policy_spec(config: LearnerConfig, spaces: Spaces, head: Head) -> PolicySpec
 
 
 class SavedPolicy(NamedTuple):
-    """A policy from a checkpoint, and what it was trained on."""
+    """A policy from a checkpoint, with the environment it was trained on."""
 
     policy: Policy
     algorithm: str
@@ -157,19 +157,19 @@ class SavedPolicy(NamedTuple):
 
     @property
     def env_id(self) -> str:
-        """Of the environment that it was trained on."""
+        """Id of the environment that it was trained on."""
         return self.env.env_id
 
     def require_probabilities(self) -> None:
-        """Refuse to sample the actions of a policy that knows values alone.
+        """Raise unless actions can be sampled.
 
         Raises:
-            InputError: it is such a policy.
+            InputError: the policy has Q values, and no probabilities.
         """
         if self.policy.spec.head == "values":
             raise InputError(
-                f"`stochastic` has no effect: the agent is one of {self.algorithm}, which knows values"
-                " of actions and no probabilities to sample with; leave it out"
+                f"`stochastic` has no effect: {self.algorithm} learns values of actions, and no"
+                " probabilities to sample from; leave it out"
             )
 
 
@@ -194,7 +194,7 @@ def saved_env(checkpoint: Checkpoint) -> EnvSettings:
 
 
 def saved_spec(saved: dict[str, Any]) -> PolicySpec:
-    """The spec in a checkpoint's ``policy_state``, where tuples may have become lists."""
+    """The spec in a checkpoint's ``policy_state``, whose tuples may have become lists."""
     values = dict(saved)
     if "observation_size" in values:  # checkpoints of version 0.2 and before
         values["observation_shape"] = [values.pop("observation_size")]
@@ -204,17 +204,17 @@ def saved_spec(saved: dict[str, Any]) -> PolicySpec:
 
 
 def load_policy(path: str | Path) -> SavedPolicy:
-    """The policy in a checkpoint that an agent's training wrote.
+    """The policy in a checkpoint of ``train_agent``.
 
     Raises:
-        InputError: there is no checkpoint at ``path``, or it is of another kind.
+        InputError: there is no checkpoint at ``path``, it is of another kind, or it is damaged.
     """
     checkpoint = load_checkpoint(path)
     family, _, algorithm = str(checkpoint["kind"]).partition(".")
     if family != "rl":
         raise InputError(
-            f"checkpoint {path} is of kind {checkpoint['kind']}: use one of train_agent, for instance"
-            " of kind rl.ppo"
+            f"checkpoint {path} is of kind {checkpoint['kind']}: use a checkpoint of train_agent, for"
+            " instance of kind rl.ppo"
         )
     state = checkpoint["policy"]
     spec = saved_spec(state["spec"])

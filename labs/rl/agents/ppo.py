@@ -24,13 +24,13 @@ class PPOConfig(LearnerConfig):
     """Hyperparameters of PPO."""
 
     epochs: int = 4
-    """Passes over a segment."""
+    """Passes over each segment."""
 
     clip_range: float = 0.2
-    """How far a probability ratio may move from 1 before its gradient stops."""
+    """Distance of a probability ratio from 1 at which its gradient is cut off."""
 
     gae_lambda: float = 0.95
-    """0 bootstraps advantages after one step, 1 waits for the end of the episode."""
+    """Bias against variance of the advantages: 0 bootstraps after one step, 1 at the episode's end."""
 
     entropy_coefficient: float = 0.003
     """Weight of the entropy in the objective."""
@@ -39,22 +39,22 @@ class PPOConfig(LearnerConfig):
     """Weight of the value function's squared error."""
 
     target_kl: float | None = None
-    """Stop an update after an epoch in which the policy moved farther than this, in nats."""
+    """Stop an update after an epoch when the KL divergence is larger than this, in nats."""
 
     normalize_advantages: bool = True
-    """Give the advantages of an update mean 0 and standard deviation 1."""
+    """Normalise the advantages of each update to mean 0 and standard deviation 1."""
 
     normalize_rewards: bool = True
     """Divide rewards by the running standard deviation of their discounted sum."""
 
     action_std: Literal["learned", "decay"] = "learned"
-    """Spread of continuous actions: a parameter, or a schedule that falls over the run."""
+    """Standard deviation of continuous actions: learned, or a schedule that decays over the run."""
 
     action_std_start: float = 0.6
-    """First standard deviation; with 'learned' its initial value."""
+    """Standard deviation at the start of the run."""
 
     action_std_end: float = 0.1
-    """Last standard deviation, with 'decay'."""
+    """Standard deviation at the end of the run, with 'decay'."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,7 +71,7 @@ class PPOConfig(LearnerConfig):
 
 
 class _Batch(NamedTuple):
-    """The rows of a segment, one per environment step."""
+    """The rows of a segment, one per environment step: each tensor has ``n = T * N`` of them."""
 
     observations: torch.Tensor
     actions: torch.Tensor
@@ -81,7 +81,7 @@ class _Batch(NamedTuple):
 
 
 class PPO:
-    """A policy and a value function, trained on segments that were collected with its parameters."""
+    """A policy and a value function, trained on-policy on segments."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class PPO:
         self.config = config
         self.device = device or torch.device("cpu")
         self.version = 0
-        """Updates so far: the version of the parameters."""
+        """Updates so far, which is also the version of the parameters."""
         head: Head = "categorical" if spaces.discrete else "gaussian"
         self.spec = policy_spec(config, spaces, head)
         self._head = Categorical if spaces.discrete else DiagonalGaussian
@@ -107,6 +107,7 @@ class PPO:
     def _allocate(self) -> None:
         """One flat tensor: the policy, its log standard deviations, the value function."""
         log_std = torch.full((self.spec.num_log_std,), math.log(self.config.action_std_start))
+        # A gain of 0.01 makes the first policy nearly uniform (Andrychowicz et al., 2021).
         parts = (
             self._policy.initial_parameters(self._generator, output_gain=0.01),
             log_std,
@@ -124,7 +125,7 @@ class PPO:
         self._value.bind(value, value_gradient)
 
     def actor_parameters(self) -> np.ndarray:
-        """A copy of what a ``Policy`` of ``spec`` loads, float32 and flat."""
+        """A copy of the parameters in the form that ``Policy.load`` takes."""
         parts = [self._flat[: self._num_actor].cpu().numpy()]
         if self.spec.normalize:
             parts += self._observation_moments.parameters()
@@ -136,7 +137,7 @@ class PPO:
 
         Args:
             segment: collected with this version of the parameters.
-            progress: the part of the run that is done, 0 to 1, for the schedules.
+            progress: fraction of the run so far, 0 to 1, for the schedules.
 
         Returns:
             Losses and diagnostics of the last epoch, tagged ``train/...``.
@@ -153,13 +154,14 @@ class PPO:
             shuffled = _Batch(*(rows[order.to(self.device)] for rows in batch))
             losses = self._epoch(shuffled, rate)
             target, last = self.config.target_kl, epoch == self.config.epochs - 1
-            if target is not None or last:
+            if target is not None or last:  # it costs a forward pass over the segment
                 kl = self._divergence(batch)
                 if target is not None and kl > target:
                     break
         if self.config.action_std == "decay":
             start, end = self.config.action_std_start, self.config.action_std_end
             self._log_std.fill_(math.log(start + (end - start) * progress))
+        # Only now: the segment was collected, and its log-probabilities computed, with the old ones.
         if self.spec.normalize:
             self._observation_moments.update(self._rows(segment.observations))
         self.version += 1
@@ -170,11 +172,14 @@ class PPO:
 
     def _prepare(self, segment: Segment) -> tuple[_Batch, dict[str, float]]:
         """Values, advantages and log-probabilities under the parameters that collected."""
-        shape = segment.rewards.shape
+        shape = segment.rewards.shape  # [T, N]
         observations = self._inputs(segment.observations)
         actions = self._tensor(segment.actions.reshape(-1, *segment.actions.shape[2:]))
         log_probs = self._log_probs(observations, actions)
         values = self._values(observations).reshape(shape)
+        # A step leads to the observation of the next row, so its value is there already, except in
+        # the last row and after a truncation, where the next row begins another episode. After a
+        # termination the value is not used (see generalized_advantages).
         next_values = np.concatenate([values[1:], np.zeros_like(values[:1])])
         bootstrapped = segment.truncated.copy()
         bootstrapped[-1] = True
@@ -206,14 +211,14 @@ class PPO:
         return observations.reshape(-1, *self.spec.observation_shape)
 
     def _inputs(self, observations: np.ndarray) -> torch.Tensor:
-        """Rows ``[n, *observation_shape]`` as the networks see them."""
+        """Rows ``[n, *observation_shape]`` on the device, normalised if the config says so."""
         rows = self._rows(observations)
         if self.spec.normalize:
             rows = normalize(rows, *self._observation_moments.parameters())
         return self._tensor(rows)
 
     def _tensor(self, values: np.ndarray) -> torch.Tensor:
-        """On the device. Arrays out of Ray's object store are read-only, which torch has no word for."""
+        """On the device. Arrays from Ray's object store are read-only, and torch has no such tensors."""
         return torch.from_numpy(values if values.flags.writeable else values.copy()).to(self.device)
 
     def _log_probs(self, observations: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
@@ -224,6 +229,7 @@ class PPO:
         return self._value.forward(observations)[:, 0].cpu().numpy()
 
     def _scale_rewards(self, rewards: np.ndarray, ended: np.ndarray) -> np.ndarray:
+        """Rewards ``[T, N]`` over the running std of their discounted sums, as gymnasium does."""
         rewards = rewards * np.float32(self.config.reward_scale)
         if not self.config.normalize_rewards:
             return rewards
@@ -238,6 +244,7 @@ class PPO:
 
     def _epoch(self, batch: _Batch, rate: float) -> dict[str, float]:
         """One pass over the rows in minibatches, and its losses and diagnostics."""
+        # Each step returns what it computed before its own update; the means are taken once, here.
         log_probs, entropies, values = torch.empty((3, len(batch.returns)), device=self.device)
         for start in range(0, len(batch.returns), self.config.batch_size):
             rows = slice(start, start + self.config.batch_size)
@@ -257,17 +264,18 @@ class PPO:
         return {f"train/{name}": value for name, value in zip(names, numbers, strict=True)}
 
     def _divergence(self, batch: _Batch) -> float:
-        """KL divergence of the policy as it is now from the one that collected, in nats.
+        """KL divergence between the policy that collected and the present one, in nats.
 
-        Schulman's estimator, (r - 1) - log r: unbiased, never negative.
+        Schulman's estimator, (r - 1) - log r: unbiased, and never negative.
         """
         log_ratios = self._log_probs(batch.observations, batch.actions) - batch.log_probs
         return float((log_ratios.expm1() - log_ratios).mean())
 
     def _step(self, batch: _Batch, rate: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """One gradient step: the rows' log-probabilities, entropies and values before it.
+        """One gradient step: the rows' log-probabilities, entropies and values before it, each ``[n]``.
 
-        The loss is the clipped loss, minus the weighted entropy, plus the weighted squared error.
+        The loss is the clipped loss, minus the weighted entropy, plus the weighted squared error of
+        the values, all means over the n rows.
         """
         config, n = self.config, len(batch.returns)
         outputs = self._policy.forward_for_backward(batch.observations)
@@ -282,7 +290,7 @@ class PPO:
             self._log_std_gradient,
         )
         self._policy.backward(output_gradient)
-        if config.action_std == "decay":
+        if config.action_std == "decay":  # set by the schedule, not learned
             self._log_std_gradient.zero_()
         values = self._value.forward_for_backward(batch.observations).squeeze(1)
         errors = (values - batch.returns).mul_(2 * config.value_coefficient / n)
@@ -291,7 +299,7 @@ class PPO:
         return log_probs, entropies, values
 
     def state(self) -> dict[str, Any]:
-        """All that ``load`` needs to go on exactly; live tensors."""
+        """The complete state for ``load``. The tensors are not copied."""
         sums = self._return_sums
         return {
             "parameters": self._flat,
@@ -304,7 +312,7 @@ class PPO:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from ``state()``."""
+        """Restore what ``state`` returned."""
         self._flat.copy_(state["parameters"])
         self._optimizer.load(state["optimizer"])
         self._generator.set_state(state["generator"])
@@ -326,8 +334,8 @@ def clipped_loss_gradient(
 ) -> torch.Tensor:
     """The derivative of ``clipped_loss`` by the log-probabilities, ``[n]``.
 
-    With r = exp(log p - log p_old), dr / d log p = r; where the minimum takes the clipped term and
-    the ratio has left the range, nothing depends on it any more.
+    With r = exp(log p - log p_old), dr / d log p = r. Where the minimum is the clipped term and the
+    ratio is outside of the range, the loss is constant and the derivative is 0.
     """
     weighted = ratios * advantages
     clipped = ratios.clamp(1 - clip_range, 1 + clip_range).mul_(advantages)

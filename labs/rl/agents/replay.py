@@ -31,7 +31,7 @@ class Replay:
     def __init__(self, capacity: int, observation_shape: tuple[int, ...], seed: int) -> None:
         self.capacity = capacity
         self.size = 0
-        """Transitions held, at most ``capacity``."""
+        """Number of transitions in the replay, at most ``capacity``."""
         self._position = 0
         self._generator = np.random.default_rng(seed)
         dtype = np.uint8 if is_image(observation_shape) else np.float32
@@ -44,9 +44,10 @@ class Replay:
         )
 
     def add(self, rows: Transitions) -> None:
-        """Append rows, overwriting the oldest ones where the replay is full."""
+        """Append rows; when the replay is full they overwrite the oldest ones."""
         rows = Transitions(*(column[-self.capacity :] for column in rows))
         count = len(rows.actions)
+        # A ring buffer: `first` rows fit before its end, the others go to its beginning.
         first = min(count, self.capacity - self._position)
         for store, column in zip(self._rows, rows, strict=True):
             store[self._position : self._position + first] = column[:first]
@@ -61,7 +62,7 @@ class Replay:
             ValueError: the replay is empty.
         """
         if self.size == 0:
-            raise ValueError("nothing can be drawn from an empty replay")
+            raise ValueError("cannot sample from an empty replay")
         return self._generator.integers(self.size, size=(batches, batch_size))
 
     def gather(self, indices: np.ndarray) -> Transitions:
@@ -69,7 +70,7 @@ class Replay:
         return Transitions(*(store.take(indices, axis=0) for store in self._rows))
 
     def state(self) -> dict[str, Any]:
-        """What ``load`` needs: the rows that are in use, not the whole capacity."""
+        """The state for ``load``: the rows in use, not the whole capacity. They are not copied."""
         return {
             "rows": [torch.from_numpy(store[: self.size]) for store in self._rows],
             "position": self._position,
@@ -77,7 +78,7 @@ class Replay:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from ``state()`` of a replay of the same capacity."""
+        """Restore what ``state`` of a replay of the same capacity returned."""
         for store, rows in zip(self._rows, state["rows"], strict=True):
             self.size = len(rows)
             store[: self.size] = rows.numpy()

@@ -1,6 +1,6 @@
-"""Targets from rewards. A termination ends a return; a truncation only interrupts its collection.
+"""Returns and advantages. A termination ends a return; a truncation bootstraps from a value.
 
-All arrays are float32 or bool, time first: ``[T, N]``.
+All arrays are float32 or bool ``[T, N]``, time first.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def generalized_advantages(
 
 
 class NStep(NamedTuple):
-    """Targets R + discount * max_a Q(s_last, a) for every row of a segment."""
+    """The parts of the targets R + discount * max_a Q(s_last, a) of every row of a segment."""
 
     returns: np.ndarray
-    """``[T, N]``: the discounted rewards up to the last step counted."""
+    """``[T, N]``: the sum R of discounted rewards up to the last step counted."""
     discounts: np.ndarray
     """``[T, N]``: gamma to the number of steps counted, or 0 after a termination."""
     last: np.ndarray
@@ -55,8 +55,8 @@ def n_step_targets(
 ) -> NStep:
     """Multi-step targets (Sutton and Barto, 2018, section 7.1).
 
-    A row counts up to ``n`` steps, fewer where its episode ends or the segment does: every target
-    is that of the steps it counts, bootstrapped unless the last of them was a termination.
+    A row counts up to ``n`` steps, and fewer where its episode or the segment ends. Its target
+    bootstraps from the last step counted, unless that was a termination.
     """
     ended = terminated | truncated
     returns = rewards.copy()
@@ -64,7 +64,7 @@ def n_step_targets(
     last = np.broadcast_to(np.arange(len(rewards))[:, None], rewards.shape).copy()
     going = ~ended  # rows whose first k steps do not end their episode
     for k in range(1, min(n, len(rewards))):
-        rows = slice(len(rewards) - k)
+        rows = slice(len(rewards) - k)  # the rows that have a k-th successor in the segment
         going = going[rows]
         returns[rows] += going * discounts[rows] * rewards[k:]
         discounts[rows] *= np.where(going, np.float32(gamma), np.float32(1))
@@ -77,13 +77,13 @@ def n_step_targets(
 def discounted_sums(
     rewards: np.ndarray, ended: np.ndarray, gamma: float, start: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Running discounted sums of past rewards, S_t = gamma S_{t-1} + r_t, 0 after an episode's end.
+    """Running discounted sums of past rewards, S_t = gamma S_{t-1} + r_t, reset to 0 by an episode's end.
 
     Args:
         start: ``[N]``, the sums before the first row.
 
     Returns:
-        The sums ``[T, N]``, and those to start the next segment from ``[N]``.
+        The sums ``[T, N]``, and those that the next segment starts from ``[N]``.
     """
     sums = np.empty_like(rewards)
     for t in range(len(rewards)):

@@ -1,4 +1,4 @@
-"""What a rollout worker hands to a learner."""
+"""Segments: what a rollout worker collects for a learner."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:  # learners import this module, and they know no environments
+if TYPE_CHECKING:  # learners import this module, and need no environments
     from labs.rl.envs.episodes import Episode
 
 
@@ -15,17 +15,17 @@ class Segment(NamedTuple):
     """``T`` consecutive steps of ``N`` environments, collected with one version of the parameters."""
 
     observations: np.ndarray
-    """``[T, N, *observation_shape]``, float32, or uint8 for images: what the actions were chosen on."""
+    """``[T, N, *observation_shape]``, float32, or uint8 for images: what the actions were chosen for."""
     actions: np.ndarray
     """int64 ``[T, N]`` or float32 ``[T, N, action_size]``"""
     rewards: np.ndarray
     """float32 ``[T, N]``"""
     terminated: np.ndarray
-    """bool ``[T, N]``: what follows is worth nothing."""
+    """bool ``[T, N]``: the episode ended here; the value of what follows is 0."""
     truncated: np.ndarray
-    """bool ``[T, N]``: what follows is worth the value of the next observation."""
+    """bool ``[T, N]``: the episode was cut off here; what follows has the next observation's value."""
     next_observations: np.ndarray
-    """``[T, N, *observation_shape]``: what the step led to, before any restart."""
+    """``[T, N, *observation_shape]``: what the step led to, before any reset."""
     episodes: list[Episode]
     """The episodes that ended within the segment."""
     version: int
@@ -40,7 +40,7 @@ class Segment(NamedTuple):
 
 
 def concatenate(segments: Sequence[Segment]) -> Segment:
-    """One segment of all the environments; the seconds are those of the slowest worker.
+    """Join the segments of several workers along N; the seconds are those of the slowest worker.
 
     Raises:
         ValueError: the segments were collected with different versions.

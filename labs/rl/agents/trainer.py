@@ -1,4 +1,4 @@
-"""What an algorithm is made of: a learner, where its segments come from, and how the two alternate."""
+"""The protocols of an algorithm: its learner, its source of segments, and the loop between them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from labs.rl.agents.segments import Segment
 
 
 class Learner(Protocol):
-    """What training asks of an algorithm's parameters."""
+    """What training needs of an algorithm's parameters."""
 
     @property
     def spec(self) -> PolicySpec:
@@ -22,46 +22,46 @@ class Learner(Protocol):
         """Counts the changes of the parameters."""
 
     def actor_parameters(self) -> np.ndarray:
-        """A copy of what a ``Policy`` of ``spec`` loads, float32 and flat."""
+        """A copy of the parameters in the form that ``Policy.load`` takes, float32 and flat."""
 
 
 class Rollouts(Protocol):
-    """Where segments come from: environments in this process, or in workers."""
+    """The source of segments: environments in this process or in workers."""
 
     replaced: int
     """Workers that died and were replaced so far."""
 
     def gather(self, parameters: np.ndarray, version: int) -> Segment:
-        """One segment of all environments together, collected with these very parameters."""
+        """One segment of all environments together, collected with exactly these parameters."""
 
     def next(self, parameters: np.ndarray, version: int, epsilon: float) -> Segment:
-        """The next segment that is ready, perhaps of older parameters (see its ``version``)."""
+        """The next segment that is ready, perhaps collected with older parameters (see ``version``)."""
 
     def get_state(self) -> list[dict[str, Any] | None]:
-        """Every collector's state, for a checkpoint; None for a worker that cannot tell."""
+        """Every collector's state, for a checkpoint; None for a worker that has died."""
 
     def set_state(self, states: list[dict[str, Any] | None]) -> None:
-        """Go on from ``get_state``. A collector without a state begins anew."""
+        """Restore what ``get_state`` returned. A collector whose state is None starts from its seed."""
 
     def close(self) -> None:
-        """End the collectors."""
+        """Stop the collectors."""
 
 
 class Trainer(Protocol):
-    """An algorithm's way to alternate between collecting and learning."""
+    """How an algorithm alternates between collecting and learning."""
 
     @property
     def learner(self) -> Learner:
-        """Whose parameters act, are evaluated and saved."""
+        """The learner, whose parameters act, are evaluated and are saved."""
 
     def collect(self, rollouts: Rollouts, progress: float) -> Segment:
-        """The next segment; ``progress`` is the part of the run that is done, 0 to 1."""
+        """The next segment; ``progress`` is the fraction of the run so far, 0 to 1."""
 
     def learn(self, segment: Segment, step: int, progress: float) -> dict[str, float]:
-        """Learn from a segment that was collected from this step on; metrics ``train/...``."""
+        """Learn from a segment whose first step is ``step``; returns metrics ``train/...``."""
 
     def state(self) -> dict[str, Any]:
-        """All that ``load`` needs to go on exactly: tensors, numbers, strings, lists of these."""
+        """The complete state for ``load``: tensors, numbers, strings and lists of these."""
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from ``state()``."""
+        """Restore what ``state`` returned."""

@@ -1,4 +1,4 @@
-"""Figures of a comparison of agents, after Agarwal et al. (2021): bands and intervals are 95%."""
+"""Figures of a comparison of agents, as in Agarwal et al. (2021); bands and intervals are 95%."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLOURS = {
 }
 """One hue per algorithm; ours is the darker one."""
 OTHER_COLOURS = ("#3f7d3a", "#7a3f8c", "#8c7a1f", "#1f8c80")
-"""Of algorithms that others have registered."""
+"""Colours of algorithms that users have registered."""
 TITLES = {
     "eval/return_mean": "mean return",
     "eval/success_rate": "success rate",
@@ -63,7 +63,7 @@ def _learning_panel(axes: Axes, curves: pd.DataFrame) -> None:
 
 
 def scores(summary: pd.DataFrame) -> Figure:
-    """Interquartile mean scores with their intervals, per environment and all together."""
+    """Interquartile mean scores with their intervals, per environment and for all together."""
     names = list(dict.fromkeys(summary["env"]))
     figure = Figure(figsize=(4.2 * len(names), 2.6), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
@@ -72,14 +72,14 @@ def scores(summary: pd.DataFrame) -> Figure:
             colour = _colour(row.agent)
             axes.barh(place, row.score_high - row.score_low, 0.6, row.score_low, color=colour)
             axes.plot([row.score] * 2, [place - 0.3, place + 0.3], color="black", linewidth=1.5)
-        axes.use_sticky_edges = False  # or the leftmost bar would begin at the frame
+        axes.use_sticky_edges = False  # otherwise the leftmost bar starts at the frame
         axes.set(xlabel="score: interquartile mean, 95% bootstrap interval")
-        _dress(axes, name, list(rows["agent"]))
+        _label_rows(axes, name, list(rows["agent"]))
     return figure
 
 
 def profiles(table: pd.DataFrame) -> Figure:
-    """Performance profiles from ``profiles_table``, per environment and all together."""
+    """Performance profiles from ``profiles_table``, per environment and for all together."""
     names = list(dict.fromkeys(table["env"]))
     figure = Figure(figsize=(4.6 * len(names), 3.6), layout="constrained")
     grid = figure.subplots(1, len(names), squeeze=False)[0]
@@ -98,7 +98,7 @@ def profiles(table: pd.DataFrame) -> Figure:
 
 
 def improvements(pairs: pd.DataFrame) -> Figure:
-    """How probably a run of the first beats one of the second, per environment and all together."""
+    """Probability that a run of one agent beats a run of another, per environment and for all together."""
     names = list(dict.fromkeys(pairs["env"]))
     figure = Figure(figsize=(4.6 * len(names), 3.2), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
@@ -108,17 +108,17 @@ def improvements(pairs: pd.DataFrame) -> Figure:
             axes.plot(row.improvement, place, "o", color="#1f4e9c")
         axes.axvline(0.5, color="grey", linestyle=":", linewidth=1)
         axes.set(xlim=(-0.02, 1.02), xlabel="probability of improvement, 95% bootstrap interval")
-        _dress(axes, name, [f"{row.first} > {row.second}" for row in rows.itertuples()])
+        _label_rows(axes, name, [f"{row.first} > {row.second}" for row in rows.itertuples()])
     return figure
 
 
 def _colour(agent: str) -> str:
-    """Always the same one for an agent."""
+    """The same colour for an agent in every figure."""
     return COLOURS.get(agent) or OTHER_COLOURS[zlib.crc32(agent.encode()) % len(OTHER_COLOURS)]
 
 
-def _dress(axes: Axes, title: str, rows: Sequence[str]) -> None:
-    """What panels of one estimate per row have in common."""
+def _label_rows(axes: Axes, title: str, rows: Sequence[str]) -> None:
+    """Title, labels and grid of a panel with one estimate per row."""
     axes.set_yticks(range(len(rows)), rows)
     axes.set_title(title, fontsize="medium")
     axes.grid(alpha=0.3, axis="x")

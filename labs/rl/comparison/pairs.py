@@ -1,4 +1,4 @@
-"""Which agent is better than which, and by how much, after the seeds."""
+"""Pairwise comparison of agents: which one is better, and by how much."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from labs.statistics import (
 
 
 def pairs_table(runs: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFrame:
-    """One row per environment (and all together) and pair of agents with three seeds or more.
+    """One row per environment (and for all together) and pair of agents with three seeds or more.
 
-    All rows together are one family of planned comparisons: with probability 95% or more no verdict
-    of them is wrong (Welch's test under Holm's procedure, ``planned_p_values``). Of all environments
-    together a run is a seed, with its mean score over the environments.
+    All rows are one family of planned comparisons: with a probability of at least 95% none of the
+    verdicts is wrong (Welch's test with Holm's procedure, ``planned_p_values``). In the rows for all
+    environments together, the score of a seed is its mean over the environments.
 
     Columns: ``env first second seeds``; ``difference`` of mean scores with ``difference_low`` and
-    ``difference_high``, Welch's 95% interval of this row alone; ``p`` adjusted for all rows, NaN where
-    the scores show no spread; ``verdict``; ``improvement``, the probability that a run of ``first``
-    beats one of ``second``, with ``improvement_low`` and ``improvement_high`` (95%, stratified
-    bootstrap, which is too narrow for so few runs and decides nothing).
+    ``difference_high``, Welch's 95% interval for this row alone; ``p`` adjusted for all rows, NaN where
+    the scores have no variance; ``verdict``; ``improvement``, the probability that a run of ``first``
+    beats a run of ``second``, with ``improvement_low`` and ``improvement_high`` (95%, stratified
+    bootstrap, which is too narrow for few runs and is not used for verdicts).
     """
     complete = runs[runs["complete"]]
     agents = list(dict.fromkeys(complete["agent"]))
@@ -67,7 +67,7 @@ def pairs_table(runs: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFrame
 
 
 def seed_scores(runs: pd.DataFrame, envs: Sequence[str], agent: str) -> np.ndarray:
-    """An agent's scores ``[seeds]``, each the mean over the environments that all have the seed."""
+    """An agent's scores ``[seeds]``: the means over the environments, of seeds that ran in all of them."""
     mine = runs[(runs["agent"] == agent) & runs["env"].isin(envs)]
     grouped = mine.groupby("seed")["score"]
     return grouped.mean()[grouped.count() == len(envs)].to_numpy()
@@ -89,27 +89,26 @@ def _improvement(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> Interval:
 
 
 def answers(pairs: pd.DataFrame, runs: pd.DataFrame, seeds: int) -> list[str]:
-    """A sentence per pair: better, worse, or the seeds cannot tell, and by how much.
+    """A sentence per pair: better, worse, or the seeds cannot tell, with the difference.
 
-    Then one on what the intervals are, and one that names what is not compared.
+    Then one that says what the intervals are, and one that names what is not compared.
     """
     left_out = runs.loc[~runs["complete"], ["agent", "env"]].drop_duplicates()
     names = [f"{row.agent} in {row.env}" for row in left_out.itertuples()]
-    missing = [f"Not compared, since not all of their runs ended: {', '.join(names)}."] * bool(
-        names
-    )
+    missing = [f"Not compared, since some of their runs did not finish: {', '.join(names)}."]
+    missing = missing if names else []
     if pairs.empty:
         plural = "s" * (seeds != 1)
-        sentence = f"With {seeds} seed{plural} these are single runs, and no interval can be given"
-        return [f"{sentence}: it takes {MIN_SEEDS} seeds or more.", *missing]
+        sentence = f"With {seeds} seed{plural} these are single runs, without intervals"
+        return [f"{sentence}: these need {MIN_SEEDS} seeds or more.", *missing]
     sentences = []
     for (first, second), group in pairs.groupby(["first", "second"], sort=False):
         parts = [_part(row) for row in group.itertuples()]
         sentences.append(f"{first} against {second}: {'; '.join(parts)}.")
     kinds = (
-        f"Verdicts: Welch's tests, adjusted together for all {len(pairs)} comparisons (Holm); intervals in"
-        " these sentences: Welch's 95%, each for itself; in the table and figures: stratified bootstrap,"
-        " which with few seeds is narrower than 95%."
+        f"Verdicts are Welch's tests, adjusted together for all {len(pairs)} comparisons (Holm). Intervals"
+        " in these sentences are Welch's 95%, each on its own; those in the table and the figures are"
+        " stratified bootstrap intervals, which cover less than 95% with few seeds."
     )
     return [*sentences, kinds, *missing]
 

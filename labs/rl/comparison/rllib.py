@@ -1,8 +1,8 @@
-"""RLlib's PPO and DQN (new API stack) beside ours: a generator of reports like our own.
+"""RLlib's PPO and DQN (new API stack) as a generator of reports, for comparison with ours.
 
-The algorithm runs whole in the calling process (no actors of its own), so a trial costs one core,
-as one of ours does. Its network is read out into a ``labs.rl.agents.policies.Policy``, so that the same
-code evaluates it and its checkpoints serve ``evaluate_agent.py``.
+The algorithm runs entirely in the calling process, without actors, so a trial takes one core, as ours
+do. Its network is copied into a ``labs.rl.agents.policies.Policy``: the same code evaluates it, and
+``evaluate_agent.py`` can load its checkpoints.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ from labs.runtime.reports import Checkpoint, Report
 def train_rllib(config: AgentConfig, resume: Checkpoint | None = None) -> Iterator[Report]:
     """Train RLlib's algorithm with these hyperparameters; the step is the number of env steps.
 
-    RLlib writes down neither its replay nor its running episodes, and its checkpoints are pickles:
-    a trial that was interrupted begins again, so ``resume`` only tells whether all is done.
+    RLlib saves neither its replay nor its running episodes, and its checkpoints are pickles. So a
+    trial that was interrupted starts from the beginning, and ``resume`` only tells whether it had
+    finished.
 
-    ``time/training_seconds`` counts collecting and learning since the beginning, without building
-    the algorithm and without evaluations.
+    ``time/training_seconds`` is the time of collecting and learning so far, without building the
+    algorithm and without evaluations.
 
     Raises:
-        InputError: what RLlib cannot do alike: see ``check_rllib``.
+        InputError: RLlib cannot do the same; see ``check_rllib``.
     """
     config = check_rllib(config)
     if resume is not None and resume["step"] >= config.total_steps:
@@ -75,7 +76,7 @@ def _train(
 def _checkpoint(
     config: PPOAgentConfig | DQNAgentConfig, spec: PolicySpec, algorithm: Any, step: int
 ) -> Checkpoint:
-    """The policy alone: enough to evaluate it, not to train on."""
+    """The policy alone: enough to evaluate it, but not to continue training."""
     return {
         "kind": f"rl.{config.algorithm}",
         **env_state(config.env_settings()),
@@ -86,27 +87,27 @@ def _checkpoint(
 
 
 def check_rllib(config: AgentConfig) -> PPOAgentConfig | DQNAgentConfig:
-    """The same config; refuses what would not be the same thing in RLlib.
+    """The same config; raises if it would not mean the same in RLlib.
 
     Raises:
         InputError: an environment without flat observations or discrete actions, stacked frames,
-            normalised observations or rewards, rewards on another scale, workers, or
-            hyperparameters that RLlib counts in another unit and cannot meet exactly.
+            normalised observations or rewards, scaled rewards, workers, or hyperparameters that
+            RLlib counts in another unit and cannot match exactly.
     """
     if not isinstance(config, PPOAgentConfig | DQNAgentConfig):
         raise InputError(
-            f"`algorithm` {config.algorithm} is compared with no RLlib: use ppo or dqn"
+            f"`algorithm` {config.algorithm} has no counterpart in RLlib: use ppo or dqn"
         )
     values = vars(config)
-    env = make_env(config.env_settings(), 1, 0)  # with its own sentence for what nobody supports
+    env = make_env(config.env_settings(), 1, 0)  # raises if the spaces are not supported at all
     flat = (
         isinstance(env.observation_space, gymnasium.spaces.Box) and len(env.observation_shape) == 1
     )
     env.close()
     if not (flat and env.discrete):
         raise InputError(
-            f"`env` {config.env}: RLlib is compared where observations are a Box with one"
-            " dimension and actions are discrete, for instance on CartPole-v1"
+            f"`env` {config.env}: the comparison with RLlib needs observations of a Box with one"
+            " dimension and discrete actions, for instance CartPole-v1"
         )
     same: dict[str, Any] = {
         "frame_stack": 1,
@@ -121,7 +122,7 @@ def check_rllib(config: AgentConfig) -> PPOAgentConfig | DQNAgentConfig:
         same |= {"loss": "huber"}  # RLlib's squared loss lacks the half that ours has
     for name, needed in same.items():
         if values[name] != needed:
-            raise InputError(f"`{name}` {values[name]} has no equal in RLlib: use {needed}")
+            raise InputError(f"`{name}` {values[name]} has no equivalent in RLlib: use {needed}")
     rows = values["segment_length"] * values["envs_per_worker"]
     if config.algorithm == "dqn" and rows % values["update_interval"]:
         raise InputError(
@@ -132,8 +133,8 @@ def check_rllib(config: AgentConfig) -> PPOAgentConfig | DQNAgentConfig:
 
 
 def _build(config: PPOAgentConfig | DQNAgentConfig, seed: int) -> Any:
-    """The algorithm, in this process, silent, with nothing written to the user's home."""
-    # Imported here: it takes seconds, and only the trials that use it should pay them.
+    """The algorithm, in this process, without output and without files in the user's home."""
+    # Imported here, because it takes seconds and only RLlib's trials need it.
     from ray.rllib.algorithms.dqn import DQNConfig
     from ray.rllib.algorithms.ppo import PPOConfig
     from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
@@ -166,7 +167,8 @@ def _build(config: PPOAgentConfig | DQNAgentConfig, seed: int) -> Any:
                 vf_share_layers=False,
             )
         )
-        # an iteration, with RLlib's bookkeeping at its end, is what lies between two evaluations
+        # RLlib does its bookkeeping after each iteration, so make it as long as can be: from one
+        # evaluation to the next.
         .reporting(
             min_time_s_per_iteration=0, min_sample_timesteps_per_iteration=config.eval_interval
         )
@@ -185,7 +187,7 @@ def _build(config: PPOAgentConfig | DQNAgentConfig, seed: int) -> Any:
 
 
 def _use_our_epsilon(learner: Any) -> None:
-    """Adam's, for which RLlib's configuration has no name: PyTorch's 1e-8 would be used."""
+    """Set Adam's epsilon, which RLlib's configuration cannot; it uses PyTorch's default of 1e-8."""
     for module, _ in learner.module.items():
         for _, optimizer in learner.get_optimizers_for_module(module):
             for group in optimizer.param_groups:
@@ -211,8 +213,8 @@ def _ppo(config: PPOAgentConfig) -> dict[str, Any]:
         "clip_param": config.clip_range,
         "entropy_coeff": config.entropy_coefficient,
         "vf_loss_coeff": config.value_coefficient,
-        "vf_clip_param": float("inf"),  # ours does not clip the value's error
-        "use_kl_loss": False,  # nor does it penalise the divergence
+        "vf_clip_param": float("inf"),  # ours does not clip the error of the value function
+        "use_kl_loss": False,  # and has no penalty on the KL divergence
     }
 
 
@@ -220,7 +222,7 @@ def _dqn(config: DQNAgentConfig) -> dict[str, Any]:
     decay = max(1, round(config.epsilon_decay * config.total_steps))
     return {
         "train_batch_size_per_learner": config.batch_size,
-        # rows learned from per step collected: one batch every update_interval steps
+        # Rows of training per collected step: one batch every update_interval steps.
         "training_intensity": config.batch_size / config.update_interval,
         "num_steps_sampled_before_learning_starts": config.learning_starts,
         "target_network_update_freq": config.target_interval * config.update_interval,
@@ -249,7 +251,7 @@ def parameters_of(module: Any) -> np.ndarray:
     logits or Q values.
     """
     encoder = module.encoder
-    if hasattr(encoder, "actor_encoder"):  # PPO, where the value function has an encoder too
+    if hasattr(encoder, "actor_encoder"):  # PPO, whose value function has its own encoder
         encoder = encoder.actor_encoder
     head = module.pi if hasattr(module, "pi") else module.af
     layers = [

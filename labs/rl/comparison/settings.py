@@ -1,4 +1,4 @@
-"""Who takes part in a comparison of agents, and with what: the same for ours and for RLlib's."""
+"""The agents of a comparison and their settings, which are the same for ours and for RLlib's."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "dqn": {
         "envs_per_worker": 8,
         "segment_length": 8,
-        "batch_size": 32,  # RLlib's default; its learner takes 0.5 ms per row
+        "batch_size": 32,  # RLlib's default; larger ones are slow: its learner takes 0.5 ms per row
         "hidden_sizes": (128, 64),
         "activation": "relu",
         "learning_rate": 1e-3,
@@ -45,7 +45,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "max_grad_norm": 10.0,
     },
 }
-"""What both libraries use, by algorithm. Features that only ours has, such as normalised
+"""Hyperparameters for both libraries, by algorithm. Features that only ours has, such as normalised
 observations, are off."""
 
 TUNED: dict[tuple[str, str], dict[str, Any]] = {
@@ -65,7 +65,7 @@ TUNED: dict[tuple[str, str], dict[str, Any]] = {
         "learning_rate": 2.3e-3,
         "anneal": False,
         "update_interval": 2,
-        "target_interval": 128,  # between two collections, where Stable-Baselines3 copies, too
+        "target_interval": 128,  # the updates after one collection, as in Stable-Baselines3
         "double_q": False,
         "n_step": 1,
         "epsilon_decay": 0.16,
@@ -74,27 +74,27 @@ TUNED: dict[tuple[str, str], dict[str, Any]] = {
 }
 """What differs from ``SETTINGS`` on an environment, for both libraries."""
 
-PILOT_RATES: dict[tuple[str, str], float] = {
+TUNED_LEARNING_RATES: dict[tuple[str, str], float] = {
     ("labs-ppo", "labs/NavigationGoal-v1"): 3e-3,  # mean success 0.77, 0.83, 0.85
     ("rllib-ppo", "labs/NavigationGoal-v1"): 3e-3,  # 0.78, 0.83, 0.84
     ("labs-dqn", "labs/NavigationGoal-v1"): 1e-3,  # 0.87, 0.95, 0.93
     ("rllib-dqn", "labs/NavigationGoal-v1"): 3e-4,  # 0.80, 0.76, 0.79
 }
-"""Learning rates where nothing is published: the best of 3e-4, 1e-3 and 3e-3 at the end of two runs
-with seeds that the comparison does not use (``compare_agents.py --envs labs/NavigationGoal-v1
---seed 1000000 --seeds 2 --evaluations 5 --learning-rate 3e-4`` and so on)."""
+"""Learning rates for environments without published values: the best of 3e-4, 1e-3 and 3e-3 at the end
+of two runs with seeds that the comparison does not use (``compare_agents.py --envs
+labs/NavigationGoal-v1 --seed 1000000 --seeds 2 --evaluations 5 --learning-rate 3e-4`` and so on)."""
 
 
 @dataclass(frozen=True)
 class RunConfig(AgentConfig):
-    """One run of a comparison: an algorithm's config (see ``run_config``), and whose it is.
+    """One run of a comparison: an algorithm's config (see ``run_config``) and the library.
 
     Raises:
         InputError: as for ``AgentConfig``.
     """
 
     library: Library = "labs"
-    """Whose implementation: labs or rllib."""
+    """Library of the implementation: labs or rllib."""
 
     @property
     def agent(self) -> str:
@@ -103,12 +103,12 @@ class RunConfig(AgentConfig):
 
     @property
     def label(self) -> str:
-        """Names the trial's directories."""
+        """Name of the trial's directories."""
         return f"{self.agent}-{self.env.rpartition('/')[2]}-seed={self.seed}"
 
 
 def run_config(library: Library, config: AgentConfig) -> RunConfig:
-    """A run with this config; its type has the fields of the algorithm's own."""
+    """A run with this config; its type has all fields of the config's own type."""
     return _run_type(type(config))(library=library, **vars(config))
 
 
@@ -126,7 +126,7 @@ def train_run(config: RunConfig, resume: Checkpoint | None = None) -> Iterator[R
 
 
 def check_run(config: RunConfig) -> None:
-    """Refuse what cannot be trained before anything is started.
+    """Raise before anything is started if this run cannot be trained.
 
     Raises:
         InputError: as for ``train_agent`` and ``train_rllib``.
@@ -146,9 +146,8 @@ def plan_runs(
     eval_episodes: int,
     learning_rate: float | None = None,
     env_kwargs: tuple[str, ...] = (),
-    wrapper: tuple[
-        str, ...
-    ] = (),  # each decides all runs; a config of them would repeat the command's
+    # More than seven parameters: they are the options of compare_agents.py, one for one.
+    wrapper: tuple[str, ...] = (),
 ) -> list[RunConfig]:
     """All runs of a comparison: environment by environment, agent by agent.
 
@@ -158,16 +157,16 @@ def plan_runs(
             defaults.
         seeds: one run each.
         steps: environment steps of every run, by environment.
-        evaluations: per run, equally far apart; the last one at its end. The distance is rounded
-            up to whole segments, where both libraries can stop.
+        evaluations: per run, at equal intervals; the last one at its end. The interval is rounded up
+            to whole segments, where both libraries can stop.
         eval_episodes: per evaluation.
-        learning_rate: of all runs, in place of their own.
+        learning_rate: of all runs; None uses the tuned ones.
         env_kwargs: keyword arguments of the environment, each ``key=value``.
         wrapper: wrappers of the environment, each ``module:Class``.
 
     Raises:
-        InputError: an unknown agent or environment, a value that no run can have, or keyword
-            arguments or wrappers for several environments.
+        InputError: an unknown agent or environment, a value out of range, or keyword arguments or
+            wrappers together with several environments.
     """
     if len(set(envs)) > 1 and (env_kwargs or wrapper):
         name = "env_kwargs" if env_kwargs else "wrapper"
@@ -182,7 +181,7 @@ def plan_runs(
             settings = SETTINGS.get(algorithm, {}) | TUNED.get((algorithm, env), {})
             if algorithm in SETTINGS:
                 settings |= same
-            rate = PILOT_RATES.get((name, env)) if learning_rate is None else learning_rate
+            rate = TUNED_LEARNING_RATES.get((name, env)) if learning_rate is None else learning_rate
             if rate is not None:
                 settings["learning_rate"] = rate
             config = agent_config(
@@ -215,6 +214,6 @@ def _split(agent: str) -> tuple[Library, str]:
     if ":" in agent:
         return "labs", find_algorithm(agent).path
     raise InputError(
-        f"`agents` {agent} is unknown: use {', '.join(AGENTS)}, or module:name for an algorithm of"
-        " your own"
+        f"`agents` {agent} is unknown: use {', '.join(AGENTS)}, or module:name for your own"
+        " algorithm"
     )

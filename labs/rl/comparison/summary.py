@@ -1,7 +1,7 @@
-"""What a comparison of agents comes to, as recommended by Agarwal et al. (2021, arXiv:2108.13264).
+"""Results of a comparison of agents, as recommended by Agarwal et al. (2021, arXiv:2108.13264).
 
-Scores of the runs' ends, and their interquartile means with stratified bootstrap intervals over the
-seeds. Nothing is selected: the agent that counts is the one at the end of its budget.
+Scores at the end of each run, and their interquartile means with stratified bootstrap intervals over
+the seeds. No checkpoint is selected: the agent at the end of the budget counts.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from labs.analysis.configs import complete_rows
 from labs.rl.envs.registry import find_spec
 from labs.rl.envs.settings import EnvSettings, as_settings
 from labs.rl.evaluation import RandomPolicy, episode_metrics, evaluate, reports_success
+from labs.runtime.results import finished
 from labs.statistics import (
     Interval,
     interquartile_mean,
@@ -27,12 +28,12 @@ from labs.statistics import (
 )
 
 MIN_SEEDS = 3
-"""With fewer runs there is no interval to speak of."""
+"""With fewer runs no interval is computed."""
 SUCCESS_THRESHOLD = 0.9
-"""Where an environment reports success, this rate counts as solved."""
+"""Success rate from which an environment that reports success counts as solved."""
 ALL = "all environments"
 STEPS, SECONDS = "step", "time/training_seconds"
-"""What learning curves are drawn against."""
+"""The x axes of learning curves."""
 _SEED = 0
 _POINTS = 200
 _RESAMPLES = 500
@@ -42,34 +43,34 @@ class Scale(NamedTuple):
     """How the runs in one environment are scored."""
 
     metric: str
-    """``eval/success_rate`` where the environment reports success, else ``eval/return_mean``."""
+    """``eval/success_rate`` if the environment reports success, else ``eval/return_mean``."""
     zero: float
-    """The metric that scores 0: no success, or the mean return of uniformly random actions."""
+    """Value of the metric with score 0: no success, or the mean return of uniformly random actions."""
     one: float
-    """The metric that scores 1: success every time, or gymnasium's reward threshold. NaN where
-    neither exists, and scores of this environment cannot be set beside those of others."""
+    """Value of the metric with score 1: success every time, or gymnasium's reward threshold. NaN if
+    there is neither; scores in this environment are then not comparable with those in others."""
     threshold: float
-    """The metric from which on the environment counts as solved; NaN where nobody says."""
+    """Value of the metric from which the environment counts as solved; NaN if there is none."""
 
     def score(self, values: np.ndarray) -> np.ndarray:
-        """From the metric to the score; the metric itself where there is no ``one``."""
+        """The scores of values of the metric; the values themselves if ``one`` is NaN."""
         if math.isnan(self.one):
             return np.asarray(values, dtype=float)
         return (np.asarray(values, dtype=float) - self.zero) / (self.one - self.zero)
 
 
 def find_scale(env: str | EnvSettings, episodes: int, seed: int) -> Scale:
-    """Look at what random actions reach in ``episodes`` episodes, and at gymnasium's registry.
+    """The scale from ``episodes`` episodes of random actions and from gymnasium's registry.
 
     Raises:
-        InputError: as for ``make_env``, or actions are continuous.
+        InputError: as for ``make_env``, or the actions are continuous.
     """
     found = evaluate(RandomPolicy(env, seed), env, episodes, seed).episodes
     if reports_success(found):
         return Scale("eval/success_rate", 0.0, 1.0, SUCCESS_THRESHOLD)
     settings = as_settings(env)
     threshold = find_spec(settings.env_id).reward_threshold
-    # with other arguments or wrappers rewards may be others, and the threshold says nothing
+    # With other arguments or wrappers the rewards may differ, and the threshold has no meaning.
     plain = not (settings.env_kwargs or settings.wrapper)
     one = float(threshold) if threshold is not None and plain else math.nan
     return Scale("eval/return_mean", episode_metrics(found)["return_mean"], one, one)
@@ -78,7 +79,7 @@ def find_scale(env: str | EnvSettings, episodes: int, seed: int) -> Scale:
 def runs_table(
     table: pd.DataFrame, history: pd.DataFrame, scales: Mapping[str, Scale]
 ) -> pd.DataFrame:
-    """One row per run that finished, as it was at its end.
+    """One row per run that finished, with its metrics at the end.
 
     Args:
         table: a grid's, with ``trial library algorithm env seed status``.
@@ -88,13 +89,13 @@ def runs_table(
     Returns:
         Columns ``trial env agent seed complete score return success_rate steps seconds
         steps_per_second steps_to_threshold seconds_to_threshold``. ``complete`` tells whether all
-        seeds of the run's agent ended in its environment: without some of them the others are no fair
+        seeds of the run's agent finished in its environment: if some did not, the others are a biased
         sample, and are not compared. ``seconds`` are those of collecting and learning; the last two
-        are NaN where a run's evaluations never got there.
+        are NaN if no evaluation of the run reached the threshold.
     """
     rows = []
     complete = set(complete_rows(table, ["library", "algorithm", "env"])["trial"])
-    for trial in table[table["status"] == "done"].itertuples():
+    for trial in finished(table).itertuples():
         reports = history[history["trial"] == trial.trial]
         scale = scales[str(trial.env)]
         last = reports.iloc[-1]
@@ -120,20 +121,20 @@ def runs_table(
 
 
 def environments(runs: pd.DataFrame, scales: Mapping[str, Scale]) -> dict[str, list[str]]:
-    """What is told of, by name: each environment, and all together where their scores compare."""
+    """The groups of environments by name: each one, and all together if their scores are comparable."""
     names = list(dict.fromkeys(runs["env"]))
     comparable = len(names) > 1 and not any(math.isnan(scales[name].one) for name in names)
     return {name: [name] for name in names} | ({ALL: names} if comparable else {})
 
 
 def scores_of(runs: pd.DataFrame, envs: Sequence[str], agent: str) -> list[np.ndarray]:
-    """Scores of a agent's runs, an array per environment: the strata of the bootstrap."""
+    """Scores of an agent's runs, an array per environment: the strata of the bootstrap."""
     mine = runs[runs["agent"] == agent]
     return [mine.loc[mine["env"] == env, "score"].to_numpy() for env in envs]
 
 
 def enough_seeds(*strata: Sequence[np.ndarray]) -> bool:
-    """Whether all of them hold enough runs for an interval."""
+    """Whether each of the strata has enough runs for an interval."""
     return all(len(runs) >= MIN_SEEDS for runs in itertools.chain(*strata))
 
 
@@ -143,13 +144,13 @@ def mean_score(strata: Sequence[np.ndarray]) -> float:
 
 
 def summarise(runs: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFrame:
-    """One row per environment (and all together) and agent.
+    """One row per environment (and for all together) and agent.
 
     Columns: ``env agent seeds``, ``score`` (interquartile mean) with ``score_low`` and
     ``score_high`` (95%, stratified bootstrap; NaN below three seeds), ``return success_rate``
     (interquartile means), ``steps_per_second seconds`` (means), ``solved`` (how many runs reached
-    the threshold), ``steps_to_threshold seconds_to_threshold`` (medians over all runs; NaN where
-    half of them or more never got there).
+    the threshold), ``steps_to_threshold seconds_to_threshold`` (medians over all runs; NaN if at
+    least half of them did not reach it).
     """
     rows = []
     for name, envs in environments(runs, scales).items():
@@ -188,13 +189,13 @@ def curves_table(
 ) -> pd.DataFrame:
     """Learning curves: return and success against steps, the scored metric against seconds.
 
-    A curve is the interquartile mean over the seeds, with its 95% band (point by point); without
-    enough seeds for that every run is a curve of its own. Between evaluations the last one holds.
-    Against seconds a curve ends where the first of its runs ends.
+    A curve is the interquartile mean over the seeds, with its pointwise 95% band. With too few seeds
+    for that, every run has its own curve. Between two evaluations the value of the earlier one is
+    used. Against seconds, a curve ends where the first of its runs ends.
 
     Returns:
-        Columns ``env metric against agent seed at value low high``; ``seed`` is NaN for a
-        mean, ``low`` and ``high`` for a single run.
+        Columns ``env metric against agent seed at value low high``; ``seed`` is NaN for a mean,
+        ``low`` and ``high`` are NaN for a single run.
     """
     parts = []
     for (env, agent), group in runs.groupby(["env", "agent"], sort=False):
@@ -216,7 +217,7 @@ def curves_table(
 def _curves(
     points: Sequence[np.ndarray], seeds: Sequence[int], against: str
 ) -> list[dict[str, np.ndarray | float]]:
-    """One curve of all runs ``[evaluations, 2]``, or each run by itself where they are too few."""
+    """One curve of all runs (``[evaluations, 2]`` each), or one per run if there are too few."""
     if len(points) < MIN_SEEDS:
         names = ("at", "value")
         return [
@@ -230,7 +231,8 @@ def _curves(
         ]
     start = max(run[0, 0] for run in points)
     ends = [run[-1, 0] for run in points]
-    # all have the same budget of steps, but for the last segment
+    # All runs have the same budget of steps, up to a last segment, so a run that ends a little
+    # earlier keeps its last value. They do not take the same time.
     at = np.linspace(start, max(ends) if against == STEPS else min(ends), _POINTS)
     held = np.stack(
         [run[(np.searchsorted(run[:, 0], at, "right") - 1).clip(0), 1] for run in points]
@@ -242,9 +244,9 @@ def _curves(
 
 
 def profiles_table(runs: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFrame:
-    """Share of runs that score more than each threshold, with its 95% band.
+    """Share of runs with a score above each threshold, with its 95% band.
 
-    Columns: ``env agent threshold share low high``, of agents with enough seeds.
+    Columns: ``env agent threshold share low high``, for agents with enough seeds.
     """
     parts = []
     for name, envs in environments(runs, scales).items():

@@ -1,1 +1,1 @@
-"""Any gymnasium environment, in the form that agents learn from."""
+"""Gymnasium environments in the form that agents learn from."""

@@ -1,8 +1,8 @@
-"""What a user's environment returns, looked at once before anything is started.
+"""Checks of what a user's environment returns, made once before anything is started.
 
-``gymnasium.utils.env_checker`` warns of much that does no harm, and stops with the first failed
-assertion; this refuses only what agents cannot learn from, in a sentence each: which environment,
-what it returned, and what is expected.
+``gymnasium.utils.env_checker`` warns of much that does no harm, and fails with an assertion. This
+refuses only what agents cannot learn from, and says which environment it is, what it returned, and
+what is expected.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from gymnasium import spaces
 
 from labs.rl.envs.settings import EnvSettings
 from labs.rl.envs.spaces import Actions, Observations
-from labs.rl.envs.values import OUTCOME_KEYS, as_number, as_truth, told
+from labs.rl.envs.values import OUTCOME_KEYS, as_number, as_truth, describe_value
 from labs.runtime.errors import InputError
 
 CHECKED_STEPS = 8
-"""Enough for what happens at every step or every second or third one, and cheap where a step is slow."""
+"""Enough for faults of every step, or every second or third one, and cheap if a step is slow."""
 
 
 def check_environment(settings: EnvSettings, env: gymnasium.Env[Any, Any]) -> None:
-    """Reset and step a fresh copy with random actions, and look at all that it returns.
+    """Reset and step a new copy with random actions, and check everything that it returns.
 
     Raises:
-        InputError: a space is not supported; or it has the interface of before gymnasium 0.26, or
-            returns observations, rewards, flags or infos of another shape or type than its spaces and
-            gymnasium say, or NaN.
+        InputError: a space is not supported; the environment has the interface from before gymnasium
+            0.26; or it returns NaN, or observations, rewards, flags or infos whose shape or type is
+            not that of its spaces and of gymnasium.
     """
-    # with their own sentences for the spaces, which an environment may have forgotten to set
+    # They raise if a space is not supported, or is missing because the environment does not set it.
     Observations(settings.env_id, getattr(env, "observation_space", None))
     actions = Actions(settings.env_id, getattr(env, "action_space", None))
     check = _Check(settings, env)
@@ -58,30 +58,30 @@ class _Check:
             raise self._old(f"reset({', '.join(accepted)}) takes no seed")
         returned = self._env.reset(seed=seed)
         if not (isinstance(returned, tuple) and len(returned) == 2):
-            raise self._old(f"reset returned {told(returned)} alone")
+            raise self._old(f"reset returned only {describe_value(returned)}")
         observation, info = returned
         self._check_observation(observation, "reset")
         self._check_info(info, "reset")
 
     def step(self, action: Any) -> bool:
-        """Whether the episode ended."""
+        """Returns whether the episode ended."""
         returned = self._env.step(action)
         if isinstance(returned, tuple) and len(returned) == 4:
             raise self._old("step returned four values")
         if not (isinstance(returned, tuple) and len(returned) == 5):
-            raise self._refusal(f"{told(returned)} from step", "five values")
+            raise self._refusal(f"{describe_value(returned)} from step", "five values")
         observation, reward, terminated, truncated, info = returned
         self._check_observation(observation, "step")
         self._check_reward(reward)
         for name, flag in (("terminated", terminated), ("truncated", truncated)):
             if not (isinstance(flag, (bool, np.bool_)) or (_is_whole(flag) and flag in (0, 1))):
-                raise self._refusal(f"{told(flag)} as {name} from step", "True or False")
+                raise self._refusal(f"{describe_value(flag)} as {name} from step", "True or False")
         self._check_info(info, "step")
         return bool(terminated or truncated)
 
     def _check_observation(self, observation: Any, method: str) -> None:
         space: Any = self._env.observation_space
-        found = f"an observation from {method} that is {told(observation)}"
+        found = f"an observation from {method} that is {describe_value(observation)}"
         if isinstance(space, spaces.Discrete):
             if not _is_whole(observation) or not space.contains(np.int64(observation)):
                 least, most = int(space.start), int(space.start) + int(space.n) - 1
@@ -94,13 +94,13 @@ class _Check:
         if values.dtype.kind not in "biuf" or values.shape != space.shape:
             raise self._refusal(found, f"an array of numbers of shape {space.shape}")
         if len(space.shape) > 1 and not np.can_cast(values.dtype, space.dtype, "same_kind"):
-            raise self._refusal(found, f"dtype {space.dtype}, as its observation space has")
+            raise self._refusal(found, f"dtype {space.dtype}, that of its observation space")
         if not np.isfinite(values).all():
             bad = values[~np.isfinite(values)][0]
             raise self._refusal(f"an observation with {bad} from {method}", "finite numbers")
 
     def _check_reward(self, reward: Any) -> None:
-        value, found = as_number(reward), f"a reward from step that is {told(reward)}"
+        value, found = as_number(reward), f"a reward from step that is {describe_value(reward)}"
         if value is None:
             raise self._refusal(found, "one number")
         if not np.isfinite(value):
@@ -108,17 +108,19 @@ class _Check:
 
     def _check_info(self, info: Any, method: str) -> None:
         if not isinstance(info, dict):
-            raise self._refusal(f"{told(info)} as info from {method}", "a dict")
+            raise self._refusal(f"{describe_value(info)} as info from {method}", "a dict")
         for key in OUTCOME_KEYS:
             if info.get(key) is not None and as_truth(info[key]) is None:
-                raise self._refusal(f"{told(info[key])} as info[{key!r}]", "True or False")
+                raise self._refusal(
+                    f"{describe_value(info[key])} as info[{key!r}]", "True or False"
+                )
 
     def _refusal(self, returned: str, expected: str) -> InputError:
-        return InputError(f"{self._name} returned {returned}: expected is {expected}")
+        return InputError(f"{self._name} returned {returned}: expected {expected}")
 
     def _old(self, found: str) -> InputError:
         return InputError(
-            f"{self._name} has the interface of before gymnasium 0.26 ({found}): its reset must take"
+            f"{self._name} has the interface from before gymnasium 0.26 ({found}): its reset must take"
             " seed and options and return observation and info, and its step return observation,"
             " reward, terminated, truncated and info"
         )

@@ -1,8 +1,8 @@
-"""Copies of an environment stepped together, in the form that agents learn from.
+"""Copies of an environment that are stepped together, in the form that agents learn from.
 
-Observations are float32 rows, an episode that ends is followed by the next in the same step, and its
-final observation is kept. Rewards and observations are the environment's own: normalisation belongs
-to the agent, whose statistics must travel with its parameters to the workers and into checkpoints.
+Observations are float32 rows, an episode that ends is followed by the next one in the same step, and
+its final observation is kept. Rewards and observations are not normalised here: that is a task of the
+agent, since its statistics must go with its parameters to the workers and into checkpoints.
 """
 
 from __future__ import annotations
@@ -25,61 +25,60 @@ class Episode(NamedTuple):
     """An episode that has ended."""
 
     number: int
-    """Episodes are numbered in the order in which they start: copy ``i`` begins with number ``i``,
-    and every restart takes the next free number."""
+    """Episodes are numbered in the order in which they start: copy ``i`` starts with number ``i``,
+    and every reset takes the next free number."""
     total_reward: float
     """The undiscounted return."""
     length: int
     """In steps."""
     outcome: str
-    """Where the info of the episode's last step has ``is_success``: one of ``success``, ``timeout``
-    (truncated without it), ``collision`` (``info["collision"]`` is true) and ``failure``. Where it has
-    not: ``terminated`` or ``truncated``."""
+    """If the info of the last step has ``is_success``: one of ``success``, ``timeout`` (truncated
+    without success), ``collision`` (``info["collision"]`` is true) and ``failure``. Otherwise
+    ``terminated`` or ``truncated``."""
 
 
 class Step(NamedTuple):
-    """What one step of all copies returns. The arrays are fresh: the caller may keep them."""
+    """The result of one step of all copies. The arrays are new, and the caller may keep them."""
 
     observations: np.ndarray
-    """``[num_envs, *observation_shape]``, to act on next. Where an episode has just ended,
+    """``[num_envs, *observation_shape]``, for the next actions. Where an episode has just ended,
     this is already the first observation of the next one."""
     rewards: np.ndarray
     """float32 ``[num_envs]``"""
     terminated: np.ndarray
     """bool ``[num_envs]``: the episode ended in a terminal state, whose value is 0."""
     truncated: np.ndarray
-    """bool ``[num_envs]``: the episode was cut short, so its return goes on with the value of the
+    """bool ``[num_envs]``: the episode was cut off, and its return bootstraps from the value of the
     final observation. Never true together with ``terminated``."""
     final_observations: np.ndarray
-    """``[num_envs, *observation_shape]``: the observation that this step led to, before any
-    restart. Equal to ``observations`` except where an episode ended; where none ended it is the
-    same array."""
+    """``[num_envs, *observation_shape]``: the observation that this step led to, before any reset.
+    Equal to ``observations`` except where an episode ended; the same array if none ended."""
     episodes: list[Episode]
     """The episodes that ended in this step."""
 
 
 class ResumableVectorEnv(Protocol):
-    """What an ``Environment`` runs on: a vector environment that can write down where it is.
+    """A vector environment whose state can be saved and restored.
 
-    It is a ``gymnasium.vector.VectorEnv`` in autoreset mode ``DISABLED`` (restarts by
-    ``reset(options={"reset_mask": ...})``). A vector entry point of the registry that has these two
-    methods is used in place of the loop over single environments; its constructor takes
+    It is a ``gymnasium.vector.VectorEnv`` in autoreset mode ``DISABLED``, reset with
+    ``reset(options={"reset_mask": ...})``. A vector entry point of the registry that has these two
+    methods is used instead of the loop over single environments; its constructor must take
     ``autoreset_mode``.
     """
 
     def get_state(self) -> dict[str, Any]:
-        """All that ``set_state`` needs, of types that a checkpoint may hold."""
+        """The state for ``set_state``, of types that a checkpoint may hold."""
 
     def set_state(self, state: dict[str, Any]) -> np.ndarray:
-        """Go on from ``get_state``; returns the current observations."""
+        """Restore what ``get_state`` returned; returns the current observations."""
 
 
 class Environment:
-    """``num_envs`` copies of one environment. Build it with ``make_env``; begin with ``reset``."""
+    """``num_envs`` copies of one environment. Build it with ``make_env``, then call ``reset``."""
 
     num_envs: int
     observation_shape: tuple[int, ...]
-    """Of a (stacked) observation: ``(size,)``, where a Discrete one counts one per value, or
+    """Shape of a (stacked) observation: ``(size,)``, where a Discrete one is one-hot, or
     ``(channels, height, width)``, where a stack has the channels of all its images."""
     observation_dtype: type[np.generic]
     """float32, or uint8 for images."""
@@ -88,10 +87,10 @@ class Environment:
     discrete: bool
     observation_space: gymnasium.Space[Any]
     action_space: gymnasium.Space[Any]
-    """Those of one copy, as the environment has them."""
+    """The space of one copy, as the environment defines it."""
     frames: list[np.ndarray]
-    """If made with ``render=True``: one uint8 frame ``[height, width, 3]`` per copy, of what the
-    last step or reset led to, before any restart."""
+    """With ``render=True``: one uint8 frame ``[height, width, 3]`` per copy, of the state that the
+    last step or reset led to, before any reset within the step."""
 
     def __init__(
         self,
@@ -128,9 +127,9 @@ class Environment:
         self._next_number = self.num_envs
 
     def reset(self) -> np.ndarray:
-        """Start all copies from their seeds: ``[num_envs, *observation_shape]``.
+        """Start all copies from their seeds; returns ``[num_envs, *observation_shape]``.
 
-        Called again, it starts again from the same seeds.
+        A second call starts from the same seeds again.
         """
         self._begin()
         seeds = np.random.SeedSequence(self._seed).generate_state(self.num_envs).tolist()
@@ -180,10 +179,10 @@ class Environment:
         )
 
     def get_state(self) -> dict[str, Any]:
-        """Where all copies are, in numbers, strings and lists: fit for a checkpoint.
+        """The state of all copies, of types that a checkpoint may hold.
 
-        Environments that draw all randomness from ``np_random``, as gymnasium asks, go on from it
-        exactly.
+        It is exact for environments that draw all random numbers from ``np_random``, as gymnasium
+        requires.
         """
         return {
             "vector_env": self._vector_env.get_state(),
@@ -196,7 +195,7 @@ class Environment:
         }
 
     def set_state(self, state: dict[str, Any]) -> np.ndarray:
-        """Go on from ``get_state`` (in place of ``reset``): the observations to act on next."""
+        """Restore what ``get_state`` returned, instead of ``reset``; returns the observations."""
         self._vector_env.set_state(state["vector_env"])
         self._observations = np.array(state["observations"], dtype=self.observation_dtype)
         self._returns = np.array(state["returns"])
@@ -217,7 +216,7 @@ class Environment:
             drawn = list(self._vector_env.render())
         except DependencyNotInstalled as error:
             raise NoFramesError(str(missing_package(self.env_id, error))) from None
-        except Exception as error:  # a fault of the drawing: everything else was computed
+        except Exception as error:  # only the rendering failed, and the results are there
             raise NoFramesError(
                 f"environment {self.env_id} could not be drawn, its render raised"
                 f" {type(error).__name__}: {error}"
@@ -228,7 +227,8 @@ class Environment:
         return self._encoder.encode(raw)
 
     def _check(self, frames: np.ndarray, rewards: np.ndarray) -> None:
-        """A sum is finite only if every term is, and costs a third of asking each of them."""
+        """Raise an InputError for NaN and infinity."""
+        # A sum is finite only if every term is, and takes a third of the time of `isfinite` on all.
         images = self.observation_dtype is np.uint8
         if np.isfinite(rewards.sum() + (0 if images else frames.sum())):
             return
@@ -275,7 +275,7 @@ class Environment:
         return episodes
 
     def _restart(self, ended: np.ndarray, final: np.ndarray) -> np.ndarray:
-        """Begin new episodes where one has ended; a stack is filled with the first frame."""
+        """Reset the copies whose episode has ended; a stack is filled with the first frame."""
         seeds: list[int | None] = [None] * self.num_envs
         for i in np.flatnonzero(ended):
             self._numbers[i] = self._next_number
@@ -293,7 +293,7 @@ class Environment:
 
 
 def _reported(infos: dict[str, Any], key: str, num_envs: int) -> tuple[np.ndarray, np.ndarray]:
-    """What each copy's info says under ``key``, and whether it says anything: bool ``[num_envs]``."""
+    """The value of ``key`` in each copy's info, and whether it is there: each bool ``[num_envs]``."""
     if key not in infos:
         return np.zeros(num_envs, dtype=bool), np.zeros(num_envs, dtype=bool)
     values = np.asarray(infos[key]).astype(bool)
@@ -302,8 +302,8 @@ def _reported(infos: dict[str, Any], key: str, num_envs: int) -> tuple[np.ndarra
 
 
 def missing_package(env_id: str, error: Exception) -> InputError:
-    """The error to raise when a package that the environment needs is not installed."""
+    """The error for an environment that needs a package which is not installed."""
     text = str(error)
     ours = any(name in text.lower() for name in ("box2d", "pygame"))
-    hint = "; pip install 'labs[envs]' brings Box2D and pygame" if ours else ""
+    hint = "; pip install 'labs[envs]' installs Box2D and pygame" if ours else ""
     return InputError(f"environment {env_id} needs a package that is not installed ({text}){hint}")

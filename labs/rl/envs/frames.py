@@ -1,4 +1,4 @@
-"""What environments draw, as frames of a film."""
+"""What environments render, as frames of a video."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from labs.runtime.errors import InputError
 
 
 class NoFramesError(InputError):
-    """An environment cannot be filmed; the message says why."""
+    """An environment cannot be rendered; the message says why."""
 
 
 def as_frame(env_id: str, drawn: Any) -> np.ndarray:
     """What ``render`` returned in mode ``rgb_array`` as uint8 ``[height, width, 3]``.
 
-    A list of frames stands for its last one. Grey values and an alpha channel are taken too. Floats
-    are from 0 to 1 where none is larger, else from 0 to 255.
+    Of a list of frames the last one is taken. Grey values and an alpha channel are converted. Floats
+    are read as 0 to 1 if none is larger, otherwise as 0 to 255.
 
     Raises:
-        NoFramesError: it is no picture.
+        NoFramesError: it is not an image.
     """
     if isinstance(drawn, (list, tuple)) and drawn and isinstance(drawn[-1], np.ndarray):
         drawn = drawn[-1]
@@ -33,11 +33,11 @@ def as_frame(env_id: str, drawn: Any) -> np.ndarray:
     ):
         what = f"shape {frame.shape}, dtype {frame.dtype}" if frame.ndim else repr(drawn)[:40]
         raise NoFramesError(
-            f"environment {env_id} drew no picture (its render returned {what}, expected is uint8"
+            f"environment {env_id} did not render an image (its render returned {what}, expected uint8"
             " of shape (height, width, 3))"
         )
     if 0 in frame.shape:
-        raise NoFramesError(f"environment {env_id} drew an empty picture of shape {frame.shape}")
+        raise NoFramesError(f"environment {env_id} rendered an empty image of shape {frame.shape}")
     if frame.dtype != np.uint8:
         values = np.nan_to_num(frame.astype(np.float64))
         if frame.dtype.kind in "bf" and values.max() <= 1:

@@ -10,17 +10,17 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from labs.rl.envs.values import OUTCOME_KEYS, as_number, as_truth, told
+from labs.rl.envs.values import OUTCOME_KEYS, as_number, as_truth, describe_value
 from labs.runtime.errors import InputError
 
 
 class LoopVectorEnv(VectorEnv[Any, Any, Any]):
-    """What ``gymnasium.vector.SyncVectorEnv`` is in autoreset mode ``DISABLED``, lean and resumable.
+    """A lean ``gymnasium.vector.SyncVectorEnv`` in autoreset mode ``DISABLED`` that can be resumed.
 
-    The wrappers that only check the caller are left out and the time limit is counted here, which
-    makes a step of CartPole three times as fast. ``get_state`` writes down how every running
-    episode began and the actions taken since; ``set_state`` takes them again. Infos hold
-    ``OUTCOME_KEYS`` alone.
+    It has none of the wrappers that only check the caller, and counts the time limit itself, which
+    makes a step of CartPole three times as fast. Environments cannot be copied in general, so
+    ``get_state`` saves how every running episode began and the actions since, and ``set_state``
+    repeats them. Infos contain only ``OUTCOME_KEYS``.
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class LoopVectorEnv(VectorEnv[Any, Any, Any]):
         seed: int | list[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin new episodes, everywhere or where ``options["reset_mask"]`` is true.
+        """Start new episodes, everywhere or where ``options["reset_mask"]`` is true.
 
-        Seeds are gymnasium's: ``seed + i``, or one (or None) per environment.
+        Seeds are as in gymnasium: ``seed + i``, or one (or None) per environment.
         """
         if seed is None or isinstance(seed, int):
             seed = [None if seed is None else seed + i for i in range(self.num_envs)]
@@ -70,7 +70,7 @@ class LoopVectorEnv(VectorEnv[Any, Any, Any]):
     def step(
         self, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Step every environment; one whose episode has ended must have been reset before."""
+        """Step every environment; one whose episode has ended must be reset first."""
         rewards, terminated, truncated = [], [], []
         infos: dict[str, Any] = {}
         for i, (env, action) in enumerate(zip(self._envs, actions, strict=True)):
@@ -94,26 +94,27 @@ class LoopVectorEnv(VectorEnv[Any, Any, Any]):
         number = as_number(reward)
         if number is None:
             raise InputError(
-                f"environment {self._name} returned the reward {told(reward)}: expected is one number"
+                f"environment {self._name} returned the reward {describe_value(reward)}: expected one"
+                " number"
             )
         return number
 
     def _note_outcome(self, infos: dict[str, Any], info: dict[str, Any], i: int) -> None:
-        """In gymnasium's form: a value and whether it is there."""
+        """In gymnasium's format: a value under ``key``, and under ``_key`` whether it is there."""
         for key in OUTCOME_KEYS:
             if info.get(key) is None:
                 continue
             value = as_truth(info[key])
             if value is None:
                 raise InputError(
-                    f"environment {self._name} returned {told(info[key])} as info[{key!r}]: expected"
-                    " is True or False"
+                    f"environment {self._name} returned {describe_value(info[key])} as info[{key!r}]: expected"
+                    " True or False"
                 )
             for name, part in ((key, value), (f"_{key}", True)):
                 infos.setdefault(name, np.zeros(self.num_envs, dtype=bool))[i] = part
 
     def _stacked(self) -> np.ndarray:
-        """A fresh array: an environment may return the same array every time, and change it."""
+        """A new array, since an environment may return the same array every time and change it."""
         try:
             stacked = np.array(self._observations)
         except ValueError:  # of different lengths
@@ -123,8 +124,8 @@ class LoopVectorEnv(VectorEnv[Any, Any, Any]):
             shapes = [np.shape(observation) for observation in self._observations]
             bad = next((shape for shape in shapes if shape != expected), None)
             raise InputError(
-                f"environment {self._name} returned an observation of shape {bad}: expected is"
-                f" {expected}, that of its observation space"
+                f"environment {self._name} returned an observation of shape {bad}: expected {expected},"
+                " that of its observation space"
             )
         return stacked
 
@@ -136,7 +137,7 @@ class LoopVectorEnv(VectorEnv[Any, Any, Any]):
         }
 
     def set_state(self, state: dict[str, Any]) -> np.ndarray:
-        """Take the actions of ``get_state`` again; returns the observations reached."""
+        """Repeat the actions of ``get_state``; returns the current observations."""
         for i, (env, start) in enumerate(zip(self._envs, state["starts"], strict=True)):
             seed = start if isinstance(start, int) else None
             if seed is None:
@@ -151,7 +152,7 @@ class LoopVectorEnv(VectorEnv[Any, Any, Any]):
         return self._stacked()
 
     def render(self) -> tuple[Any, ...]:
-        """What each environment draws: a uint8 frame, if it keeps to gymnasium's interface."""
+        """What each environment's ``render`` returns: a uint8 frame, by gymnasium's interface."""
         return tuple(env.render() for env in self._envs)
 
     def close_extras(self, **kwargs: Any) -> None:

@@ -1,7 +1,7 @@
-"""Any gymnasium environment with flat or discrete observations, in the form that agents learn from.
+"""Making environments: any gymnasium environment with flat, image or discrete observations.
 
-``make_env`` is the one way to an environment: it finds it, refuses what is not supported, and runs
-its copies in the fastest way there is.
+``make_env`` finds the environment, refuses what is not supported, and chooses the fastest way to run
+its copies.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from labs.rl.envs.registry import find_spec
 from labs.rl.envs.settings import EnvSettings, as_settings
 from labs.runtime.errors import InputError
 
-UNLIMITED = 10_000
-"""Where an environment has no time limit of its own, its episodes are truncated here."""
+DEFAULT_TIME_LIMIT = 10_000
+"""Steps after which episodes are truncated in environments that have no time limit of their own."""
 
 _CART_POLE = "gymnasium.envs.classic_control.cartpole:CartPoleEnv"
 _LIMIT = "max_episode_steps"
 _TRUSTED = ("gymnasium.envs.", "labs.rl.")
-"""Entry points that need no check."""
+"""How the entry points begin that are not checked."""
 
 _checked: set[tuple[EnvSettings, str]] = set()
-"""What this process has checked: one copy and a few steps are enough for all."""
+"""Environments that this process has checked, so that each is checked once."""
 
 
 def make_env(
@@ -47,37 +47,37 @@ def make_env(
 ) -> Environment:
     """Build ``num_envs`` copies of a gymnasium environment.
 
-    Copy ``i`` starts from the ``i``-th number that ``SeedSequence(seed)`` generates, and draws all
-    its later episodes from the generator that this seeds, so that neighbouring seeds share nothing.
-    An environment without a time limit is truncated after ``UNLIMITED`` steps.
+    Copy ``i`` starts from the ``i``-th number that ``SeedSequence(seed)`` generates, and all its later
+    episodes from the generator that this number seeds. So the streams of close seeds are independent.
+    An environment without a time limit is truncated after ``DEFAULT_TIME_LIMIT`` steps.
 
     Args:
         env: an id of gymnasium's registry, ``module:id`` for a module that registers it, or
             settings with keyword arguments (``max_episode_steps`` among them) and wrappers.
-        num_envs: copies, at least 1.
-        seed: not negative.
-        frame_stack: an observation is the last ``frame_stack`` ones, oldest first; the first
-            observation of an episode is repeated to fill it.
-        episode_seeds: episode number ``k`` starts from ``episode_seeds[k]``, whichever copy runs
-            it, so that every agent can be evaluated from the same starts. Later episodes draw from
-            the copy's generator.
-        render: draw ``frames``.
+        num_envs: number of copies, at least 1.
+        seed: at least 0.
+        frame_stack: stack the last ``frame_stack`` observations, oldest first; the first observation
+            of an episode is repeated to fill the stack.
+        episode_seeds: episode number ``k`` starts from ``episode_seeds[k]``, whichever copy runs it,
+            so that all agents are evaluated from the same states. Later episodes use the copy's
+            generator.
+        render: render ``frames``.
 
     Raises:
-        InputError: an unknown id, a package that is missing, a space that is not supported, or
-            what ``labs.rl.envs.checks.check_environment`` refuses.
-        NoFramesError: ``render``, and the environment draws none.
+        InputError: an unknown id, a missing package, a space that is not supported, or what
+            ``labs.rl.envs.checks.check_environment`` refuses.
+        NoFramesError: ``render`` is set and the environment cannot render.
     """
     if num_envs < 1:
         raise InputError(f"`num_envs` {num_envs} must be at least 1")
     if frame_stack < 1:
-        raise InputError(f"`frame_stack` {frame_stack} must be at least 1; 1 is no stacking")
+        raise InputError(f"`frame_stack` {frame_stack} must be at least 1; 1 means no stacking")
     if seed < 0:
-        raise InputError(f"`seed` {seed} must not be negative; for instance 0")
+        raise InputError(f"`seed` {seed} must not be negative; use for instance 0")
     settings = as_settings(env)
-    recipe = _Recipe(settings, render)
-    recipe.check()
-    vector_env = recipe.make_vector_env(num_envs)
+    builder = _EnvBuilder(settings, render)
+    builder.check()
+    vector_env = builder.make_vector_env(num_envs)
     try:
         return Environment(settings.env_id, vector_env, seed, frame_stack, episode_seeds)
     except InputError:  # a space that is not supported
@@ -86,29 +86,29 @@ def make_env(
 
 
 def make_single(env: str | EnvSettings) -> gymnasium.Env[Any, Any]:
-    """One copy as gymnasium has it, with its wrappers and its time limit, for other libraries.
+    """One copy in gymnasium's own form, with its wrappers and time limit, for other libraries.
 
     Raises:
         InputError: as for ``make_env``.
     """
-    recipe = _Recipe(as_settings(env), render=False)
-    recipe.check()
-    return gymnasium.wrappers.TimeLimit(recipe.make(render=False), recipe.limit)
+    builder = _EnvBuilder(as_settings(env), render=False)
+    builder.check()
+    return gymnasium.wrappers.TimeLimit(builder.make(render=False), builder.limit)
 
 
-class _Recipe:
-    """All that building copies takes."""
+class _EnvBuilder:
+    """Builds copies of one environment."""
 
     def __init__(self, settings: EnvSettings, render: bool) -> None:
         self.settings = settings
         self._spec = find_spec(settings.env_id)
         self._render = render
         self._arguments = settings.arguments()
-        limit = self._arguments.pop(_LIMIT, self._spec.max_episode_steps or UNLIMITED)
+        limit = self._arguments.pop(_LIMIT, self._spec.max_episode_steps or DEFAULT_TIME_LIMIT)
         if not isinstance(limit, int) or limit < 1:
             raise InputError(f"`env_kwargs` {_LIMIT}={limit} must be a whole number above 0")
         self.limit = limit
-        self._limited = limit != UNLIMITED
+        self._limited = limit != DEFAULT_TIME_LIMIT
         self._wrappers = [load_object(path, "wrapper") for path in settings.wrapper]
         for path, wrapper in zip(settings.wrapper, self._wrappers, strict=True):
             if not callable(wrapper):
@@ -119,18 +119,18 @@ class _Recipe:
             raise missing_package(settings.env_id, error) from None
         except AttributeError as error:
             raise InputError(
-                f"environment {settings.env_id} is registered as {self._spec.entry_point}, which is"
-                f" not there ({error})"
+                f"environment {settings.env_id} is registered as {self._spec.entry_point}, which"
+                f" does not exist ({error})"
             ) from None
         _require_accepted(settings, creator, self._arguments, self._spec.kwargs)
         if render and "rgb_array" not in getattr(creator, "metadata", {}).get("render_modes", ()):
             raise NoFramesError(
-                f"environment {settings.env_id} draws no frames: its metadata has no render mode"
+                f"environment {settings.env_id} cannot be rendered: its metadata has no render mode"
                 " rgb_array"
             )
 
     def check(self) -> None:
-        """``check_environment`` on a fresh copy, unless this process has done that before."""
+        """Run ``check_environment`` on a new copy, unless this process has done it before."""
         entry = self._spec.entry_point
         trusted = isinstance(entry, str) and entry.startswith(_TRUSTED) and not self._wrappers
         key = self.settings, repr((entry, self._spec.kwargs))
@@ -148,10 +148,10 @@ class _Recipe:
         options: dict[str, Any] = {"render_mode": "rgb_array"} if self._render else {}
         if spec.entry_point == _CART_POLE and plain and not (spec.kwargs or options):
             return CartPoleVectorEnv(num_envs, self.limit)
-        if plain and self.limit == (spec.max_episode_steps or UNLIMITED):
+        if plain and self.limit == (spec.max_episode_steps or DEFAULT_TIME_LIMIT):
             vector_creator = _creator(spec.vector_entry_point)
             if hasattr(vector_creator, "get_state") and hasattr(vector_creator, "set_state"):
-                return self._building(
+                return self._build(
                     lambda: gymnasium.make_vec(
                         spec,
                         num_envs=num_envs,
@@ -170,27 +170,29 @@ class _Recipe:
     def make(self, render: bool) -> gymnasium.Env[Any, Any]:
         """One copy with its wrappers, but without gymnasium's own checks.
 
-        The time limit is counted around all copies, but where wrappers may ask for it.
+        It has no time limit, since ``LoopVectorEnv`` counts it, except under wrappers, which may need
+        to know it.
         """
         bare = copy.deepcopy(self._spec)
         bare.order_enforce = False
         bare.disable_env_checker = True
         bare.max_episode_steps = self.limit if self._wrappers and self._limited else None
         options: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
-        env = self._building(lambda: gymnasium.make(bare, **self._arguments, **options))
+        env = self._build(lambda: gymnasium.make(bare, **self._arguments, **options))
         for path, wrapper in zip(self.settings.wrapper, self._wrappers, strict=True):
             try:
                 env = wrapper(env)
-            except Exception as error:  # whatever a wrapper of a user's own raises
+            except Exception as error:  # a user's wrapper may raise anything
                 raise InputError(
-                    f"`wrapper` {path} cannot be put around {self.settings.env_id}:"
+                    f"`wrapper` {path} cannot wrap {self.settings.env_id}:"
                     f" {type(error).__name__}: {error}"
                 ) from error
             if not isinstance(env, gymnasium.Env):
-                raise InputError(f"`wrapper` {path} returned {env!r}: expected is a gymnasium.Env")
+                raise InputError(f"`wrapper` {path} returned {env!r}: expected a gymnasium.Env")
         return env
 
-    def _building(self, build: Callable[[], Any]) -> Any:
+    def _build(self, build: Callable[[], Any]) -> Any:
+        """Call ``build``, and turn the errors that a user can fix into InputErrors."""
         settings = self.settings
         try:
             return build()
@@ -200,17 +202,17 @@ class _Recipe:
             text = f"{type(error).__name__}: {error}"
             if "gymnasium.Env" in str(error) and isinstance(error, TypeError):
                 raise InputError(
-                    f"environment {settings.env_id} is not a gymnasium.Env, perhaps one of the"
-                    " package gym of before gymnasium: its class must be derived from gymnasium.Env"
+                    f"environment {settings.env_id} is not a gymnasium.Env, perhaps one of the older"
+                    " package gym: its class must be derived from gymnasium.Env"
                 ) from None
             if "render_mode" in str(error) and self._render:
                 raise NoFramesError(
-                    f"environment {settings.env_id} draws no frames: it takes no render_mode ({text})"
+                    f"environment {settings.env_id} cannot be rendered: it takes no render_mode ({text})"
                 ) from None
             if self._arguments:
                 raise InputError(
-                    f"`env_kwargs` {' '.join(settings.env_kwargs)}: {settings.env_id} cannot be made"
-                    f" with them ({text})"
+                    f"`env_kwargs` {' '.join(settings.env_kwargs)}: cannot make {settings.env_id} with"
+                    f" them ({text})"
                 ) from error
             raise
 
@@ -222,10 +224,10 @@ def _creator(entry_point: Any) -> Any:
 def _require_accepted(
     settings: EnvSettings, creator: Any, arguments: dict[str, Any], registered: dict[str, Any]
 ) -> None:
-    """Raise an InputError that names an argument that the environment lacks, or does not take."""
+    """Raise an InputError if an argument is missing, or the environment does not take it."""
     try:
         accepted = inspect.signature(creator).parameters
-    except (TypeError, ValueError):  # written in C: it will say so itself
+    except (TypeError, ValueError):  # written in C: the call itself will fail
         return
     given = {*arguments, *registered}
     for name, p in accepted.items():
@@ -240,6 +242,6 @@ def _require_accepted(
         if name not in accepted:
             takes = sorted({*accepted, _LIMIT} - {"self", "render_mode"})
             raise InputError(
-                f"`env_kwargs` {name} is no argument of {settings.env_id}: it takes"
+                f"`env_kwargs` {name} is not an argument of {settings.env_id}: it takes"
                 f" {', '.join(takes)}"
             )

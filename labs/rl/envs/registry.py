@@ -31,19 +31,19 @@ PACKAGES = {
     "dm_control/": ("shimmy[dm-control]", "shimmy"),
     "craftium/": ("craftium", "craftium"),
 }
-"""How ids begin, in small letters, whose environments come with a package: its name for pip, and the
-module that registers them."""
+"""By how an id begins, in lower case: the package that has the environment, as pip knows it, and the
+module that registers it."""
 
 _ATARI = ("Breakout", "Pong", "SpaceInvaders", "Seaquest", "Qbert", "BeamRider", "MsPacman")
-"""Their old ids have no name space."""
+"""Games whose old ids have no namespace."""
 
 
 def find_spec(env_id: str) -> EnvSpec:
     """The registry's entry of ``id`` or ``module:id``; the module is imported first.
 
     Raises:
-        InputError: the module cannot be imported, or registers no such environment; says what is
-            close, or what to install.
+        InputError: the module cannot be imported, or does not register the environment; the message
+            names similar ids, or the package to install.
     """
     module, _, name = env_id.rpartition(":")
     if module:
@@ -60,7 +60,7 @@ def _hint(module: str, name: str, error: Exception) -> str:
         near = _near(name, own, f"{module}:")
         if near or own:
             return near or f": module {module} registers {_listed(own)}"
-        return f": module {module} was imported and registers no such id"
+        return f": module {module} was imported and does not register it"
     near = _near(name, gymnasium.registry)
     lower = name.lower()
     found = next((PACKAGES[start] for start in PACKAGES if lower.startswith(start)), None)
@@ -70,21 +70,21 @@ def _hint(module: str, name: str, error: Exception) -> str:
     if found is not None:
         package, module = found
         return (
-            f": it comes with the package {package} (pip install '{package}'), whose module stands"
-            f" before the id: {module}:{name}"
+            f": it is part of the package {package} (pip install '{package}'), whose module goes before"
+            f" the id: {module}:{name}"
         )
     if isinstance(error, gymnasium.error.DeprecatedEnv) and not near:
         return f": {error}"
     form = (
-        "an environment of your own is given as module:id, where the module"
-        " registers the id when it is imported"
+        "name your own environment as module:id, where the module registers the id when it is"
+        " imported"
     )
     return f"{near}; {form}" if near else f": {form}, for instance my_module:{name}"
 
 
 def _near(name: str, names: Iterable[str], before: str = "") -> str:
     lower = {key.lower(): key for key in names}
-    # A higher share than usual: MountainCar-v0 is no word for mine/PointMass-v0.
+    # A higher cutoff than the default: MountainCar-v0 is not a hint for mine/PointMass-v0.
     near = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.7)
     return f"; did you mean {' or '.join(before + lower[key] for key in near)}?" if near else ""
 

@@ -1,4 +1,4 @@
-"""Which environment: as a command line, a configuration and a checkpoint name it."""
+"""The settings of an environment, as they appear on command lines, in configs and in checkpoints."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _WORDS = {"true": True, "false": False, "none": None}
 
 @dataclass(frozen=True)
 class EnvSettings:
-    """An environment's id, and what its copies are made with.
+    """An environment's id, its keyword arguments and its wrappers.
 
     Raises:
-        InputError: a keyword argument is not of the form ``key=value``, or is there twice.
+        InputError: a keyword argument is not of the form ``key=value``, or is given twice.
     """
 
     env_id: str
     """An id of gymnasium's registry, or ``module:id`` for a module that registers it."""
 
     env_kwargs: tuple[str, ...] = ()
-    """Keyword arguments of the environment, each ``key=value`` as for ``arguments``."""
+    """Keyword arguments of the environment, each ``key=value``; ``arguments`` parses them."""
 
     wrapper: tuple[str, ...] = ()
-    """Wrappers, each ``module:Class``, that are called with the environment alone; the first one is
-    the innermost."""
+    """Wrappers, each ``module:Class``, called with the environment as their only argument; the first
+    is the innermost."""
 
     def __post_init__(self) -> None:
         self.arguments()
@@ -35,8 +35,8 @@ class EnvSettings:
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments by name.
 
-        A value is what Python takes it for (``3``, ``0.5``, ``"text"``, ``(1, 2)``), where ``true``,
-        ``false`` and ``none`` may be written small; anything else is a text.
+        A value is a Python literal (``3``, ``0.5``, ``"text"``, ``(1, 2)``), where ``true``, ``false``
+        and ``none`` may be in lower case; anything else is a string.
         """
         found: dict[str, Any] = {}
         for text in self.env_kwargs:
@@ -46,10 +46,10 @@ class EnvSettings:
                     f"`env_kwargs` {text} is not of the form key=value, for instance gravity=-5.0"
                 )
             if key in found:
-                raise InputError(f"`env_kwargs` has {key} twice: leave one of them out")
+                raise InputError(f"`env_kwargs` has {key} twice: remove one of them")
             if key == "render_mode":
                 raise InputError(
-                    "`env_kwargs` render_mode is chosen where films are made: leave it out"
+                    "`env_kwargs` render_mode is set automatically for videos: leave it out"
                 )
             found[key] = _value(value)
         return found
@@ -59,7 +59,7 @@ class EnvSettings:
 
 
 def as_settings(env: str | EnvSettings) -> EnvSettings:
-    """The settings of an environment that may be given by its id alone."""
+    """Settings from an id, or the settings themselves."""
     return EnvSettings(env) if isinstance(env, str) else env
 
 

@@ -1,4 +1,4 @@
-"""Between an environment's spaces and what agents work with: rows or images in, scaled actions out."""
+"""Conversion between an environment's spaces and the arrays that agents use."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from labs.rl.envs.values import told
+from labs.rl.envs.values import describe_value
 from labs.runtime.errors import InputError
 
-FAR = 1e6
-"""A bound beyond this is none: it says that a number has an end somewhere, not where it will be."""
+LARGEST_BOUND = 1e6
+"""A larger bound of an action counts as none: it does not tell the scale of useful actions."""
 
 
 class Observations:
     """Turns observations of a flat Box or a Discrete space into float32 rows, images into uint8 ones.
 
-    An image is a uint8 Box ``(height, width)``, or one with channels first or last: they are the shorter
-    of the two ends, and come first where an agent sees them.
+    An image is a uint8 Box ``(height, width)``, or one with channels first or last. The channels are
+    the shorter one of the first and the last axis; agents see them first.
     """
 
     shape: tuple[int, ...]
     """``(size,)``, or ``(channels, height, width)`` of an image."""
 
     def __init__(self, env_id: str, space: Any) -> None:
-        """``env_id`` is for errors.
+        """``env_id`` is used in error messages.
 
         Raises:
             InputError: the space is not supported.
@@ -47,7 +47,7 @@ class Observations:
         else:
             hint = ""
             if space.is_np_flattenable and spaces.flatdim(space):
-                hint = "; `wrapper` gymnasium.wrappers:FlattenObservation makes one row of them"
+                hint = "; `wrapper` gymnasium.wrappers:FlattenObservation flattens them"
             raise InputError(
                 f"`env` {env_id} has observations {space}: supported are a Box with one dimension,"
                 " images of uint8 and Discrete, for instance CartPole-v1 or FrozenLake-v1" + hint
@@ -81,7 +81,7 @@ class Observations:
 def _require_space(env_id: str, kind: str, space: Any) -> None:
     if not isinstance(space, spaces.Space):
         raise InputError(
-            f"`env` {env_id} has {told(space)} as its {kind} space: set {kind}_space to one of"
+            f"`env` {env_id} has {describe_value(space)} as its {kind} space: set {kind}_space to one of"
             " gymnasium.spaces, in the class or its __init__"
         )
 
@@ -89,14 +89,14 @@ def _require_space(env_id: str, kind: str, space: Any) -> None:
 class Actions:
     """Turns an agent's actions into those of a Discrete space or a flat Box.
 
-    A bounded component of a Box is scaled, so that -1 is its lower bound and 1 its upper one: an agent
-    begins with actions around 0 with a spread of 1, and would never find a range that is far from
-    there, nor leave the middle of a wide one. A component without two bounds stays as it is. Whole
-    numbers are rounded.
+    A bounded component of a Box is scaled, so that -1 is its lower bound and 1 its upper bound: the
+    first actions of an agent are around 0 with a standard deviation near 1, which may be far outside
+    of a range, or cover only the middle of a wide one. A component without two bounds is not scaled.
+    Components of an integer Box are rounded.
     """
 
     def __init__(self, env_id: str, space: Any) -> None:
-        """``env_id`` is for errors.
+        """``env_id`` is used in error messages.
 
         Raises:
             InputError: the space is not supported.
@@ -114,16 +114,16 @@ class Actions:
             )
         self.size = space.shape[0]
         low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-        bounded = (np.abs(low) <= FAR) & (np.abs(high) <= FAR)
+        bounded = (np.abs(low) <= LARGEST_BOUND) & (np.abs(high) <= LARGEST_BOUND)
         low, high = np.where(bounded, low, -1), np.where(bounded, high, 1)
         self._centre, self._scale = (low + high) / 2, (high - low) / 2
         self._rounds = np.issubdtype(space.dtype, np.integer)
 
     def native(self, actions: np.ndarray) -> np.ndarray:
-        """Actions in the environment's own terms.
+        """Actions in the units of the environment.
 
         Args:
-            actions: int64 ``[n]`` from 0 on, or floats ``[n, size]``.
+            actions: int64 ``[n]`` from 0 to ``size - 1``, or floats ``[n, size]``.
 
         Returns:
             int64 ``[n]``, or ``[n, size]`` of the space's dtype, within its bounds.

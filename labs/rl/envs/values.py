@@ -1,15 +1,15 @@
-"""What environments return, read the same way when they are checked and when they run."""
+"""Reading the values that environments return: the same when they are checked and when they run."""
 
 from __future__ import annotations
 
 from typing import Any
 
 OUTCOME_KEYS = ("is_success", "collision")
-"""What is read of an info; whatever else it holds may have any form."""
+"""The keys that are read from infos; all others are ignored."""
 
 
 def as_number(value: Any) -> float | None:
-    """One number of any library's as a float; None where it is none: text, an array with a shape, ..."""
+    """A scalar of any library as a float; None if it is not one number (text, an array, ...)."""
     if type(value) is float:
         return value
     if isinstance(value, str | bytes) or getattr(value, "shape", ()) != ():
@@ -21,13 +21,13 @@ def as_number(value: Any) -> float | None:
 
 
 def as_truth(value: Any) -> bool | None:
-    """True or False, which may be written as 1 or 0; None where it is neither."""
+    """True or False, also for 1 and 0; None for any other value."""
     number = as_number(value)
     return bool(number) if number in (0.0, 1.0) else None
 
 
-def told(value: Any) -> str:
-    """A value as an error shows it: in one short line, with its shape where it has one."""
+def describe_value(value: Any) -> str:
+    """A value for an error message: one short line, an array by its shape and dtype."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         kind = "an array" if type(value).__module__ == "numpy" else f"a {type(value).__name__}"
         if tuple(value.shape) or kind != "an array":

@@ -1,4 +1,4 @@
-"""A robot that must reach a goal in a room with obstacles; it knows no agent.
+"""An environment: a robot that must reach a goal in a room with obstacles.
 
 Importing this package registers ``labs/NavigationGoal-v0`` and ``-v1`` with gymnasium.
 """

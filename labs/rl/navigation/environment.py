@@ -1,15 +1,15 @@
 """labs/NavigationGoal: a robot must reach a goal in a square room without touching anything.
 
-The room spans 0 to 10 in x and y and holds three square obstacles. The robot turns and drives in
-small noisy steps, measures 16 ranges and knows the goal's distance and bearing. Importing this
-module registers two versions with gymnasium, for ``gymnasium.make`` and ``gymnasium.make_vec``:
+The room spans 0 to 10 in x and y and has three square obstacles. The robot turns and drives in
+small noisy steps, measures 16 ranges and knows the goal's distance and bearing. There are two
+versions, for ``gymnasium.make`` and ``gymnasium.make_vec``:
 
 - ``labs/NavigationGoal-v0``, the reference with its flaws: the bearing is folded into [0, pi].
 - ``labs/NavigationGoal-v1``, corrected: sine and cosine of the bearing, potential-based shaping.
 
 ``labs.rl.navigation.tasks`` has their observations and rewards. An episode ends with success (the
-goal is nearer than 1), with a collision (a ray is shorter than 0.4; it comes first where both hold)
-or truncated at step 100 without either. ``info`` has ``is_success`` and ``collision``.
+goal is nearer than 1), with a collision (a ray is shorter than 0.4, which counts if both hold), or
+by truncation at step 100. ``info`` has ``is_success`` and ``collision``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _require_render_mode(render_mode: str | None) -> None:
 
 
 class NavigationGoalEnv(gymnasium.Env[np.ndarray, int]):
-    """One robot: a batch of one, so that it cannot differ from the vector environment."""
+    """One robot. It is computed as a batch of one, so that it cannot differ from the vector version."""
 
     metadata = _METADATA
 
@@ -62,10 +62,10 @@ class NavigationGoalEnv(gymnasium.Env[np.ndarray, int]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin an episode.
+        """Start an episode.
 
-        ``options`` may place things: ``position`` (x, y), ``yaw`` (radians clockwise from +y),
-        ``goal`` (x, y) and ``obstacles`` (three centres); what is left out stays random.
+        ``options`` may set ``position`` (x, y), ``yaw`` (radians clockwise from +y), ``goal`` (x, y)
+        and ``obstacles`` (three centres); what is left out is random.
         """
         super().reset(seed=seed)
         if self.robots.generators[0] is not self.np_random:
@@ -80,7 +80,7 @@ class NavigationGoalEnv(gymnasium.Env[np.ndarray, int]):
                 now.centres[:, 1:, 0].T.tolist(),
             )
             if unknown := set(options) - set(Scene._fields):
-                raise ValueError(f"options {unknown} are unknown; there are {Scene._fields}")
+                raise ValueError(f"options {unknown} are unknown: use some of {Scene._fields}")
             observation = self.robots.place(0, drawn._replace(**options))
         if self._trails:
             self._trails.begin([0], self.robots)
@@ -108,8 +108,8 @@ class NavigationGoalEnv(gymnasium.Env[np.ndarray, int]):
 class NavigationGoalVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """``num_envs`` robots in one NumPy computation.
 
-    Step for step what ``gymnasium.vector.SyncVectorEnv`` makes of ``NavigationGoalEnv`` for the
-    same seeds, actions and ``autoreset_mode`` (all three), infos included.
+    For the same seeds, actions and ``autoreset_mode`` (all three modes) it returns exactly what a
+    ``gymnasium.vector.SyncVectorEnv`` of ``NavigationGoalEnv`` does, infos included.
     """
 
     def __init__(
@@ -142,9 +142,10 @@ class NavigationGoalVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         seed: int | list[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin episodes everywhere, or where ``options["reset_mask"]`` (bool) is true.
+        """Start episodes everywhere, or where ``options["reset_mask"]`` (bool) is true.
 
-        Robot ``i`` gets the seed ``seed + i``, or its own from a list (None: its generator goes on).
+        Robot ``i`` gets the seed ``seed + i``, or its own from a list; with None it keeps its
+        generator.
         """
         if seed is None or isinstance(seed, int):
             seed = [None if seed is None else seed + i for i in range(self.num_envs)]
@@ -163,7 +164,7 @@ class NavigationGoalVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def step(
         self, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Take the actions (int ``[num_envs]``). Autoreset modes are gymnasium's."""
+        """Take the actions (int ``[num_envs]``). The autoreset modes are those of gymnasium."""
         if self.autoreset_mode is AutoresetMode.DISABLED and self._ended.any():
             raise gymnasium.error.ResetNeeded(
                 f"episodes {np.flatnonzero(self._ended).tolist()} have ended: reset them with"
@@ -179,7 +180,9 @@ class NavigationGoalVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             begun = terminated | truncated
             final_infos = _final_infos(observations, success, collision, begun)
         else:
-            begun = self._ended  # a step ago, in mode NEXT_STEP: their action counts for nothing
+            # In mode NEXT_STEP an episode that ended in the last step is reset in this one, and its
+            # action is ignored.
+            begun = self._ended
             rewards[begun] = 0
             terminated[begun] = truncated[begun] = False
         self._ended = terminated | truncated
@@ -191,14 +194,14 @@ class NavigationGoalVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return observations, rewards, terminated, truncated, infos
 
     def get_state(self) -> dict[str, Any]:
-        """Where every robot is: numbers, strings and lists."""
+        """The state of every robot, of types that a checkpoint may hold."""
         return {"robots": self.robots.get_state(), "observations": self._observations.tolist()}
 
     def set_state(self, state: dict[str, Any]) -> np.ndarray:
-        """Go on from ``get_state``, taken while no episode waited for its restart.
+        """Restore what ``get_state`` returned at a moment when no ended episode awaited its reset.
 
         Returns:
-            The observations.
+            The current observations.
         """
         self.robots.set_state(state["robots"])
         self._observations = np.array(state["observations"], dtype=np.float32)
@@ -221,7 +224,7 @@ class NavigationGoalVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
 
 def _infos(success: np.ndarray, collision: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
-    """The infos of the robots in ``mask``, in gymnasium's form: a value and whether it is there."""
+    """The infos of the robots in ``mask``, in gymnasium's format: values, and whether they are there."""
     if not mask.any():
         return {}
     return {
@@ -235,10 +238,10 @@ def _infos(success: np.ndarray, collision: np.ndarray, mask: np.ndarray) -> dict
 def _final_infos(
     observations: np.ndarray, success: np.ndarray, collision: np.ndarray, ended: np.ndarray
 ) -> dict[str, Any]:
-    """What mode SAME_STEP adds where episodes ended: their last observations and infos."""
+    """What mode SAME_STEP adds for episodes that ended: their last observations and infos."""
     if not ended.any():
         return {}
-    final_observations = np.empty(len(ended), dtype=object)  # None where nothing is put
+    final_observations = np.empty(len(ended), dtype=object)  # an array of None
     for i, final in zip(np.flatnonzero(ended), observations[ended], strict=True):
         final_observations[i] = final
     return {

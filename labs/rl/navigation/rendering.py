@@ -27,20 +27,20 @@ _FONT = ImageFont.load_default(size=14 * _OVERSAMPLING)
 
 
 class Trails:
-    """Where robots have been in their present episodes, and how these ended."""
+    """The paths of robots in their present episodes, and how the episodes ended."""
 
     def __init__(self, num_robots: int) -> None:
         self._paths: list[list[tuple[float, float]]] = [[] for _ in range(num_robots)]
         self._ends = [""] * num_robots
 
     def begin(self, chosen: Iterable[int], robots: Robots) -> None:
-        """The robots ``chosen`` have begun new episodes."""
+        """Record that the robots ``chosen`` have started new episodes."""
         for i in chosen:
             self._paths[i] = [tuple(robots.now.position[:, i])]
             self._ends[i] = ""
 
     def extend(self, robots: Robots, outcome: Outcome) -> None:
-        """All robots have moved."""
+        """Record a step of all robots."""
         for i, path in enumerate(self._paths):
             path.append(tuple(robots.now.position[:, i]))
             for name in _ENDS:
@@ -50,8 +50,8 @@ class Trails:
     def draw(self, robots: Robots, i: int) -> np.ndarray:
         """Robot ``i`` in its room, +y up: uint8 ``[FRAME_SIZE, FRAME_SIZE, 3]``.
 
-        The goal's disk is where the goal counts as reached, the robot's is where a ray counts as a
-        collision.
+        The radius of the goal's disk is the distance at which it counts as reached, that of the
+        robot's disk is the range that counts as a collision.
         """
         side = FRAME_SIZE * _OVERSAMPLING
         image = Image.new("RGB", (side, side), _BACKGROUND)
@@ -89,5 +89,5 @@ def _disk(
     colour: tuple[int, int, int],
 ) -> None:
     x, y = _pixel(centre[0], centre[1])
-    reach = radius * _SCALE
-    canvas.ellipse([x - reach, y - reach, x + reach, y + reach], fill=colour)
+    half = radius * _SCALE
+    canvas.ellipse([x - half, y - half, x + half, y + half], fill=colour)

@@ -1,4 +1,4 @@
-"""Robots in square rooms, all of them in one NumPy computation."""
+"""The simulation: all robots and their rooms in one NumPy computation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NOISES = NUM_RAYS + 2  # per step: one for every ray, the turn and the distance
 
 
 class Outcome(NamedTuple):
-    """What one step of all robots led to; the arrays are fresh."""
+    """The result of one step of all robots; the arrays are new."""
 
     observations: np.ndarray
     """float32 ``[num_robots, observation_size]``"""
@@ -43,9 +43,9 @@ class Outcome(NamedTuple):
 class Robots:
     """The state of ``num_robots`` robots and their rooms.
 
-    A robot's random numbers come from its own generator, and the numbers of an episode are drawn
-    together: how it begins, then the noise of all its steps. So a robot's episodes depend neither
-    on the robots beside it (a batch equals its robots one by one) nor on what it does in them.
+    A robot's random numbers come from its own generator, and all numbers of an episode are drawn at
+    its start: the scene, then the noise of all steps. So a robot's episodes depend neither on the
+    other robots (a batch equals its robots one by one) nor on its own actions.
     """
 
     def __init__(self, num_robots: int, version: int, noise: float) -> None:
@@ -56,7 +56,7 @@ class Robots:
         self._noise = np.float32(noise)
         self._noises = np.zeros((num_robots, MAX_STEPS, _NOISES), dtype=np.float32)
         self._first_row = np.arange(num_robots) * MAX_STEPS
-        # Beginning costs as much for one robot as for ten, so next episodes are drawn ahead.
+        # To draw one episode takes as long as to draw ten, so the next ones are drawn ahead.
         self._next = Situations(num_robots)
         self._next_observations = self._observations(self._look(self._next))
         self._has_next = np.zeros(num_robots, dtype=bool)
@@ -64,15 +64,15 @@ class Robots:
         self._next_starts = list(self._starts)
 
     def seed(self, robot: int, generator: np.random.Generator) -> None:
-        """Draw the robot's episodes from ``generator``, beginning with the next."""
+        """Draw the robot's episodes from ``generator``, from the next one on."""
         self.generators[robot] = generator
         self._has_next[robot] = False
 
     def begin(self, chosen: np.ndarray) -> np.ndarray:
-        """New episodes for the robots ``chosen`` (int ``[m]``).
+        """Start new episodes of the robots ``chosen`` (int ``[m]``).
 
         Returns:
-            What they see: float32 ``[m, observation_size]``.
+            Their observations: float32 ``[m, observation_size]``.
         """
         if not self._has_next[chosen].all():
             self._draw_next()
@@ -85,10 +85,10 @@ class Robots:
         return self._next_observations[chosen]
 
     def place(self, robot: int, scene: Scene) -> np.ndarray:
-        """Put a robot that has just begun an episode into another scene.
+        """Put a robot that has just started an episode into another scene.
 
         Returns:
-            float32 ``[observation_size]``: the first look at it, without noise.
+            float32 ``[observation_size]``: its first observation, without noise.
         """
         situation = Situations.of([scene])
         self.now.columns[:, robot] = situation.columns[:, 0]
@@ -97,7 +97,7 @@ class Robots:
     def step(self, actions: np.ndarray) -> Outcome:
         """Move every robot by its action (int ``[num_robots]``: 0 forward, 1 right, 2 left)."""
         now = self.now
-        # A robot driven on after its last step, until somebody begins anew, gets the last row.
+        # A robot that is not reset after its last step keeps getting the last row of noise.
         rows = self._first_row + np.minimum(self.steps, MAX_STEPS - 1)
         noise = self._noises.reshape(-1, _NOISES).take(rows, axis=0)
         noise *= self._noise
@@ -123,9 +123,10 @@ class Robots:
         return self._look(alone).ranges[:, 0]
 
     def get_state(self) -> dict[str, Any]:
-        """Where the robots are: numbers, strings and lists.
+        """The state of the robots: numbers, strings and lists.
 
-        Generators are written down as they were when the episodes began.
+        It has the states of the generators at the start of the episodes, from which ``set_state``
+        draws the noise again: that is much smaller than the noise itself.
         """
         return {
             "starts": list(self._starts),
@@ -134,7 +135,7 @@ class Robots:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Draw the episodes of ``get_state`` again and go on where the robots were."""
+        """Draw the episodes of ``get_state`` again, and put the robots where they were."""
         for generator, start in zip(self.generators, state["starts"], strict=True):
             generator.bit_generator.state = start
         self._has_next[:] = False
@@ -143,7 +144,7 @@ class Robots:
         self.now.columns[:] = state["columns"]
 
     def _draw_next(self) -> None:
-        """Draw next episodes for all robots that have none."""
+        """Draw the next episode of every robot that has none."""
         without = np.flatnonzero(~self._has_next)
         scenes, noise = [], np.empty((without.size, NUM_RAYS), dtype=np.float32)
         for row, robot in zip(noise, without.tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""How episodes of NavigationGoal begin."""
+"""The scenes in which episodes of NavigationGoal start."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOM_SIDE = 10.0
 NUM_OBSTACLES = 3
 OBSTACLE_SIDE = 1.0
 
-_BLOCK = 16  # points drawn at once, because a call costs more than its numbers
+_BLOCK = 16  # points drawn at once: a call takes longer than the numbers that it returns
 
 
 class Scene(NamedTuple):
@@ -25,7 +25,7 @@ class Scene(NamedTuple):
     """Radians clockwise from +y."""
     goal: Sequence[float]
     obstacles: Sequence[Sequence[float]]
-    """Three centres."""
+    """Centres of the three obstacles."""
 
 
 def draw_scene(generator: np.random.Generator) -> Scene:
@@ -53,9 +53,9 @@ def _points(generator: np.random.Generator) -> Iterator[list[float]]:
 
 
 class Situations:
-    """Where ``num_robots`` robots, their goals and obstacles are.
+    """Positions of ``num_robots`` robots, their goals and their obstacles.
 
-    The fields are views of one array: robots are handed over by copying columns.
+    The fields are views of one array, so that a robot's whole situation is copied as a column.
     """
 
     def __init__(self, num_robots: int) -> None:
@@ -64,13 +64,13 @@ class Situations:
         self.yaw = self.columns[2]
         self.goal = self.columns[3:5]
         self.distance = self.columns[5]
-        """Between the two."""
+        """Between position and goal."""
         self.centres = self.columns[6:].reshape(2, 1 + NUM_OBSTACLES, num_robots)
         """x and y of the room's and the obstacles' centres."""
 
     @classmethod
     def of(cls, scenes: Sequence[Scene]) -> Situations:
-        """The situations in which ``scenes`` begin."""
+        """The situations at the start of ``scenes``."""
         situations = cls(len(scenes))
         positions, yaws, goals, obstacles = zip(*scenes, strict=True)
         situations.position[:] = np.transpose(positions)

@@ -1,4 +1,4 @@
-"""What a robot is told of its goal and what it earns: the two versions of NavigationGoal."""
+"""The two versions of NavigationGoal: how the goal is observed, and the rewards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_RANGE = 15.0
 
 
 class View(NamedTuple):
-    """What robots measure from where they stand."""
+    """What robots measure at their present positions."""
 
     ranges: np.ndarray
     """``[rays, num_robots]``, with noise."""
@@ -27,7 +27,7 @@ class Move(NamedTuple):
     distance_before: np.ndarray
     """To the goal, before the step."""
     view: View
-    """After it."""
+    """After the step."""
     success: np.ndarray
     """bool; at most one of these three is true."""
     collision: np.ndarray
@@ -35,13 +35,13 @@ class Move(NamedTuple):
 
 
 class Task(Protocol):
-    """Observation of the goal's direction, and reward."""
+    """How the goal's direction is observed, and the reward."""
 
     bearing_low: tuple[float, ...]
     bearing_high: tuple[float, ...]
 
     def bearing(self, view: View) -> tuple[np.ndarray, ...]:
-        """Components of the observation that tell the goal's direction, each ``[num_robots]``."""
+        """Components of the observation for the goal's direction, each ``[num_robots]``."""
         ...
 
     def reward(self, move: Move) -> np.ndarray:
@@ -50,26 +50,26 @@ class Task(Protocol):
 
 
 class FoldedBearing:
-    """Version 0, the reference, kept with its flaw so that results compare.
+    """Version 0, the reference, kept with its flaws so that results are comparable.
 
-    A negative bearing gets pi added: a goal to the left ahead and one to the right behind look the
-    same. Driving away from a goal straight behind costs nothing, and running out of time costs as
-    much as a collision.
+    A negative bearing gets pi added, so that a goal ahead on the left and a goal behind on the right
+    look the same. Driving away from a goal straight behind costs nothing, and a time-out costs as much
+    as a collision.
     """
 
     bearing_low: tuple[float, ...] = (0.0,)
     bearing_high: tuple[float, ...] = (1.0,)
 
     def bearing(self, view: View) -> tuple[np.ndarray, ...]:
-        """The folded bearing over pi, from 0 to 1."""
+        """The folded bearing divided by pi, from 0 to 1."""
         return (_fold(view) / np.pi,)
 
     def reward(self, move: Move) -> np.ndarray:
         """-100 for a collision or a time-out, +500 for the goal, else by the folded bearing ``a``.
 
-        With ``m = min(a, pi - a)``, the angle between the goal's direction and the robot's axis: up
-        to 2 for a step that brings the goal nearer, falling to 0 at ``m = pi / 4``; for another
-        step from 0 at ``m = pi / 4`` down to -1 at ``m = pi / 2``.
+        With ``m = min(a, pi - a)``, the angle between the goal's direction and the robot's axis: a step
+        that brings the goal nearer gives 2 at ``m = 0``, falling to 0 at ``m = pi / 4`` and beyond. Any
+        other step gives 0 up to ``m = pi / 4``, falling to -1 at ``m = pi / 2``.
         """
         folded = _fold(move.view)
         off_axis = np.minimum(folded, np.pi - folded) / (np.pi / 4)
@@ -80,7 +80,7 @@ class FoldedBearing:
 
 
 class SineCosineBearing:
-    """Version 1, corrected: the direction is unambiguous and only ends and progress are rewarded."""
+    """Version 1, corrected: the direction is unambiguous, and only outcomes and progress are rewarded."""
 
     bearing_low: tuple[float, ...] = (-1.0, -1.0)
     bearing_high: tuple[float, ...] = (1.0, 1.0)
@@ -92,20 +92,20 @@ class SineCosineBearing:
     def reward(self, move: Move) -> np.ndarray:
         """+1 for the goal, -1 for a collision, and 0.1 for every unit that the goal came nearer.
 
-        The last is the change of a potential, ``-0.1 * distance``, after Ng, Harada and Russell (1999),
-        but without what makes theirs leave the best policy as it is: the later potential is not
-        multiplied by the discount, and is not 0 where an episode ends. Over a path it sums to the
-        distance gained, so that a closed one adds nothing to the undiscounted return; in the discounted
-        one early progress counts for more, and an episode keeps what it gained however it ends. Along
-        the shortest way this and the goal's reward ask for the same; where the way leads around
-        something they need not. A time-out is a plain truncation and costs nothing.
+        The last term is the change of a potential, ``-0.1 * distance``, as in Ng, Harada and Russell
+        (1999), but without what guarantees that the optimal policy stays the same: the later potential
+        is not multiplied by the discount, and is not 0 at the end of an episode. Over a path it sums to
+        the distance gained, so a closed path adds nothing to the undiscounted return. In the discounted
+        return early progress counts more, and an episode keeps its gain however it ends. On a straight
+        way to the goal this agrees with the goal's reward; around an obstacle it may not. A time-out
+        is a plain truncation and costs nothing.
         """
         progress = 0.1 * (move.distance_before - move.view.distance)
         return progress + move.success - move.collision
 
 
 def _fold(view: View) -> np.ndarray:
-    """The bearing in [0, pi], negative ones moved up by pi."""
+    """The bearing in [0, pi]; negative values get pi added."""
     bearing = np.arctan2(view.sin_bearing, view.cos_bearing)
     return np.where(bearing < 0, bearing + np.pi, bearing)
 

@@ -1,1 +1,1 @@
-"""Collecting experience in this process or by Ray actors."""
+"""Collecting experience in this process or in Ray actors."""

@@ -1,4 +1,4 @@
-"""Whether rollout workers can be worth it: from the cost of an environment's step."""
+"""Advice on rollout workers, from the time that a step of the environment takes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 from labs.rl.agents.config import AgentConfig
 from labs.rl.envs.make import make_env
 
-WORTH_IT = 20
-"""Microseconds that a step of one copy takes where two workers on two cores begin to be faster than
-none (``docs/agents.md`` has the numbers)."""
+WORKERS_PAY_FROM = 20
+"""Microseconds per step of one copy above which two workers on two cores are faster than none
+(``docs/agents.md`` has the measurements)."""
 
 MEASURED_SECONDS = 0.1
 
 
 def step_microseconds(config: AgentConfig) -> float:
-    """What a step of one copy of a config's environment takes on this machine, with random actions.
+    """Time of a step of one copy of a config's environment on this machine, with random actions.
 
     Raises:
         InputError: as for ``make_env``.
@@ -44,7 +44,7 @@ def step_microseconds(config: AgentConfig) -> float:
 
 
 def workers_note(config: AgentConfig) -> str | None:
-    """A sentence where a config's workers are not likely to be faster than none, else None.
+    """A sentence if a config's workers are probably slower than none, otherwise None.
 
     Raises:
         InputError: as for ``make_env``.
@@ -52,9 +52,9 @@ def workers_note(config: AgentConfig) -> str | None:
     if config.num_workers == 0:
         return None
     cost = step_microseconds(config)
-    if cost >= WORTH_IT:
+    if cost >= WORKERS_PAY_FROM:
         return None
     return (
-        f"a step of {config.env} takes {cost:.0f} us, and workers begin to be faster than none at about"
-        f" {WORTH_IT} us: `num_workers` 0 is likely to be faster"
+        f"a step of {config.env} takes {cost:.0f} us, and workers are faster than none only above about"
+        f" {WORKERS_PAY_FROM} us: `num_workers` 0 is probably faster"
     )

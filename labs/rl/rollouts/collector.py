@@ -1,4 +1,4 @@
-"""Acting in a vector environment and writing down what happened: knows neither Ray nor learners."""
+"""Stepping a vector environment with a policy and recording segments, without Ray or learners."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from labs.rl.envs.settings import EnvSettings
 
 @dataclass(frozen=True)
 class CollectorSpec:
-    """What a collector is built from, wherever it is built."""
+    """The settings of a collector, in this process or in a worker."""
 
     env: EnvSettings
     num_envs: int
@@ -26,15 +26,15 @@ class CollectorSpec:
     """Steps of every environment per segment."""
     policy: PolicySpec
     seed: int
-    """The run's; each collector derives its own from it."""
+    """Seed of the run; each collector derives its own from it."""
 
 
 class Collector:
     """Steps ``num_envs`` environments with a policy, one segment at a time."""
 
-    def __init__(self, spec: CollectorSpec, index: int, incarnation: int = 0) -> None:
-        """``index`` and ``incarnation`` (how often it was replaced) make its randomness its own."""
-        root = np.random.SeedSequence((spec.seed, index, incarnation))
+    def __init__(self, spec: CollectorSpec, index: int, replacements: int = 0) -> None:
+        """``index`` and ``replacements`` (how often it was replaced) make its random streams unique."""
+        root = np.random.SeedSequence((spec.seed, index, replacements))
         env_seed, action_seed = root.generate_state(2).tolist()
         self._spec = spec
         self._policy = Policy(spec.policy)
@@ -45,7 +45,7 @@ class Collector:
         self._observations = self._environment.reset()
 
     def collect(self, parameters: np.ndarray, version: int, epsilon: float = 0.0) -> Segment:
-        """The next segment, acted with ``parameters`` (see ``Policy.load``).
+        """The next segment, collected with ``parameters`` (see ``Policy.load``).
 
         Raises:
             InputError: the environment returned NaN or infinity.
@@ -92,14 +92,14 @@ class Collector:
         )
 
     def get_state(self) -> dict[str, Any]:
-        """Where the environments and the random numbers are, fit for a checkpoint."""
+        """The state of the environments and of the random numbers, for a checkpoint."""
         return {
             "environment": self._environment.get_state(),
             "generator": self._generator.bit_generator.state,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from ``get_state``."""
+        """Restore what ``get_state`` returned."""
         self._observations = self._environment.set_state(state["environment"])
         self._generator.bit_generator.state = state["generator"]
 

@@ -1,4 +1,4 @@
-"""Rollout workers: collectors in this process, or one per Ray actor. The only user of Ray here."""
+"""Rollout workers: collectors in this process, or one per Ray actor."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from labs.rl.agents.trainer import Rollouts
 from labs.rl.rollouts.collector import Collector, CollectorSpec
 from labs.runtime.errors import InputError
 from labs.runtime.machine.session import in_local_mode
-from labs.runtime.output.capture import OfTrial, output
+from labs.runtime.output.capture import TrialOutput, output
 
 MAX_DEATHS = 3
-"""A worker that dies so often in a row, without a segment in between, would go on doing so."""
+"""Deaths of a worker in a row, with no segment in between, after which training fails."""
 
 CollectorState = dict[str, Any] | None
 
 
 def make_rollouts(spec: CollectorSpec, num_workers: int) -> Rollouts:
-    """``num_workers`` Ray actors; in this process without workers or in Ray's local mode.
+    """``num_workers`` Ray actors; collectors in this process without workers or in local mode.
 
     Raises:
         InputError: the environment cannot be made.
-        RuntimeError: workers are asked for where Ray does not run.
+        RuntimeError: ``num_workers`` is not 0 and Ray is not running.
     """
     if num_workers == 0 or in_local_mode():
         return InProcess([Collector(spec, index) for index in range(max(1, num_workers))])
@@ -53,17 +53,17 @@ class InProcess:
         return concatenate([c.collect(parameters, version) for c in self._collectors])
 
     def next(self, parameters: np.ndarray, version: int, epsilon: float) -> Segment:
-        """The collectors take turns; the segment is always of these very parameters."""
+        """The collectors take turns; the segment is always collected with exactly these parameters."""
         collector = self._collectors.pop(0)
         self._collectors.append(collector)
         return collector.collect(parameters, version, epsilon)
 
     def get_state(self) -> list[CollectorState]:
-        """In the order of their turns, so that the turn itself needs no place in the state."""
+        """In the order of their turns, so that the state need not say whose turn it is."""
         return [collector.get_state() for collector in self._collectors]
 
     def set_state(self, states: list[CollectorState]) -> None:
-        """Go on from ``get_state``, of as many collectors."""
+        """Restore what ``get_state`` of the same number of collectors returned."""
         for collector, state in zip(self._collectors, states, strict=True):
             if state is not None:
                 collector.set_state(state)
@@ -75,17 +75,17 @@ class InProcess:
 
 
 class RolloutWorker:
-    """A collector in a process of its own."""
+    """A collector in its own process."""
 
     def __init__(
-        self, spec: CollectorSpec, index: int, incarnation: int, trial: OfTrial = None
+        self, spec: CollectorSpec, index: int, replacements: int, trial: TrialOutput = None
     ) -> None:
         output.join(trial)
-        torch.set_num_threads(1)
-        self._collector = Collector(spec, index, incarnation)
+        torch.set_num_threads(1)  # each worker has one core
+        self._collector = Collector(spec, index, replacements)
 
     def collect(self, parameters: np.ndarray, version: int, epsilon: float) -> Segment:
-        """The next segment, with ``float32`` parameters out of the object store."""
+        """The next segment; ``parameters`` are float32, from the object store."""
         return self._collector.collect(parameters, version, epsilon)
 
     def get_state(self) -> dict[str, Any]:
@@ -93,11 +93,11 @@ class RolloutWorker:
         return self._collector.get_state()
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from a collector's state."""
+        """Restore a collector's state."""
         self._collector.set_state(state)
 
     def process_id(self) -> int:
-        """For tests that kill it."""
+        """Used by tests that kill it."""
         return os.getpid()
 
 
@@ -105,12 +105,12 @@ _Actor: Any = ray.remote(num_cpus=1, max_restarts=0)(RolloutWorker)
 
 
 class _Slot:
-    """A worker's place: the actor that fills it, and the segment that it is collecting."""
+    """The place of one worker: its present actor, and the segment that this is collecting."""
 
     def __init__(self, spec: CollectorSpec, index: int) -> None:
         self._spec = spec
         self._index = index
-        self._incarnation = 0
+        self._replacements = 0
         self._deaths = 0
         self._request: tuple[Any, ...] = ()
         self.pending: ray.ObjectRef[Any] | None = None
@@ -121,7 +121,7 @@ class _Slot:
         self.pending = self.actor.collect.remote(*request)
 
     def take(self, on_death: Callable[[], None]) -> Segment | None:
-        """The pending segment; None where the worker died, which was replaced and asked again."""
+        """The pending segment; None if the worker died and a new one got the request again."""
         try:
             segment: Segment = ray.get(self._required())
         except (RayActorError, ObjectLostError) as error:
@@ -130,13 +130,13 @@ class _Slot:
                 raise RuntimeError(
                     f"rollout worker {self._index} died {MAX_DEATHS} times in a row: {error}"
                 ) from error
-            self._incarnation += 1
-            self.actor = _Actor.remote(self._spec, self._index, self._incarnation, output.trial)
+            self._replacements += 1
+            self.actor = _Actor.remote(self._spec, self._index, self._replacements, output.trial)
             on_death()
             self.submit(*self._request)
             return None
         except RayTaskError as error:
-            if isinstance(error.cause, InputError):  # its message says it all
+            if isinstance(error.cause, InputError):  # without the worker's traceback
                 raise InputError(str(error.cause)) from None
             raise
         self._deaths = 0
@@ -149,7 +149,7 @@ class _Slot:
 
 
 class Workers:
-    """One Ray actor per worker; one that dies is replaced, and at most its segment is lost."""
+    """One Ray actor per worker. One that dies is replaced, and only its present segment is lost."""
 
     def __init__(self, spec: CollectorSpec, num_workers: int) -> None:
         self.replaced = 0
@@ -158,14 +158,14 @@ class Workers:
         self._stored: tuple[int, ray.ObjectRef[Any]] | None = None
 
     def gather(self, parameters: np.ndarray, version: int) -> Segment:
-        """Waits for all workers, in their order."""
+        """Waits for all workers; the environments are in the order of the workers."""
         stored = self._put(parameters, version)
         for slot in self._slots:
             slot.submit(stored, version, 0.0)
         return concatenate([self._wait(slot) for slot in self._slots])
 
     def next(self, parameters: np.ndarray, version: int, epsilon: float) -> Segment:
-        """The worker whose segment this is goes on at once, so it collects while we learn."""
+        """The worker starts on its next segment at once, and collects while the learner learns."""
         request = (self._put(parameters, version), version, epsilon)
         for slot in self._slots:
             if slot.pending is None:
@@ -176,7 +176,7 @@ class Workers:
             slot = next(slot for slot in self._queue if slot.pending == ready[0])
             segment = slot.take(self._count_death)
             if segment is not None:
-                # To the end of the queue: ray.wait prefers the first, none may starve.
+                # Move it to the end: ray.wait prefers the first ones, and others would starve.
                 self._queue.remove(slot)
                 self._queue.append(slot)
                 slot.submit(*request)
@@ -184,16 +184,17 @@ class Workers:
 
     def get_state(self) -> list[CollectorState]:
         """Every worker's state; None for one that has just died."""
+        # An actor runs its calls in order, so this waits for the segments that are being collected.
         states: list[CollectorState] = []
         for future in [slot.actor.get_state.remote() for slot in self._slots]:
             try:
                 states.append(ray.get(future))
-            except RayActorError:  # found dead and replaced when its next segment is due
+            except RayActorError:  # `take` replaces it when its next segment is due
                 states.append(None)
         return states
 
     def set_state(self, states: list[CollectorState]) -> None:
-        """Go on from ``get_state``, of as many workers."""
+        """Restore what ``get_state`` of the same number of workers returned."""
         ray.get(
             [
                 slot.actor.set_state.remote(state)
@@ -203,7 +204,7 @@ class Workers:
         )
 
     def process_ids(self) -> list[int]:
-        """The workers' processes, in the workers' order."""
+        """Process ids, in the order of the workers."""
         return ray.get([slot.actor.process_id.remote() for slot in self._slots])
 
     def close(self) -> None:
@@ -212,7 +213,7 @@ class Workers:
             ray.kill(slot.actor)
 
     def _put(self, parameters: np.ndarray, version: int) -> ray.ObjectRef[Any]:
-        """One copy in the object store per version, whatever the number of workers."""
+        """One copy in the object store per version, for any number of workers."""
         if self._stored is None or self._stored[0] != version:
             self._stored = (version, ray.put(parameters))
         return self._stored[1]

@@ -47,15 +47,15 @@ class Destination:
             return False
 
 
-OfTrial = tuple[Destination, str] | None
-"""Whose output it is: where the driver takes it, and the trial's name."""
+TrialOutput = tuple[Destination, str] | None
+"""The trial that the output of a process belongs to: its destination, and the trial's name."""
 
 
 class ProcessOutput:
     """Where the standard output and error of this process go. There is one for the process."""
 
     def __init__(self) -> None:
-        self.trial: OfTrial = None
+        self.trial: TrialOutput = None
         self._file: io.FileIO | None = None
         self._count = 0
         self._saved: tuple[int, int] | None = None
@@ -89,7 +89,7 @@ class ProcessOutput:
         self._before = set(threading.enumerate())
         self.trial = destination, name
 
-    def join(self, trial: OfTrial) -> None:
+    def join(self, trial: TrialOutput) -> None:
         """In an actor that a trial has started: from now on its output is that trial's, too.
 
         Args:

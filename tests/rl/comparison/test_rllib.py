@@ -167,16 +167,19 @@ def test_reports_count_steps_and_seconds() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"env": "Pendulum-v1"}, "RLlib is compared where observations are a Box"),
-        ({"env": "FrozenLake-v1"}, "RLlib is compared where observations are a Box"),
+        ({"env": "Pendulum-v1"}, "the comparison with RLlib needs observations of a Box"),
+        ({"env": "FrozenLake-v1"}, "the comparison with RLlib needs observations of a Box"),
         ({"env": "CartPol-v1"}, "did you mean CartPole-v1"),
-        ({"normalize_observations": True}, "`normalize_observations` True has no equal in RLlib"),
-        ({"normalize_rewards": True}, "`normalize_rewards` True has no equal in RLlib"),
-        ({"frame_stack": 4}, "`frame_stack` 4 has no equal in RLlib: use 1"),
+        (
+            {"normalize_observations": True},
+            "`normalize_observations` True has no equivalent in RLlib",
+        ),
+        ({"normalize_rewards": True}, "`normalize_rewards` True has no equivalent in RLlib"),
+        ({"frame_stack": 4}, "`frame_stack` 4 has no equivalent in RLlib: use 1"),
         ({"algorithm": "dqn", "update_interval": 7}, "`update_interval` 7 must divide the"),
         (
             {"algorithm": "dqn", "loss": "squared"},
-            "`loss` squared has no equal in RLlib: use huber",
+            "`loss` squared has no equivalent in RLlib: use huber",
         ),
     ],
 )
@@ -189,7 +192,7 @@ def test_what_would_not_be_the_same_is_refused(change: dict[str, Any], message: 
 
 
 def test_dqn_with_continuous_actions_and_unknown_names_are_refused() -> None:
-    with pytest.raises(InputError, match="`algorithm` dqn chooses among discrete actions"):
+    with pytest.raises(InputError, match="`algorithm` dqn needs discrete actions"):
         check_run(runs("Pendulum-v1")["labs-dqn"])
     with pytest.raises(InputError, match="`agents` sb3-ppo is unknown: use labs-ppo, rllib"):
         plan_runs(["CartPole-v1"], ["sb3-ppo"], [0], steps={}, evaluations=1, eval_episodes=1)

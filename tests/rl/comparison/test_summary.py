@@ -165,7 +165,7 @@ def test_agents_with_runs_that_did_not_end_are_not_compared() -> None:
     pairs = pairs_table(runs, SCALES)
     assert pairs["env"].tolist() == [NAV]
     assert answers(pairs, runs, 5)[-1] == (
-        "Not compared, since not all of their runs ended: rllib-ppo in CartPole-v1."
+        "Not compared, since some of their runs did not finish: rllib-ppo in CartPole-v1."
     )
 
 
@@ -176,7 +176,7 @@ def test_two_seeds_have_no_interval() -> None:
     assert pairs.empty
     (sentence,) = answers(pairs, runs, 2)
     assert sentence == (
-        "With 2 seeds these are single runs, and no interval can be given: it takes 3 seeds or more."
+        "With 2 seeds these are single runs, without intervals: these need 3 seeds or more."
     )
 
 

@@ -83,8 +83,8 @@ def late(value: Any, otherwise: Any) -> Callable[[int], Any]:
 
 
 ROW = np.zeros(3, np.float32)
-OLD = r"has the interface of before gymnasium 0\.26"
-SHAPE = r"expected is an array of numbers of shape \(3,\)$"
+OLD = r"has the interface from before gymnasium 0\.26"
+SHAPE = r"expected an array of numbers of shape \(3,\)$"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ SHAPE = r"expected is an array of numbers of shape \(3,\)$"
         (ReturnsOne(), rf"{OLD} \(reset returned an array of shape \(3,\) and dtype float32 alone"),
         (ReturnsTwo(), r"observation from reset that is 0.0: " + SHAPE),
         (FourValues(), rf"{OLD} \(step returned four values\)"),
-        (Nothing(), r"returned None from step: expected is five values"),
+        (Nothing(), r"returned None from step: expected five values"),
         (Sound(observation=np.zeros(4)), rf"from reset that is an array of shape \(4,\).*{SHAPE}"),
         (Sound(first=ROW[None]), rf"from reset .* shape \(1, 3\) .*{SHAPE}"),
         (Sound(observation=late(ROW[:2], ROW)), rf"from step .* shape \(2,\) .*{SHAPE}"),
@@ -105,13 +105,13 @@ SHAPE = r"expected is an array of numbers of shape \(3,\)$"
         (Sound(observation=late(ROW + np.nan, ROW)), "observation with nan from step: .* finite"),
         (Sound(first=ROW - np.inf), "observation with -inf from reset"),
         (Sound(reward=np.array([1.0])), r"reward from step that is an array of shape \(1,\)"),
-        (Sound(reward=late(None, 0.5)), r"reward from step that is None: expected is one number"),
-        (Sound(reward="high"), "reward from step that is 'high': expected is one number"),
-        (Sound(reward=late(np.nan, 0.5)), "reward from step that is nan: expected is a finite"),
-        (Sound(terminated=None), "None as terminated from step: expected is True or False"),
+        (Sound(reward=late(None, 0.5)), r"reward from step that is None: expected one number"),
+        (Sound(reward="high"), "reward from step that is 'high': expected one number"),
+        (Sound(reward=late(np.nan, 0.5)), "reward from step that is nan: expected a finite"),
+        (Sound(terminated=None), "None as terminated from step: expected True or False"),
         (Sound(truncated=np.array([False])), r"shape \(1,\) and dtype bool as truncated"),
         (Sound(terminated=0.5), "0.5 as terminated"),
-        (Sound(info=None), "None as info from step: expected is a dict"),
+        (Sound(info=None), "None as info from step: expected a dict"),
         (Sound(first_info=[]), r"\[\] as info from reset"),
         (Sound(space=spaces.Discrete(3, start=4), observation=7), "is 7: .* number from 4 to 6"),
         (Sound(space=spaces.Discrete(3), observation=np.array([1])), "a whole number from 0 to 2"),
@@ -119,20 +119,20 @@ SHAPE = r"expected is an array of numbers of shape \(3,\)$"
         (Sound(space=spaces.Dict({"x": spaces.Discrete(2)})), "`wrapper` .*FlattenObservation"),
         (Sound(space=spaces.Box(-1, 1, (0,))), "observations Box.*: supported are a Box with one"),
         (Sound(space=None), "has None as its observation space: set observation_space to one of"),
-        (Sound(reward="1.5"), "reward from step that is '1.5': expected is one number"),
+        (Sound(reward="1.5"), "reward from step that is '1.5': expected one number"),
         (
             Sound(reward=torch.ones(1)),
-            r"that is a Tensor of shape \(1,\) .*: expected is one number",
+            r"that is a Tensor of shape \(1,\) .*: expected one number",
         ),
         (
             Sound(observation=torch.ones(3, requires_grad=True)),
             rf"a Tensor of shape \(3,\).*{SHAPE}",
         ),
-        (Sound(info={"is_success": "no"}), r"'no' as info\['is_success'\]: expected is True or"),
-        (Sound(info=late({"collision": 3}, {})), r"3 as info\['collision'\]: expected is True or"),
+        (Sound(info={"is_success": "no"}), r"'no' as info\['is_success'\]: expected True or"),
+        (Sound(info=late({"collision": 3}, {})), r"3 as info\['collision'\]: expected True or"),
         (
             Sound(info={"is_success": np.array([True, False])}),
-            r"an array of shape \(2,\) and dtype bool as info\['is_success'\]: expected is True",
+            r"an array of shape \(2,\) and dtype bool as info\['is_success'\]: expected True",
         ),
     ],
 )
@@ -230,10 +230,10 @@ class Broken(Sound):
 @pytest.mark.parametrize(
     ("what", "copies", "message"),
     [
-        ("reward", 2, "returned the reward None: expected is one number"),
-        ("success", 2, r"returned 'yes' as info\['is_success'\]: expected is True or False"),
-        ("shape", 1, r"observation of shape \(2,\): expected is \(3,\)"),
-        ("shape", 3, r"observation of shape \(2,\): expected is \(3,\)"),
+        ("reward", 2, "returned the reward None: expected one number"),
+        ("success", 2, r"returned 'yes' as info\['is_success'\]: expected True or False"),
+        ("shape", 1, r"observation of shape \(2,\): expected \(3,\)"),
+        ("shape", 3, r"observation of shape \(2,\): expected \(3,\)"),
     ],
 )
 def test_what_goes_wrong_later_is_one_sentence_too(what: str, copies: int, message: str) -> None:

@@ -288,7 +288,7 @@ def test_an_error_in_step_arrives_as_it_is() -> None:
         ("labs/NavigatoinGoal-v1", "labs/NavigationGoal-v1"),
         ("LunarLander-v2", "LunarLander-v3"),
         ("no_such_module:Thing-v0", "there is no module no_such_module.*current directory"),
-        ("mine/PointMass-v0", "given as module:id, .* for instance my_module:mine/PointMass-v0$"),
+        ("mine/PointMass-v0", "as module:id, .* for instance my_module:mine/PointMass-v0$"),
         ("ALE/Pong-v5", r"package ale-py \(pip install 'ale-py'\), .*: ale_py:ALE/Pong-v5$"),
         ("BreakoutNoFrameskip-v4", "package ale-py .*: ale_py:ALE/Breakout-v5$"),
         ("MiniGrid-Empty-8x8-v0", "package minigrid .*: minigrid:MiniGrid-Empty-8x8-v0$"),
@@ -297,7 +297,7 @@ def test_an_error_in_step_arrives_as_it_is() -> None:
             "labs.rl.navigation:mine/Thing-v0",
             "module labs.rl.navigation registers labs/NavigationG",
         ),
-        ("colorsys:mine/Thing-v0", "module colorsys was imported and registers no such id"),
+        ("colorsys:mine/Thing-v0", "module colorsys was imported and does not register it"),
         ("test/Picture-v0", r"Box.*supported are a Box with one dimension, images of uint8 and"),
         ("test/Combination-v0", r"MultiDiscrete.*supported are Discrete and a Box"),
     ],
@@ -314,7 +314,7 @@ def test_unusable_environments_get_one_clear_sentence(env_id: str, message: str)
         ({"num_envs": 0, "seed": 0}, "`num_envs` 0"),
         ({"num_envs": 1, "seed": -1}, "`seed` -1"),
         ({"num_envs": 1, "seed": 0, "frame_stack": 0}, "`frame_stack` 0"),
-        ({"num_envs": 1, "seed": 0, "render": True}, "draws no frames"),
+        ({"num_envs": 1, "seed": 0, "render": True}, "cannot be rendered"),
     ],
 )
 def test_bad_options_are_named(kwargs: dict[str, Any], option: str) -> None:

@@ -55,7 +55,7 @@ def test_values_are_typed_as_python_writes_them() -> None:
         (("=3",), "`env_kwargs` =3 is not of the form"),
         (("a-b=3",), "`env_kwargs` a-b=3 is not of the form"),
         (("a=3", "a=4"), "`env_kwargs` has a twice"),
-        (("render_mode=human",), "`env_kwargs` render_mode is chosen where"),
+        (("render_mode=human",), "`env_kwargs` render_mode is set automatically"),
     ],
 )
 def test_what_is_no_keyword_argument_is_refused(given: tuple[str, ...], message: str) -> None:
@@ -69,12 +69,12 @@ def test_what_is_no_keyword_argument_is_refused(given: tuple[str, ...], message:
         (
             "Pendulum-v1",
             "gravity=3",
-            "`env_kwargs` gravity is no argument of Pendulum-v1: it takes g, max_episode_steps$",
+            "`env_kwargs` gravity is not an argument of Pendulum-v1: it takes g, max_episode_steps$",
         ),
         (
             "FrozenLake-v1",
             "map_name=9x9",
-            "`env_kwargs` map_name=9x9: FrozenLake-v1 cannot be made",
+            "`env_kwargs` map_name=9x9: cannot make FrozenLake-v1",
         ),
         ("Pendulum-v1", "max_episode_steps=0", "`env_kwargs` max_episode_steps=0 must be a whole"),
         ("Pendulum-v1", "max_episode_steps=x", "`env_kwargs` max_episode_steps=x must be a whole"),
@@ -118,8 +118,8 @@ def test_the_first_wrapper_is_the_innermost() -> None:
     [
         ("wrapping:Tripled", "`wrapper` wrapping:Tripled: module wrapping has no Tripled"),
         ("Doubled", "`wrapper` Doubled is not of the form module:name"),
-        ("wrapping:broken", "`wrapper` wrapping:broken cannot be put around .*KeyError: 'battery'"),
-        ("wrapping:nothing", "`wrapper` wrapping:nothing returned 17: expected is a gymnasium.Env"),
+        ("wrapping:broken", "`wrapper` wrapping:broken cannot wrap .*KeyError: 'battery'"),
+        ("wrapping:nothing", "`wrapper` wrapping:nothing returned 17: expected a gymnasium.Env"),
         ("wrapping:not_callable", "`wrapper` wrapping:not_callable cannot be called"),
     ],
 )
@@ -150,5 +150,5 @@ def test_pictures_of_other_forms_become_frames() -> None:
     "drawn", [None, "ansi", [], np.zeros(4), np.zeros((4, 4, 2)), [[1], [1, 2]]]
 )
 def test_what_is_no_picture_is_said(drawn: Any) -> None:
-    with pytest.raises(NoFramesError, match="environment any drew no picture"):
+    with pytest.raises(NoFramesError, match="environment any did not render an image"):
         as_frame("any", drawn)

@@ -39,7 +39,7 @@ def test_workers_that_cannot_win_are_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(advice, "step_microseconds", lambda _: 7.2)
     note = workers_note(config)
     assert note is not None and note.startswith("a step of CartPole-v1 takes 7 us")
-    assert "`num_workers` 0 is likely to be faster" in note
+    assert "`num_workers` 0 is probably faster" in note
     assert workers_note(dataclasses.replace(config, num_workers=0)) is None
-    monkeypatch.setattr(advice, "step_microseconds", lambda _: advice.WORTH_IT + 1.0)
+    monkeypatch.setattr(advice, "step_microseconds", lambda _: advice.WORKERS_PAY_FROM + 1.0)
     assert workers_note(config) is None

@@ -1,1 +1,1 @@
-"""Networks on one flat parameter array: what they compute, and their gradients."""
+"""Networks whose parameters and gradients are flat arrays."""

@@ -1,4 +1,4 @@
-"""The optimiser of flat parameters."""
+"""The optimizer of flat parameters."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 EPSILON = 1e-5
-"""What is added to the denominator. PyTorch's default is 1e-8; PPO's implementations have this."""
+"""Added to the denominator. PyTorch's default is 1e-8; implementations of PPO use 1e-5."""
 
 
 class Adam:
-    """Adam (Kingma and Ba, 2015) on one flat parameter tensor, with its gradient's norm clipped."""
+    """Adam (Kingma and Ba, 2015) on one flat parameter tensor, with clipping of the gradient's norm."""
 
     def __init__(self, parameters: torch.Tensor, epsilon: float = EPSILON) -> None:
         self.parameters = parameters
@@ -23,25 +23,26 @@ class Adam:
         self.steps = 0
 
     def step(self, learning_rate: float, max_norm: float, beta1: float = 0.9) -> None:
-        """Descend along ``gradient``, scaled down to ``max_norm`` where it is longer."""
+        """One step with ``gradient``, which is scaled down to ``max_norm`` if its norm is larger."""
         beta2 = 0.999
         self.steps += 1
         norm = torch.linalg.vector_norm(self.gradient)
         self.gradient.mul_((max_norm / (norm + 1e-6)).clamp_(max=1.0))
         self._mean.lerp_(self.gradient, 1 - beta1)
         self._square.mul_(beta2).addcmul_(self.gradient, self.gradient, value=1 - beta2)
-        # the squares' bias correction is moved into the numbers: one pass over the parameters less
+        # With c = sqrt(1 - beta2^t), m / (sqrt(v) / c + eps) = c m / (sqrt(v) + c eps): the bias
+        # correction of v becomes a factor of two numbers, which saves a pass over the parameters.
         correction = math.sqrt(1 - beta2**self.steps)
         scale = self._square.sqrt().add_(self._epsilon * correction)
         rate = learning_rate * correction / (1 - beta1**self.steps)
         self.parameters.addcdiv_(self._mean, scale, value=-rate)
 
     def state(self) -> dict[str, Any]:
-        """The live state, for a checkpoint."""
+        """The state for ``load``. The tensors are not copied."""
         return {"mean": self._mean, "square": self._square, "steps": self.steps}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from ``state()``."""
+        """Restore what ``state`` returned."""
         self._mean.copy_(state["mean"])
         self._square.copy_(state["square"])
         self.steps = int(state["steps"])

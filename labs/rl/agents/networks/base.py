@@ -1,8 +1,8 @@
-"""What a learner asks of a network: parameters in one flat array, a forward and a backward pass.
+"""The protocol of a network: parameters in one flat array, a forward and a backward pass.
 
-A network's parameters are a slice of one flat tensor, its gradient a slice of another: the
-optimiser and the gradient's norm are a handful of operations whatever the number of layers, and the
-parameters travel to the rollout workers as one array.
+A network's parameters are a slice of one flat tensor, its gradient a slice of another. So the
+optimizer and the gradient's norm take a few operations for any number of layers, and the parameters
+are sent to the rollout workers as one array.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Activation = Literal["tanh", "relu"]
 
 
 class Spaces(NamedTuple):
-    """What an agent is told of its environment."""
+    """What an agent knows about its environment."""
 
     observation_shape: tuple[int, ...]
     """``(size,)`` for float32 vectors, ``(channels, height, width)`` for uint8 images."""
@@ -30,7 +30,7 @@ def is_image(observation_shape: tuple[int, ...]) -> bool:
 
 
 class Network(Protocol):
-    """An architecture. ``bind`` gives it the parameters that the other methods work with.
+    """An architecture. ``bind`` sets the parameters that the other methods use.
 
     Inputs are batches of observations ``[n, *observation_shape]``: float32 vectors, or uint8
     images, which the network scales itself. Outputs are float32 ``[n, outputs]``.
@@ -41,21 +41,21 @@ class Network(Protocol):
     def initial_parameters(
         self, generator: torch.Generator, output_gain: float = 1.0, hidden_biases: bool = False
     ) -> torch.Tensor:
-        """Fresh parameters, float32 ``[num_parameters]``, on the CPU.
+        """Initial parameters, float32 ``[num_parameters]``, on the CPU.
 
         Args:
             generator: the only source of randomness.
-            output_gain: scales the last layer: a small one makes a first policy close to uniform.
-            hidden_biases: random biases of hidden layers where the network begins with zeros (see
-                ``MLP``): asked for by value functions.
+            output_gain: scale of the last layer; a small one makes the first policy nearly uniform.
+            hidden_biases: random instead of zero biases in the hidden layers (see ``MLP``), for
+                value functions.
         """
         ...
 
     def bind(self, parameters: torch.Tensor, gradient: torch.Tensor | None = None) -> None:
-        """Work on these ``[num_parameters]``, which others may overwrite in place.
+        """Use these parameters ``[num_parameters]``, which may be changed in place afterwards.
 
         Args:
-            gradient: where ``backward`` writes; without it the network only computes.
+            gradient: where ``backward`` writes; None for a network that is not trained.
         """
         ...
 
@@ -64,12 +64,12 @@ class Network(Protocol):
         ...
 
     def forward_for_backward(self, inputs: torch.Tensor, rows: int | None = None) -> torch.Tensor:
-        """Outputs; remembers what ``backward`` needs of the first ``rows`` (all, without)."""
+        """Outputs; keeps what ``backward`` needs for the first ``rows`` (None: all)."""
         ...
 
     def backward(self, output_gradient: torch.Tensor) -> None:
         """Overwrite the gradient, given the loss's derivative by the outputs ``[rows, outputs]``.
 
-        Belongs to the last ``forward_for_backward``, and can be called once after it.
+        It is that of the last ``forward_for_backward``, after which it can be called once.
         """
         ...

@@ -11,7 +11,7 @@ from torch import nn
 from labs.rl.agents.networks.base import Activation
 
 _LARGE, _SMALL = 48, 6
-"""Images are reduced to a shorter side of at most ``_SMALL``, fast where they are ``_LARGE``."""
+"""Strides are 4 while the shorter side is above ``_LARGE``, then 2 until it is at most ``_SMALL``."""
 
 
 def convolutional_network(
@@ -20,11 +20,11 @@ def convolutional_network(
     hidden_sizes: Sequence[int],
     activation: Activation,
 ) -> nn.Module:
-    """Convolutions, then a perceptron of ``hidden_sizes``: float32 ``[n, channels, height, width]``.
+    """Convolutions, then an MLP of ``hidden_sizes``, for float32 ``[n, channels, height, width]``.
 
-    As in Mnih et al. (2015), with widths for a few cores: strides of 4 with windows of 8 while the
-    image is large, then strides of 2 with windows of 3 until it is small, 16 channels in the first
-    layer and 32 in the others. Weights are orthogonal (gain sqrt(2), the last layer's 1), biases 0.
+    As in Mnih et al. (2015), but narrow enough for a few cores: kernels of 8 with stride 4 while the
+    image is large, then kernels of 3 with stride 2 until it is small; 16 channels in the first layer
+    and 32 in the others. Weights are orthogonal (gain sqrt(2), in the last layer 1), biases 0.
     """
     channels, height, width = observation_shape
     hidden = nn.Tanh if activation == "tanh" else nn.ReLU

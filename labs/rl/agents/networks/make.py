@@ -1,4 +1,4 @@
-"""Which network an agent has."""
+"""Choosing the network of an agent."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def make_network(
     activation: Activation,
     factory: str | None = None,
 ) -> Network:
-    """A perceptron for vectors, convolutions for images, or what ``factory`` returns.
+    """An MLP for vectors, a convolutional network for images, or what ``factory`` returns.
 
     Args:
-        factory: ``module:function``. The function gets ``(observation_shape, outputs)`` and returns a
-            ``torch.nn.Module`` from float32 ``[n, *observation_shape]`` to ``[n, outputs]``.
+        factory: ``module:function``. The function takes ``(observation_shape, outputs)`` and returns
+            a ``torch.nn.Module`` from float32 ``[n, *observation_shape]`` to ``[n, outputs]``.
 
     Raises:
-        InputError: the factory is not found, or what it returns does not fit.
+        InputError: the factory is not found, or what it returns has the wrong type or shapes.
     """
     if factory is not None:
         function = load_object(factory, "network")
         if not callable(function):
-            raise InputError(f"`network` {factory} is no function: name one that makes a module")
+            raise InputError(f"`network` {factory} is not a function: name one that makes a module")
         make = partial(function, observation_shape, outputs)
         return ModuleNetwork(make, observation_shape, outputs, f"`network` {factory}")
     if is_image(observation_shape):

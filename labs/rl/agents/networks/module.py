@@ -1,4 +1,4 @@
-"""Any ``torch.nn.Module`` as a network on flat parameters, its gradients by automatic differentiation."""
+"""Any ``torch.nn.Module`` as a network on flat parameters, trained by automatic differentiation."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch import nn
 
 from labs.runtime.errors import InputError
 
-_TWO_FACED = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
-"""They compute one thing where actions are chosen and another where gradients are taken."""
+_MODE_DEPENDENT = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+"""Layers that compute something else in training than in evaluation."""
 
 
 class ModuleNetwork:
-    """A module whose parameters, then floating-point buffers, lie in the flat array.
+    """A module whose parameters and floating-point buffers are slices of the flat array.
 
-    The module sees float32 observations ``[n, *observation_shape]``: images are divided by 255.
-    It is always in evaluation mode. Gradients of buffers are 0, so they stay as the factory made
-    them, and travel with the parameters.
+    The module gets float32 observations ``[n, *observation_shape]``; images are divided by 255.
+    It is always in evaluation mode. Gradients of buffers are 0, so they keep the values that the
+    factory gave them, and are part of the parameters in checkpoints and workers.
     """
 
     def __init__(
@@ -28,10 +28,10 @@ class ModuleNetwork:
         outputs: int,
         name: str = "the network",
     ) -> None:
-        """``make`` returns a new module, the same one for the same state of torch's generator.
+        """``make`` returns a new module, equal for equal states of torch's generator.
 
         Raises:
-            InputError: what ``make`` returns is no module for these shapes; begins with ``name``.
+            InputError: ``make`` does not return a module for these shapes; begins with ``name``.
         """
         self._make = make
         self._sample = torch.zeros(2, *observation_shape)
@@ -49,9 +49,9 @@ class ModuleNetwork:
             try:
                 module = self._make()
             except Exception as error:
-                raise InputError(f"{self._name} {_told(error)}") from error
+                raise InputError(f"{self._name} {_raised(error)}") from error
             _require_module(module, self._name)
-            self._require_fit(module.eval())  # the first call also shapes lazy layers
+            self._require_fit(module.eval())  # the first call also gives lazy layers their shapes
         return module
 
     def _require_fit(self, module: nn.Module) -> None:
@@ -62,7 +62,7 @@ class ModuleNetwork:
         except Exception as error:
             raise InputError(
                 f"{self._name}, given float32 observations {list(self._sample.shape)},"
-                f" {_told(error)}"
+                f" {_raised(error)}"
             ) from error
         if not isinstance(found, torch.Tensor):
             raise InputError(f"{self._name} returns a {type(found).__name__}: return a tensor")
@@ -79,10 +79,10 @@ class ModuleNetwork:
     def initial_parameters(
         self, generator: torch.Generator, output_gain: float = 1.0, hidden_biases: bool = False
     ) -> torch.Tensor:
-        """What the factory begins with, float32 ``[num_parameters]``.
+        """The parameters that the factory makes, float32 ``[num_parameters]``.
 
-        The last linear layer is multiplied by ``output_gain`` where it makes the outputs;
-        ``hidden_biases`` are as the factory made them.
+        The last linear layer is multiplied by ``output_gain`` if it has the right number of outputs.
+        ``hidden_biases`` has no effect.
         """
         seed = int(torch.randint(2**31, (), generator=generator))
         module = self._build(seed)
@@ -102,7 +102,7 @@ class ModuleNetwork:
         for tensor in self._tensors:
             part = slice(start, start + tensor.numel())
             tensor.data = parameters[part].view(tensor.shape)
-            if gradient is not None:  # autograd adds to what is there
+            if gradient is not None:  # autograd adds in place to a `grad` that is there
                 tensor.grad = gradient[part].view(tensor.shape)
             start = part.stop
 
@@ -112,10 +112,10 @@ class ModuleNetwork:
             return self._call(inputs)
 
     def forward_for_backward(self, inputs: torch.Tensor, rows: int | None = None) -> torch.Tensor:
-        """Outputs; keeps the graph of the first ``rows`` alone."""
+        """Outputs; keeps the graph of the first ``rows`` only."""
         with torch.inference_mode(False), torch.enable_grad():
             first = inputs[:rows]
-            # what the learner computed in inference mode cannot be part of a graph
+            # A tensor made in inference mode, as learners do, cannot be part of a graph.
             self._result = self._call(first.clone() if first.is_inference() else first)
         outputs = self._result.detach()
         if rows is None:
@@ -123,7 +123,7 @@ class ModuleNetwork:
         return torch.cat([outputs, self.forward(inputs[rows:])])
 
     def backward(self, output_gradient: torch.Tensor) -> None:
-        """Automatic differentiation into the bound gradient; what it held is overwritten."""
+        """Automatic differentiation into the bound gradient, which is overwritten."""
         assert self._gradient is not None and self._result is not None
         self._gradient.zero_()
         with torch.inference_mode(False):
@@ -140,14 +140,14 @@ def _require_module(module: object, name: str) -> None:
     if not isinstance(module, nn.Module):
         raise InputError(f"{name} is a {type(module).__name__}: return a torch.nn.Module")
     for layer in module.modules():
-        if isinstance(layer, _TWO_FACED):
+        if isinstance(layer, _MODE_DEPENDENT):
             raise InputError(
-                f"{name} has a {type(layer).__name__}, which computes another thing in training than"
-                " in acting: use LayerNorm or GroupNorm, or leave it out"
+                f"{name} has a {type(layer).__name__}, which computes something else in training than"
+                " in evaluation: use LayerNorm or GroupNorm, or leave it out"
             )
 
 
-def _told(error: Exception) -> str:
+def _raised(error: Exception) -> str:
     return f"raises {type(error).__name__}: " + str(error).partition("\n")[0]
 
 
