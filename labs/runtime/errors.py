@@ -1,25 +1,30 @@
-"""The one kind of error that a user can cause and fix."""
+"""The error for mistakes that a user can make and fix."""
+
+import math
 
 
 class InputError(Exception):
-    """Bad input: its message is one clear sentence that names the option and a valid value.
+    """Bad input. The message is one clear sentence that names the option and a valid value.
 
-    ``labs.runtime.cli.launch`` prints the message on standard error and ends with status 2. It is no
-    ``ValueError``, because tyro would catch that in a config's ``__post_init__``.
+    ``labs.runtime.cli.launch`` prints the message on standard error and exits with status 2. It is not
+    a ``ValueError``, because tyro would catch that in a config's ``__post_init__``.
     """
 
 
 def require(name: str, value: object, holds: bool, what: str) -> None:
-    """Refuse a config's value unless a condition holds.
+    """Raise unless the value of a config's field is valid.
 
     Args:
-        name: of the field.
-        value: of the field.
+        name: name of the field.
+        value: value of the field.
         holds: the condition.
         what: what the value must be, such as ``1 or more``.
 
     Raises:
-        InputError: the condition does not hold; ```` `batch_size` 0 must be 1 or more ````.
+        InputError: the condition does not hold (```` `batch_size` 0 must be 1 or more ````), or the
+            value is infinite or NaN.
     """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"`{name}` {value} must be a finite number")
     if not holds:
         raise InputError(f"`{name}` {value} must be {what}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -78,7 +77,7 @@ class TrainConfig:
         require(
             "learning_rate",
             self.learning_rate,
-            0 < self.learning_rate < math.inf,
+            self.learning_rate > 0,
             "a number above 0, for instance 1e-3",
         )
         require("epochs", self.epochs, self.epochs >= 1, "1 or more")

@@ -85,7 +85,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
     for arguments, message in (
         (("--env", "CartPol-v1"), "did you mean CartPole-v1"),
         (("--algorithm", "dqn", "--env", "Pendulum-v1"), "dqn needs discrete actions"),
-        (("--gamma", "1.5"), "--gamma 1.5 is out of range"),
+        (("--gamma", "1.5"), "--gamma 1.5 must be from 0 to 1"),
         (("--algorithm", "sac"), "--algorithm sac is unknown: use ppo, dqn, or module:name"),
         (("sac", "--gamma", "0.9"), "--algorithm sac is unknown"),
         (("dqn", "--clip-range", "0.9"), "--clip-range has no effect with --algorithm dqn"),
@@ -96,7 +96,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
         (("--action-std-end", "0.3"), "--action-std-end 0.3 has no effect: only with"),
         (("--env", "CartPole-v1", "--action-std", "decay"), "CartPole-v1 are discrete"),
         (("dqn", "--target-rate", "0.01", "--target-interval", "3"), "--target-interval 3 has no"),
-        (("--epochs", "4", "-3"), "--epochs -3 is out of range"),
+        (("--epochs", "4", "-3"), "--epochs -3 must be 1 or more"),
         (("--epochs", "4", "4"), "--epochs has the value 4 twice"),
         (("no_such_module:x",), "there is no module no_such_module"),
     ):

@@ -11,11 +11,10 @@ from typing import Annotated, Any, NamedTuple
 import torch
 
 from labs.plugins import import_module
-from labs.rl.agents.learner import require
 from labs.rl.agents.networks.base import Spaces
 from labs.rl.agents.trainer import Trainer
 from labs.rl.envs.settings import EnvSettings
-from labs.runtime.errors import InputError
+from labs.runtime.errors import InputError, require
 from labs.runtime.options import WordsTogether
 
 
@@ -89,15 +88,14 @@ class AgentConfig(metaclass=_AgentConfigType):
                 f"`algorithm` {self.algorithm} needs a config of the type {expected.__name__}, not"
                 f" {type(self).__name__}"
             )
-        for name in ("total_steps", "envs_per_worker", "segment_length", "frame_stack"):
-            require(name, getattr(self, name), getattr(self, name) >= 1, "100")
-        require("eval_episodes", self.eval_episodes, self.eval_episodes >= 1, "100")
-        require("num_workers", self.num_workers, self.num_workers >= 0, "2")
-        require("seed", self.seed, self.seed >= 0, "0")
+        for name, least in (
+            *(("total_steps", 1), ("envs_per_worker", 1), ("segment_length", 1)),
+            *(("frame_stack", 1), ("eval_episodes", 1), ("num_workers", 0), ("seed", 0)),
+            *(("eval_interval", 0), ("report_interval", 0)),
+        ):
+            require(name, getattr(self, name), getattr(self, name) >= least, f"{least} or more")
         for name, parts in (("eval_interval", 20), ("report_interval", 100)):
-            value = getattr(self, name)
-            require(name, value, value >= 0, "10000")
-            if value == 0:
+            if getattr(self, name) == 0:
                 object.__setattr__(self, name, max(1, self.total_steps // parts))
         self.env_settings()
 

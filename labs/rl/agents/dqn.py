@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from labs.rl.agents.learner import LearnerConfig, require
+from labs.rl.agents.learner import LearnerConfig
 from labs.rl.agents.networks.adam import Adam
 from labs.rl.agents.networks.base import Spaces
 from labs.rl.agents.normalization import RunningMoments, normalize
@@ -16,7 +16,7 @@ from labs.rl.agents.policies import policy_spec
 from labs.rl.agents.replay import Replay, Transitions
 from labs.rl.agents.returns import n_step_targets
 from labs.rl.agents.segments import Segment
-from labs.runtime.errors import InputError
+from labs.runtime.errors import InputError, require
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,14 @@ class DQNConfig(LearnerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require("replay_size", self.replay_size, self.replay_size >= 1, "100000")
-        require("learning_starts", self.learning_starts, self.learning_starts >= 0, "5000")
-        require("update_interval", self.update_interval, self.update_interval >= 1, "10")
-        require("target_interval", self.target_interval, self.target_interval >= 1, "500")
+        for name in ("replay_size", "update_interval", "target_interval", "n_step"):
+            require(name, getattr(self, name), getattr(self, name) >= 1, "1 or more")
+        require("learning_starts", self.learning_starts, self.learning_starts >= 0, "0 or more")
         if self.target_rate is not None:
-            require("target_rate", self.target_rate, 0 < self.target_rate <= 1, "0.005")
-        require("n_step", self.n_step, self.n_step >= 1, "3")
+            valid = 0 < self.target_rate <= 1
+            require("target_rate", self.target_rate, valid, "above 0 and at most 1")
         for name in ("epsilon_start", "epsilon_end", "epsilon_decay"):
-            value = getattr(self, name)
-            require(name, value, 0 <= value <= 1, "0.1")
+            require(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "from 0 to 1")
         if self.batch_size > self.replay_size:
             raise InputError(
                 f"`batch_size` {self.batch_size} is larger than `replay_size` {self.replay_size}:"

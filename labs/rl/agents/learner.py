@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from labs.rl.agents.networks.base import Activation
-from labs.runtime.errors import InputError
+from labs.runtime.errors import require
 
 
 @dataclass(frozen=True)
@@ -48,17 +47,13 @@ class LearnerConfig:
     """Factor on the rewards that the learner sees; reported returns are not scaled."""
 
     def __post_init__(self) -> None:
-        require("learning_rate", self.learning_rate, self.learning_rate > 0, "0.001")
-        require("batch_size", self.batch_size, self.batch_size >= 1, "128")
-        require("gamma", self.gamma, 0 <= self.gamma <= 1, "0.99")
-        require("max_grad_norm", self.max_grad_norm, self.max_grad_norm > 0, "0.5")
-        require("reward_scale", self.reward_scale, self.reward_scale > 0, "1")
-        require(
-            "hidden_sizes",
-            " ".join(map(str, self.hidden_sizes)),
-            all(size >= 1 for size in self.hidden_sizes),
-            "64 64",
-        )
+        require("batch_size", self.batch_size, self.batch_size >= 1, "1 or more")
+        require("gamma", self.gamma, 0 <= self.gamma <= 1, "from 0 to 1, for instance 0.99")
+        for name in ("learning_rate", "max_grad_norm", "reward_scale"):
+            require(name, getattr(self, name), getattr(self, name) > 0, "above 0")
+        sizes = " ".join(map(str, self.hidden_sizes))
+        whole = all(size >= 1 for size in self.hidden_sizes)
+        require("hidden_sizes", sizes, whole, "numbers of 1 or more, for instance 64 64")
 
 
 def idle_layers(config: LearnerConfig) -> dict[str, str]:
@@ -66,15 +61,3 @@ def idle_layers(config: LearnerConfig) -> dict[str, str]:
     if config.network is None:
         return {}
     return dict.fromkeys(("hidden_sizes", "activation"), "`network` makes its own layers")
-
-
-def require(field: str, value: object, holds: bool, example: str) -> None:
-    """Refuse a value of a field.
-
-    Raises:
-        InputError: ``holds`` is false, or the value is a number that is not finite.
-    """
-    if isinstance(value, float) and not math.isfinite(value):
-        holds = False
-    if not holds:
-        raise InputError(f"`{field}` {value} is out of range: use for instance {example}")

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from labs.rl.agents.distributions import Categorical, DiagonalGaussian
-from labs.rl.agents.learner import LearnerConfig, require
+from labs.rl.agents.learner import LearnerConfig
 from labs.rl.agents.networks.adam import Adam
 from labs.rl.agents.networks.base import Spaces
 from labs.rl.agents.normalization import CLIP, RunningMoments, normalize
 from labs.rl.agents.policies import Head, policy_spec
 from labs.rl.agents.returns import discounted_sums, generalized_advantages
 from labs.rl.agents.segments import Segment
+from labs.runtime.errors import require
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,14 @@ class PPOConfig(LearnerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require("epochs", self.epochs, self.epochs >= 1, "4")
-        require("clip_range", self.clip_range, self.clip_range > 0, "0.2")
-        require("gae_lambda", self.gae_lambda, 0 <= self.gae_lambda <= 1, "0.95")
-        entropy, value = self.entropy_coefficient, self.value_coefficient
-        require("entropy_coefficient", entropy, entropy >= 0, "0.01")
-        require("value_coefficient", value, value >= 0, "0.5")
+        require("epochs", self.epochs, self.epochs >= 1, "1 or more")
+        require("gae_lambda", self.gae_lambda, 0 <= self.gae_lambda <= 1, "from 0 to 1")
+        for name in ("entropy_coefficient", "value_coefficient"):
+            require(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
+        for name in ("clip_range", "action_std_start", "action_std_end"):
+            require(name, getattr(self, name), getattr(self, name) > 0, "above 0")
         if self.target_kl is not None:
-            require("target_kl", self.target_kl, self.target_kl > 0, "0.02")
-        require("action_std_start", self.action_std_start, self.action_std_start > 0, "0.6")
-        require("action_std_end", self.action_std_end, self.action_std_end > 0, "0.1")
+            require("target_kl", self.target_kl, self.target_kl > 0, "above 0")
 
 
 class _Batch(NamedTuple):

@@ -22,7 +22,7 @@ from labs.rl.envs.frames import NoFramesError
 from labs.rl.envs.loop_vector_env import LoopVectorEnv
 from labs.rl.envs.registry import find_spec
 from labs.rl.envs.settings import EnvSettings, as_settings
-from labs.runtime.errors import InputError
+from labs.runtime.errors import InputError, require
 
 DEFAULT_TIME_LIMIT = 10_000
 """Steps after which episodes are truncated in environments that have no time limit of their own."""
@@ -68,12 +68,9 @@ def make_env(
             ``labs.rl.envs.checks.check_environment`` refuses.
         NoFramesError: ``render`` is set and the environment cannot render.
     """
-    if num_envs < 1:
-        raise InputError(f"`num_envs` {num_envs} must be at least 1")
-    if frame_stack < 1:
-        raise InputError(f"`frame_stack` {frame_stack} must be at least 1; 1 means no stacking")
-    if seed < 0:
-        raise InputError(f"`seed` {seed} must not be negative; use for instance 0")
+    require("num_envs", num_envs, num_envs >= 1, "1 or more")
+    require("frame_stack", frame_stack, frame_stack >= 1, "1 or more; 1 means no stacking")
+    require("seed", seed, seed >= 0, "0 or more")
     settings = as_settings(env)
     builder = _EnvBuilder(settings, render)
     builder.check()

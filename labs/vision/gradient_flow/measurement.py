@@ -75,7 +75,7 @@ class GradientFlowConfig:
         require(
             "learning_rate",
             self.learning_rate,
-            0 < self.learning_rate < math.inf,
+            self.learning_rate > 0,
             "a number above 0, for instance 1e-3",
         )
         require("batches", self.batches, self.batches >= 1, "1 or more")
