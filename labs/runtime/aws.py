@@ -1,11 +1,11 @@
-"""The old place of ``labs.cluster.aws``, which is used the same way."""
+"""The former name of ``labs.cluster.aws``, which still works."""
 
 import importlib
 from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    # By name: the runtime imports nothing of labs.cluster.
+    # By name, because labs.runtime must not import labs.cluster.
     return getattr(importlib.import_module("labs.cluster.aws"), name)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints on disk or shared storage: whole or absent, and never executable."""
+"""Checkpoints on disk or shared storage: written atomically, and loaded without running code."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ from labs.runtime.reports import Checkpoint
 
 
 def to_bytes(checkpoint: Checkpoint) -> bytes:
-    """Serialise now: later changes of the live tensors do not reach the copy."""
+    """Serialise a checkpoint; later changes of its tensors do not affect the result."""
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     return buffer.getvalue()
 
 
 def require_loadable(checkpoint: Any) -> None:
-    """Refuse what could be saved and then not be read back.
+    """Raise if a checkpoint could be saved, but not loaded again.
 
     Raises:
         TypeError: something in the checkpoint is neither a tensor, number, string nor None, nor a list,
-            tuple or dict of these; the message names where it is.
+            tuple or dict of these; the message says where it is.
     """
     if not isinstance(checkpoint, dict):
-        raise TypeError(f"a checkpoint is a dict, and this one is a {type(checkpoint).__name__}")
+        raise TypeError(
+            f"a checkpoint must be a dict, and this one is a {type(checkpoint).__name__}"
+        )
     _require_plain(checkpoint, "")
 
 
@@ -49,30 +51,31 @@ def _require_plain(value: Any, where: str) -> None:
     elif kind in (list, tuple):
         for number, part in enumerate(value):
             _require_plain(part, f"{where}[{number}]")
-    else:  # what else can be read back, PyTorch decides
+    else:  # PyTorch allows some further types
         try:
             torch.load(io.BytesIO(to_bytes({"value": value})), weights_only=True)
         except Exception:
             raise TypeError(
-                f"checkpoint{where} is a {kind.__module__}.{kind.__qualname__}, which could not be read"
-                " back: keep its state_dict(), or tensors, numbers and strings"
+                f"checkpoint{where} is a {kind.__module__}.{kind.__qualname__}, which cannot be loaded"
+                " again: save its state_dict(), or tensors, numbers and strings"
             ) from None
 
 
 def save_checkpoint(path: str | Path | StoragePath, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint to a local path or a URI: readers see all of it or none."""
+    """Write a checkpoint atomically to a local path or a URI."""
     StoragePath(path).write(to_bytes(checkpoint))
 
 
 def load_checkpoint(path: str | Path | StoragePath, kind: str | None = None) -> Checkpoint:
-    """Read a checkpoint onto the CPU without running any code that the file may hold.
+    """Load a checkpoint onto the CPU without running any code that the file may contain.
 
     Args:
         path: local path or URI.
         kind: what ``checkpoint["kind"]`` must be, for instance ``"vision.classifier"``.
 
     Raises:
-        InputError: the file is missing, is no checkpoint, holds pickled code, or is of another kind.
+        InputError: the file is missing, is not a checkpoint, contains pickled code, or is of another
+            kind.
     """
     try:
         content = StoragePath(path).read()
@@ -91,11 +94,11 @@ def from_bytes(
         checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(
-            f"checkpoint {path} is not a checkpoint of plain tensors and numbers, and is not loaded"
-            " because it could run code"
+            f"checkpoint {path} contains more than plain tensors and numbers, and is not loaded because"
+            " it could run code"
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-        raise InputError(f"{path} is not a checkpoint, or is damaged") from None
+        raise InputError(f"{path} is not a checkpoint, or it is damaged") from None
     if not isinstance(checkpoint, dict) or "kind" not in checkpoint:
         raise InputError(f"{path} is not a checkpoint of this project")
     if kind is not None and checkpoint["kind"] != kind:

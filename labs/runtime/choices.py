@@ -1,4 +1,4 @@
-"""Commands whose options depend on one of them: ``train_agent.py dqn`` has DQN's options."""
+"""Commands whose options depend on another option: ``train_agent.py dqn`` has DQN's options."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from labs.runtime.options import RuntimeOptions
 
 
 class Given:
-    """What a command line says of a field, before there is a parser; else what a resumed run says."""
+    """The values of fields on a command line that is not parsed yet, or else those of a resumed run."""
 
     def __init__(self, arguments: Sequence[str], described: Mapping[str, Any]) -> None:
         self._arguments = arguments
@@ -29,7 +29,7 @@ class Given:
         return self._words(field) is not None
 
     def values(self, field: str) -> list[str]:
-        """The option's words; those of a resumed run where the command line has none."""
+        """The option's values on the command line, or else those of a resumed run."""
         words = self._words(field)
         if words is None:
             kept = self._described.get(field) or []
@@ -53,25 +53,25 @@ class Given:
 
 @dataclass(frozen=True)
 class Choice:
-    """The option that decides which other options there are."""
+    """An option that decides which other options there are."""
 
     field: str
-    """Its name."""
+    """Name of the option."""
 
     words: Collection[str]
-    """Values that may stand alone, as a sub-command: ``train_agent.py dqn``."""
+    """Values that may be given alone, as a sub-command: ``train_agent.py dqn``."""
 
     options: Callable[[Given], type]
-    """The options' frozen dataclass for what the command line says."""
+    """Returns the frozen dataclass of the options for a command line."""
 
     def spelled_out(self, arguments: Sequence[str]) -> list[str]:
-        """The command line with ``--field word`` in place of a sub-command.
+        """The command line with ``--field word`` instead of a sub-command.
 
-        The sub-command is the first argument, if that is no option, or one of ``words`` that is not
-        an option's first value.
+        The sub-command is the first argument, unless that is an option, or one of ``words`` that is
+        not the first value of an option.
 
         Raises:
-            InputError: two sub-commands, or one and another value of the option.
+            InputError: two sub-commands, or a sub-command and another value of the option.
         """
         flags = _flags()
         rest: list[str] = []
@@ -86,7 +86,7 @@ class Choice:
         named = list(dict.fromkeys([*chosen, *Given(rest, {}).values(self.field)]))
         if len(named) > 1:
             raise InputError(
-                f"`{self.field}` takes one value, and here are {' and '.join(named)}: choose one"
+                f"`{self.field}` takes one value, and {' and '.join(named)} are given: choose one"
             )
         return [*rest, f"{_option(self.field)}={chosen[0]}"] if chosen else rest
 
@@ -96,12 +96,13 @@ def launch_choice(
 ) -> None:
     """Parse the command line with the options that it chooses, run ``main`` and exit. Never returns.
 
-    All options may grow in a resumed run. Errors and signals are as in ``labs.launch``.
+    A resumed run may be given more values of every option. Errors and signals are as in
+    ``labs.launch``.
 
     Args:
         main: takes the options, returns the exit status.
-        choice: the options.
-        arguments: the command line, for tests.
+        choice: the option that decides, and the options that follow from it.
+        arguments: the command line; None takes ``sys.argv``.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -132,7 +133,7 @@ def _option(field: str) -> str:
 
 
 def _flags() -> set[str]:
-    """The options that take no value."""
+    """The options without a value."""
     hints = get_type_hints(RuntimeOptions)
     names = [f.name for f in dataclasses.fields(RuntimeOptions) if hints[f.name] is bool]
     return {_option(name) for name in (*names, *(f"no_{name}" for name in names))}

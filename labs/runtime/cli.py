@@ -1,4 +1,4 @@
-"""From a command line to an experiment's main, and from its result to an exit status."""
+"""The command line: parses options, runs an experiment's main, and sets the exit status."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from labs.runtime.directory.identity import differences
 from labs.runtime.directory.mirror import fetch_run, is_remote
 from labs.runtime.errors import InputError
 from labs.runtime.loop import signals
-from labs.runtime.loop.console import replace_what_cannot_be_shown
+from labs.runtime.loop.console import replace_unencodable_characters
 from labs.runtime.options import NameOrPath, RuntimeOptions
 
 C = TypeVar("C")
@@ -37,14 +37,15 @@ def launch(
     Args:
         main: takes the config, returns the exit status.
         config_type: frozen dataclass whose fields are the options. With presets it has a field
-            ``preset: str``; with runs to resume, a field ``runtime: RuntimeOptions``.
-        presets: defaults by name; the first is the default one.
-        grows: the options that make the grid. A resumed run may be given more of them, and then runs
-            what is missing.
-        arguments: the command line, for tests.
+            ``preset: str``; for runs that can be resumed, a field ``runtime: RuntimeOptions``.
+        presets: configs by name; the first one is the default.
+        grows: the options that span the grid. A resumed run may be given more values of them, and then
+            runs the missing trials.
+        arguments: the command line; None takes ``sys.argv``.
 
     Bad input (:class:`InputError`) prints one sentence on standard error and exits with 2. SIGINT,
-    SIGTERM and SIGHUP end the run in order, with status 130, 143 or 129; a second one ends it at once.
+    SIGTERM and SIGHUP end the run in an orderly way, with status 130, 143 or 129; a second signal ends
+    it at once.
     """
     command = sys.argv
     if arguments is not None:  # the run's config.json holds the command line
@@ -56,13 +57,13 @@ def launch(
 
 
 def exit_with(action: Callable[[], int], config_type: Any) -> NoReturn:
-    """Exit with the status that ``action`` returns, or that its errors and signals mean.
+    """Run ``action`` and exit with the status that it returns, or with that of its error or signal.
 
     Args:
         action: what the command does.
         config_type: dataclass (or a union of some) whose fields are the options that errors name.
     """
-    replace_what_cannot_be_shown()
+    replace_unencodable_characters()
     try:
         with signals.handled():
             status = action()
@@ -72,18 +73,18 @@ def exit_with(action: Callable[[], int], config_type: Any) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130  # as for a process that SIGINT ends
-    except BrokenPipeError:  # `--help | head`: whoever read has gone
+    except BrokenPipeError:  # `--help | head`: the reader has exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141  # as for a process that SIGPIPE ends
     sys.exit(signals.exit_status(status))
 
 
 def spell_options(message: str, config_type: Any) -> str:
-    """An error that names fields, as the command line spells them.
+    """An error message with the names of fields replaced by those of command-line options.
 
-    Below the command line an error names a field in backquotes, since it may come from Python as
-    well: ```learning_rate` 0.0 must be positive``. Here that becomes ``--learning-rate 0.0 must be
-    positive``, or ``--learning-rates`` where the option is called by the plural.
+    Errors name a field in backquotes, since the same error may be raised in Python:
+    ```learning_rate` 0.0 must be positive``. Here that becomes ``--learning-rate 0.0 must be
+    positive``, or ``--learning-rates`` if the option has the plural name.
     """
     options = _field_names(config_type)
 
@@ -118,11 +119,12 @@ def parse(
 ) -> C:
     """The config that ``arguments`` describe, with absolute paths.
 
-    With ``--resume DIR`` the run's own options are the defaults. Only those of ``grows`` may differ from
-    them: a run has one configuration.
+    With ``--resume DIR`` the options of that run are the defaults. Only those of ``grows`` may differ
+    from them, since a run has one configuration.
 
     Raises:
-        InputError: an unknown preset, a directory that is no run, or a config that differs from it.
+        InputError: an unknown preset, a directory without a run, or a config that differs from the
+            run's.
         SystemExit: status 2 for an unknown option or a value of the wrong type, 0 after ``--help``.
     """
     if _value_of("--rerun", arguments) is not None and not asks_for_help(arguments):
@@ -145,9 +147,9 @@ def parse(
 
 
 def _repeat(config_type: type[C], arguments: Sequence[str]) -> C:
-    """A new run with another run's options, beside it where nothing else is said."""
+    """The config of a new run with another run's options, by default in the same directory of runs."""
     if _value_of("--preset", arguments) is not None:
-        raise InputError("`preset` and `rerun` both give the options: use only one")
+        raise InputError("`preset` and `rerun` both set the options: use only one")
     default, arguments = _options_of_run(config_type, "--rerun", arguments)
     return absolute_paths(_parse(config_type, {}, arguments, default))
 
@@ -155,7 +157,7 @@ def _repeat(config_type: type[C], arguments: Sequence[str]) -> C:
 def _options_of_run(
     config_type: type[C], option: str, arguments: Sequence[str]
 ) -> tuple[C, list[str]]:
-    """The config of the run that an option names, and the arguments with its directory."""
+    """The config of the run that an option names, and the arguments with its local directory."""
     directory = _value_of(option, arguments) or ""
     field = option.removeprefix("--")
     kept: dict[str, Any] = dict.fromkeys(("run_name", "resume", "rerun"))
@@ -167,7 +169,7 @@ def _options_of_run(
     arguments = [str(local) if a == directory else a for a in arguments]
     arguments = [a.replace(f"{option}={directory}", f"{option}={local}") for a in arguments]
     runtime = restore(RuntimeOptions, {**described["runtime"], **kept})
-    if option == "--rerun" and not is_remote(runtime.run_root):  # relative to where that run began
+    if option == "--rerun" and not is_remote(runtime.run_root):  # was relative to another directory
         runtime = dataclasses.replace(runtime, run_root=str(local.parent.parent))
     default = dataclasses.replace(
         restore(config_type, described["config"]),  # type: ignore[type-var]  # C is a dataclass
@@ -177,7 +179,7 @@ def _options_of_run(
 
 
 def absolute_paths(config: C) -> C:
-    """The same config with absolute paths, so that it means the same in every directory."""
+    """The same config with absolute paths, which mean the same in every working directory."""
     if not dataclasses.is_dataclass(config):
         return config
     hints = get_type_hints(type(config), include_extras=True)
@@ -224,7 +226,7 @@ def _parse(
 
 
 def _value_of(option: str, arguments: Sequence[str]) -> str | None:
-    """The value that ``--option value`` or ``--option=value`` gives."""
+    """The value of ``--option value`` or ``--option=value``; None if the option is not given."""
     for position, argument in enumerate(arguments):
         if argument == option and position + 1 < len(arguments):
             return arguments[position + 1]

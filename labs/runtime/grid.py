@@ -22,15 +22,15 @@ class Range:
     """An interval that samples are drawn from.
 
     Raises:
-        InputError: the interval is empty, or logarithmic without being positive.
+        InputError: the interval is empty, or logarithmic and not positive.
     """
 
     low: float
     high: float
     log: bool = False
-    """Whether the logarithm is uniform, in place of the value."""
+    """Whether the logarithm is distributed uniformly, instead of the value."""
     whole: bool = False
-    """Whether only whole numbers are drawn; both ends may be."""
+    """Whether only whole numbers are drawn, from ``low`` to ``high`` inclusive."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
@@ -42,9 +42,9 @@ class Range:
         return f"{self.low:g}..{self.high:g}" + (":log" if self.log else "")
 
     def draw(self, rng: np.random.Generator) -> float | int:
-        """One value, inside the interval."""
+        """Draw one value."""
         low, high = self.low, self.high
-        if self.whole:  # each whole number gets the same share of the line (of its logarithm)
+        if self.whole:  # an interval of length 1 around each whole number, for equal probabilities
             low, high = low - 0.5, high + 0.5
             if self.log:
                 low = max(low, 0.5)
@@ -62,17 +62,17 @@ def grid(config_type: type[C], *, samples: int | None = None, **values: Any) -> 
 
     Args:
         config_type: frozen dataclass; a field that is not given keeps its default.
-        samples: how many times the ranges are drawn, for each combination of the other values and
-            equally for all seeds. More samples continue the same sequence.
-        values: by field: one value, a sequence of values, or a :class:`Range`. A string is one
-            value; several values of a field that holds tuples are a list of tuples.
+        samples: how many times the ranges are drawn, for each combination of the other values. All
+            seeds get the same samples. More samples continue the same sequence.
+        values: by field: one value, a list of values, or a :class:`Range`. A string or a tuple is one
+            value.
 
     Returns:
-        One config per trial. Seeds vary fastest, so that each config's repeats stand together.
+        One config per trial. Seeds vary fastest, so that the repeats of a config are adjacent.
 
     Raises:
-        InputError: an unknown field, no value for a field, a value given twice, or samples without
-            a range and the reverse.
+        InputError: an unknown field, no value for a field, a value given twice, samples without a
+            range, or a range without samples.
     """
     fields = {field.name: field for field in dataclasses.fields(config_type) if field.init}  # type: ignore[arg-type]  # C is a dataclass
     unknown = [name for name in values if name not in fields]
@@ -82,11 +82,11 @@ def grid(config_type: type[C], *, samples: int | None = None, **values: Any) -> 
 
 
 def combinations(values: Mapping[str, Any], samples: int | None = None) -> list[dict[str, Any]]:
-    """What :func:`grid` makes configs of: the fields' values, one dict per config.
+    """The fields' values of each config that :func:`grid` makes, one dict per config.
 
     Raises:
-        InputError: no value for a field, a value given twice, or samples without a range and the
-            reverse.
+        InputError: no value for a field, a value given twice, samples without a range, or a range
+            without samples.
     """
     ranges = {name: value for name, value in values.items() if isinstance(value, Range)}
     lists = {name: _several(name, value) for name, value in values.items() if name not in ranges}
@@ -104,7 +104,7 @@ def combinations(values: Mapping[str, Any], samples: int | None = None) -> list[
 
 
 def _several(name: str, value: Any) -> list[Any]:
-    """The values of a field: a list, a range or an array holds several, all else is one."""
+    """The values of a field: those in a list, a range or an array; anything else is one value."""
     several = list(value) if isinstance(value, (list, range, np.ndarray)) else [value]
     several = [v.item() if isinstance(v, np.generic) else v for v in several]
     if not several:
@@ -118,7 +118,9 @@ def _several(name: str, value: Any) -> list[Any]:
 def _check_samples(samples: int | None, ranges: Mapping[str, Range]) -> None:
     if samples is None and ranges:
         name, found = next(iter(ranges.items()))
-        raise InputError(f"`{name}` {found} is a range: say with `samples` how many values to draw")
+        raise InputError(
+            f"`{name}` {found} is a range: set `samples` to the number of values to draw"
+        )
     if samples is not None and not ranges:
         raise InputError("`samples` needs a range to draw from, such as 1e-4..1e-1:log")
     if samples is not None and samples < 1:
@@ -126,7 +128,7 @@ def _check_samples(samples: int | None, ranges: Mapping[str, Range]) -> None:
 
 
 def _sample(ranges: Mapping[str, Range], seed: int, index: int) -> dict[str, float | int]:
-    """The sample of a number: each field has a stream of its own, whatever the other fields are."""
+    """Sample number ``index``. Each field has its own random stream, independent of other fields."""
     return {
         name: found.draw(np.random.default_rng([abs(seed), index, zlib.crc32(name.encode())]))
         for name, found in ranges.items()
@@ -134,11 +136,11 @@ def _sample(ranges: Mapping[str, Range], seed: int, index: int) -> dict[str, flo
 
 
 def seed_values(seeds: Sequence[int], seed: int = 0) -> list[int]:
-    """What ``--seeds`` means: one number is how many seeds, several are the seeds themselves.
+    """The seeds for ``--seeds``: one number is how many seeds, several are the seeds themselves.
 
     Args:
-        seeds: as given.
-        seed: the first of a number of seeds.
+        seeds: the values of the option.
+        seed: the first seed, if ``seeds`` is their number.
 
     Raises:
         InputError: a count below 1.
@@ -146,5 +148,5 @@ def seed_values(seeds: Sequence[int], seed: int = 0) -> list[int]:
     if len(seeds) != 1:
         return list(seeds)
     if seeds[0] < 1:
-        raise InputError(f"`seeds` {seeds[0]} leaves nothing to run: use 1 or more")
+        raise InputError(f"`seeds` {seeds[0]} is too small: use 1 or more")
     return list(range(seed, seed + seeds[0]))

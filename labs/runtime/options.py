@@ -1,4 +1,4 @@
-"""The options that every experiment has: where it runs, on what, and where its results go."""
+"""The options of every experiment: where it runs, with what resources, and where its results go."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from labs.runtime.errors import InputError
 
 @dataclass(frozen=True)
 class NameOrPath:
-    """Marks a ``str`` option that is one of some names, or else the path of a file or directory.
+    """Marks a ``str`` option that is one of the given names, or the path of a file or directory.
 
         dataset: Annotated[str, NameOrPath(("digits", "mnist"))] = "digits"
 
@@ -22,7 +22,7 @@ class NameOrPath:
     names: tuple[str, ...] = ()
 
     def absolute(self, value: str) -> str:
-        """``value``, absolute where it is no name and such a file exists."""
+        """``value``, made absolute if it is not a name and such a file exists."""
         path = os.path.expanduser(value)
         is_path = value not in self.names and os.path.exists(path)
         return os.path.abspath(path) if is_path else value
@@ -30,7 +30,7 @@ class NameOrPath:
 
 @dataclass(frozen=True)
 class WordsTogether:
-    """Marks a field with a tuple of texts whose words on the command line are one value, no grid.
+    """Marks a tuple of strings whose words on the command line are one value, and not a grid.
 
     env_kwargs: Annotated[tuple[str, ...], WordsTogether()] = ()
     """
@@ -51,12 +51,12 @@ class RuntimeOptions:
     """Name of this run's directory. The default is the date and time."""
 
     resume: str | None = None
-    """Directory of an interrupted run to continue, or its place on shared storage (s3://...); finished
+    """Directory of an interrupted run to continue, or its URI on shared storage (s3://...); finished
     trials are not run again."""
 
     rerun: str | None = None
-    """Begin a new run with the options of this one (its directory, or its place on shared storage);
-    what is given beside it counts."""
+    """Start a new run with the options of this one (its directory or URI); options that are given as
+    well take precedence."""
 
     local_mode: bool = False
     """Run everything in this process, one thing after another: for breakpoints."""
@@ -74,21 +74,21 @@ class RuntimeOptions:
     """GPUs per trial, fractions allowed. The default is 1 where there are GPUs and trials use them."""
 
     memory_per_trial: float | None = None
-    """Memory that each trial needs, in GiB: no more trials start than have room. The default is not
-    to count it. Ray ends no trial for taking more."""
+    """Memory that each trial needs, in GiB: only as many trials start as fit. Not counted by default.
+    Ray does not stop a trial that takes more."""
 
     max_concurrent: int | None = None
     """Run at most this many trials at once. The default is as many as fit."""
 
     max_failures: int = 0
-    """Start a failed trial again, from its last checkpoint, up to this many times."""
+    """Restart a failed trial from its last checkpoint, up to this many times."""
 
     trial_timeout: float | None = None
-    """End a trial's process when it has not reported for this many seconds: it hangs. That counts as a
+    """Kill a trial that has not reported for this many seconds, because it hangs. That counts as a
     failure."""
 
     scheduler: Literal["fifo", "asha"] = "fifo"
-    """fifo runs every trial to its end; asha stops the less promising ones early."""
+    """fifo runs every trial to its end; asha stops the less promising configs early."""
 
     checkpoint_interval: float = 30.0
     """Seconds between two checkpoints of a trial; 0 writes one after every report."""
@@ -110,9 +110,7 @@ class RuntimeOptions:
         if self.resume and self.run_name:
             raise InputError("`resume` already names the run's directory: leave `run_name` out")
         if self.resume and self.rerun:
-            raise InputError(
-                "`resume` goes on with a run and `rerun` starts a new one: use only one"
-            )
+            raise InputError("`resume` continues a run and `rerun` starts a new one: use only one")
         if self.run_name is not None and (
             not self.run_name or "/" in self.run_name or self.run_name.startswith(".")
         ):

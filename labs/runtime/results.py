@@ -1,4 +1,4 @@
-"""What a grid left behind, and the questions that everybody asks of it. Knows neither Ray nor Tune."""
+"""The results of a grid and the statuses of its trials. Does not depend on Ray."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from labs.runtime.reports import Objective
 DONE = "done"
 """The trial ran to its end."""
 STOPPED = "stopped"
-"""A scheduler stopped the trial early: it is over, and takes no part in comparisons."""
+"""A scheduler stopped the trial early. It is over, and takes no part in comparisons."""
 FAILED = "failed"
 """The trial raised an error or its process died, more often than ``max_failures`` allows."""
 INTERRUPTED = "interrupted"
-"""The run ended before the trial did; ``--resume`` goes on with it."""
+"""The run ended before the trial did; ``--resume`` continues it."""
+RUNNING = "running"
+"""In a ``results.csv`` that is written while the run goes on: the trial has not ended yet."""
 
 OVER = (DONE, STOPPED)
-"""Statuses of trials that a resumed run leaves alone."""
+"""Statuses of trials that a resumed run does not run again."""
 
 
 def finished(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a results table whose trials ran to their end: what may be compared."""
+    """The rows of a results table whose trials ran to their end: those that may be compared."""
     return _with_status(table, DONE)
 
 
 def best_row(table: pd.DataFrame, metric: str, mode: str) -> pd.Series | None:
-    """The row with the best value of ``metric`` among all of ``table``; None where none has one."""
+    """The row of ``table`` with the best value of ``metric``; None if no row has a value."""
     if metric not in table or table[metric].isna().all():
         return None
     values = table[metric].to_numpy(dtype=float)
@@ -42,17 +44,17 @@ def _with_status(table: pd.DataFrame, status: str) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class GridResult:
-    """What a grid left behind, in grid order.
+    """The results of a grid, in grid order.
 
     Attributes:
         table: one row per trial, failed ones included: ``trial`` (its number), ``name``, the
             config's fields, ``status`` (done, stopped, failed, interrupted), ``error``, ``step``
             of the selected report and its metrics, ``seconds`` of the whole trial, ``peak_gib`` and
-            ``peak_gpu_gib`` (the most memory that its process has held on the host and, by PyTorch, on
-            its GPU), ``checkpoint``.
-        history: one row per report: ``trial``, ``step``, ``seconds`` and the metrics. Without any
-            report it is empty, and has these three columns.
-        objective: what was selected by.
+            ``peak_gpu_gib`` (the largest memory of its process on the host and, by PyTorch, on its
+            GPU), ``checkpoint``.
+        history: one row per report: ``trial``, ``step``, ``seconds`` and the metrics. Without reports
+            it is empty and has these three columns.
+        objective: the metric that selects, and its mode.
     """
 
     table: pd.DataFrame
@@ -61,7 +63,7 @@ class GridResult:
 
     @property
     def finished(self) -> pd.DataFrame:
-        """Rows of the trials that ran to their end: what may be compared."""
+        """Rows of the trials that ran to their end: those that may be compared."""
         return finished(self.table)
 
     @property
@@ -76,29 +78,31 @@ class GridResult:
 
     @property
     def interrupted(self) -> pd.DataFrame:
-        """Rows of the trials that a resumed run has still to end."""
+        """Rows of the trials that a resumed run would continue."""
         return _with_status(self.table, INTERRUPTED)
 
     @property
     def exit_status(self) -> int:
-        """0 where every trial is done or was stopped by the scheduler, else 1."""
+        """0 if every trial is done or was stopped by the scheduler, otherwise 1."""
         return 0 if self.table["status"].isin(OVER).all() else 1
 
     def best(self, metric: str | None = None, mode: str | None = None) -> pd.Series | None:
-        """The row of the best trial among those that ran to their end; None where there is none.
+        """The row of the best trial among those that ran to their end; None if there is none.
 
         Args:
-            metric: tag to compare by. The default is the objective's.
-            mode: ``max`` or ``min``. The default is the objective's.
+            metric: tag to compare by. The default is that of the objective.
+            mode: ``max`` or ``min``. The default is that of the objective.
 
         Raises:
             InputError: neither the call nor the objective names a metric.
         """
         metric = metric or self.objective.metric
         if metric is None:
-            raise InputError("nothing says which `metric` is the best one's: name one")
+            raise InputError(
+                "the best trial needs a `metric`, and the objective has none: name one"
+            )
         return best_row(self.finished, metric, mode or self.objective.mode)
 
     def checkpoint(self, trial: int) -> str | None:
-        """The best checkpoint of a trial (the last one where no metric selects); None without."""
+        """The best checkpoint of a trial (the last one without a metric); None if it has none."""
         return self.table["checkpoint"].iloc[trial]

@@ -55,17 +55,17 @@ def run_grid(
     """Run ``train`` over ``configs``, log every trial, and save ``results.csv``.
 
     Args:
-        train: generator function that lives in a module, so that every node imports it by name.
+        train: generator function of a module, so that every node can import it by name.
         configs: one dataclass per trial.
-        run: the run's directory; where it is resumed, finished trials are not run again.
+        run: the run's directory; if the run is resumed, finished trials are not run again.
         objective: metric and mode by which each trial's best report and checkpoint are selected, and
-            the last step. Without one the last report counts.
-        needs: what a trial needs where the options do not say. The default is one core, and a GPU
-            where there are any.
-        shared: keyword arguments that every trial gets, put into Ray's object store once. NumPy
-            arrays in them are read-only and not copied.
+            the last step. By default the last report counts.
+        needs: resources of a trial, unless the options set them. The default is one core, and a GPU
+            if there are any.
+        shared: keyword arguments of every trial, put into Ray's object store once. NumPy arrays in
+            them are read-only and not copied.
         cost: how long a config takes, in any unit. The longest trials then start first, so that no
-            long one is left running alone at the end (Graham, 1969); rows stay in grid order.
+            long one runs alone at the end (Graham, 1969); rows keep the order of the grid.
 
     Raises:
         InputError: no configs, two equal ones, a trial that fits on no machine, several machines
@@ -76,9 +76,9 @@ def run_grid(
     configs = run.set_trials(configs, shared or {})
     run.objective = objective
     if options.scheduler == "asha":
-        entrants(configs, objective)  # refuse before Ray starts
+        entrants(configs, objective)  # raises before Ray starts
     private_nodes = available_nodes(options)
-    if private_nodes:  # refuse before Ray starts
+    if private_nodes:  # raises before Ray starts
         require_room(trial_resources(options, private_nodes, needs), private_nodes)
     if not options.local_mode:
         require_picklable(train, "the training procedure")
@@ -93,7 +93,7 @@ def run_grid(
             _run_trials(train, configs, run, recorder, objective, needs, shared or {})
     run.lease.require()
     result = recorder.result()
-    with run.naming_the_way_on():
+    with run.resume_hint():
         run.add_table("results", result.table)
     if result.exit_status:
         _say_failures(result, run)
@@ -109,13 +109,13 @@ def _run_trials(
     needs: Needs,
     shared: Mapping[str, Any],
 ) -> None:
-    """Run what is not finished, in this process or as Tune's trials; Ray is connected or not needed."""
+    """Run the unfinished trials, in this process or with Tune; Ray is connected if it is needed."""
     options = run.options
     here = options.local_mode and not compat.in_ray_local_mode()
     if not here:
         _require_this_process()
     elif options.scheduler == "asha":
-        say("local mode runs one trial after another: asha stops none")
+        say("local mode runs one trial after another: asha has no effect")
     nodes = available_nodes(options)
     future = future_nodes(len(nodes))
     request = trial_resources(options, [*nodes, *future], needs)
@@ -135,7 +135,7 @@ def _run_trials(
         threads=max(1, int(request.cpus)),
         trial_timeout=options.trial_timeout,
     )
-    # A trial in an actor of its own has the GPUs that Ray gives it.
+    # Only for trials in this process: an actor sees the GPUs that Ray assigns to it.
     with _own_threads(), hidden_gpus(here and not request.gpus):
         if here:
             run_here(grid, shared, recorder, options.max_failures)
@@ -144,11 +144,11 @@ def _run_trials(
 
 
 def _require_this_process() -> None:
-    """Through the Ray client Tune runs on the head, where nothing can reach this process's logs."""
+    """With the Ray client, Tune would run on the head, where it cannot reach this process's recorder."""
     if ray.util.client.ray.is_connected():
         raise InputError(
-            "`address` ray://... is the Ray client, through which a sweep cannot bring its results:"
-            " run it on the cluster's head, with ray submit or ray job submit"
+            "`address` ray://... is the Ray client, which cannot return a sweep's results: run it on"
+            " the cluster's head, with ray submit or ray job submit"
         )
 
 
@@ -159,12 +159,12 @@ def _slots(
     options: RuntimeOptions,
     trials: int,
 ) -> int:
-    """How many trials run at once; says so, and why not more."""
+    """How many trials run at once; prints it, and why not more."""
     now, later = (1, 1) if options.local_mode else require_room(request, nodes, future)
     limit = min(trials, options.max_concurrent or trials)
     line = f"{min(now, limit)} at a time, each with {request}" + gpu_hint(request, nodes, limit)
     if now < min(later, limit):
-        line += f"; up to {min(later, limit)} when the cluster has grown"
+        line += f"; up to {min(later, limit)} when the cluster has added machines"
     if later < limit and options.local_mode:
         line += ": local mode runs one after another"
     elif later < limit:
@@ -181,7 +181,7 @@ def _count(number: int, noun: str) -> str:
 
 @contextlib.contextmanager
 def _own_threads() -> Iterator[None]:
-    """In local mode a trial sets this process's torch threads: give them back."""
+    """Restore this process's number of torch threads, which trials change in local mode."""
     threads = torch.get_num_threads()
     try:
         yield

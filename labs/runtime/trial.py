@@ -1,7 +1,7 @@
-"""One trial of a grid: drives a generator of reports, saves its state and says what it wrote.
+"""One trial of a grid: runs a generator of reports and saves its state.
 
-It knows neither Ray nor Tune. Whoever calls :meth:`TrialRunner.step` (an actor of Tune's, or the loop
-in this process) hands the result to the recorder before it asks for the next one.
+It does not depend on Ray. The caller of :meth:`TrialRunner.step` (an actor of Tune, or the loop in this
+process) passes each result to the recorder before it calls ``step`` again.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from labs.runtime.directory.trial_files import (
     TrialFilesTaken,
     best_content,
     last_content,
+    row_as_arrays,
+    row_as_tensors,
 )
 from labs.runtime.machine import memory
 from labs.runtime.machine.devices import same_numbers
@@ -35,16 +37,17 @@ from labs.runtime.output.capture import Destination
 from labs.runtime.reports import Checkpoint, Objective, Report, Train
 
 BATCH_SECONDS = 0.5
-"""A step of Tune costs a round trip to the driver, so short epochs travel several at a time."""
+"""A step of Tune costs a round trip to the driver, so the reports of this long are sent together."""
 
 MIRROR_SECONDS = 60.0
-"""On an object store the driver's record is a copy that lags behind. ``last.pt`` there keeps reports
-for so long after they were acknowledged, so that a driver that starts from the copy misses none."""
+"""On an object store the driver's record is a copy that is some seconds old. There ``last.pt`` keeps
+reports for this long after they were acknowledged, so that a driver that starts from the copy gets
+them all."""
 
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """What one trial runs, and where its checkpoints are."""
+    """The config of one trial, and where its checkpoints are."""
 
     config: Any
     checkpoints: StoragePath
@@ -61,34 +64,34 @@ class GridSpec:
     batch_seconds: float
     threads: int
     trial_timeout: float | None = None
-    """Seconds without a report after which a trial's process is ended; not in local mode."""
+    """Seconds without a report after which a trial's process is killed; not in local mode."""
     output: Destination | None = None
-    """Where what a trial's process prints is taken; None leaves it alone."""
+    """Where the output of a trial's process is sent; None does not capture it."""
 
 
 class StepResult(TypedDict):
-    """What a trial says after each step."""
+    """The result of a step of a trial."""
 
     reports: list[ReportRow]
     best_step: int | None
-    """Step of the best report that has a checkpoint. It is on disk when the trial is done, and
-    whenever ``last.pt`` has been written since."""
+    """Step of the best report that has a checkpoint. The checkpoint is on disk when the trial is done,
+    and whenever ``last.pt`` has been written after that report."""
     done: bool
     completed: bool
-    """As ``done``, which Tune also sets where its scheduler stops a trial."""
+    """The same as ``done``, which Tune also sets when its scheduler stops a trial."""
     failure: Mapping[str, str] | None
     """``error`` (one line) and ``traceback``."""
     memory: MemoryUse
-    """The most that the trial's process has held so far."""
+    """The largest memory of the trial's process so far."""
 
 
 class TrialRunner:
-    """Runs one trial, from its last checkpoint where there is one.
+    """Runs one trial, from its last checkpoint if there is one.
 
-    The trial writes its own checkpoints, and begins by looking for ``last.pt``: a retry, a trial
-    moved to another machine and a run resumed after the driver died are then the same case.
-    ``last.pt`` carries the reports that the driver has not acknowledged, which it does by asking for
-    the next step.
+    The trial writes its own checkpoints, and starts by looking for ``last.pt``. So a retry, a trial
+    that was moved to another machine and a run that is resumed after the driver died are the same
+    case. ``last.pt`` contains the reports that the driver has not acknowledged; it acknowledges them
+    by asking for the next step.
     """
 
     def __init__(self, grid: GridSpec, index: int, shared: Mapping[str, Any]) -> None:
@@ -104,9 +107,9 @@ class TrialRunner:
         self._new: list[ReportRow] = []
         """Reports since the last step ended."""
         self._sent: list[ReportRow] = []
-        """What the last step returned, not acknowledged yet."""
+        """Reports that the last step returned; the next call of ``step`` acknowledges them."""
         self._acknowledged: list[tuple[float, ReportRow]] = []
-        """Acknowledged within MIRROR_SECONDS, on an object store."""
+        """On an object store: reports that were acknowledged in the last MIRROR_SECONDS."""
         self._last: Report | None = None
         self._last_step: int | None = None
         self._unsaved = False
@@ -115,14 +118,14 @@ class TrialRunner:
         self._best: tuple[float, int, str | None] | None = None
         """Value, step and attempt of the best report that has a checkpoint."""
         self._best_bytes: bytes | None = None
-        """The best checkpoint, until it is written."""
+        """The best checkpoint as long as it is not on disk."""
         self._seconds_before = 0.0
         self._started = self._saved = time.monotonic()
 
     def step(self) -> StepResult:
-        """The reports of the next half second, or of one report where that takes longer.
+        """The reports of the next ``batch_seconds``, at least one.
 
-        An error of the training is in the result; the step after that raises it. An interrupt (and
+        An error of the training is part of the result, and the next call raises it. An interrupt (or
         leaving the debugger) is raised at once.
         """
         if self.failure is not None:
@@ -139,16 +142,17 @@ class TrialRunner:
                 if report is None:
                     done = True
                     self._require_reports()
-                    # On disk before the driver is told: a trial that is done is never started again.
+                    # On disk before the driver knows: a trial that is done is never started again,
+                    # so nothing could write its checkpoint later.
                     retry_io(self._save)
                 else:
                     self._take(report)
                     if time.monotonic() >= deadline:
                         break
-        except bdb.BdbQuit as error:  # an Exception, but the user's wish to leave
+        except bdb.BdbQuit as error:  # an Exception, but here the user wants to leave
             self._fail(error)
             raise
-        except Exception as error:  # told with what came before it; raised in the next step
+        except Exception as error:  # returned with the reports before it; the next step raises it
             self._fail(error)
         except BaseException as error:
             self._fail(error)
@@ -156,11 +160,11 @@ class TrialRunner:
         return self._result(done and self.failure is None)
 
     def close(self) -> None:
-        """Leave the trial, finished or not, with its newest state and its best one on disk."""
+        """End the trial, finished or not, with its newest and its best checkpoint on disk."""
         if self.failure is None:
             self._save_or_go_on()
         if self._reports is not None:
-            self._reports.close()  # type: ignore[attr-defined]  # a generator's
+            self._reports.close()  # type: ignore[attr-defined]  # of a generator
         self._reports = self._last = None
         memory.release_memory()
 
@@ -169,7 +173,7 @@ class TrialRunner:
         self._started = self._saved = time.monotonic()
         resume, progress = retry_io(self._files.claim)
         if progress is not None:
-            self._new = [_as_arrays(row) for row in progress["unacknowledged"]]
+            self._new = [row_as_arrays(row) for row in progress["unacknowledged"]]
             self._last_step = progress["step"]
             self._seconds_before = progress["seconds"]
             self._resumed, self._has_metric = True, progress["has_metric"]
@@ -177,20 +181,20 @@ class TrialRunner:
         reports = self._grid.train(self._spec.config, resume=resume, **self._shared)
         if not isinstance(reports, Iterator):
             raise TypeError(
-                f"{_name(self._grid.train)} returned {type(reports).__name__}: a training procedure is"
-                " a generator, which yields labs.Report(step, metrics)"
+                f"{_name(self._grid.train)} returned {type(reports).__name__}: a training procedure must"
+                " be a generator that yields labs.Report(step, metrics)"
             )
         return reports
 
     def _take(self, report: Report) -> None:
         if not isinstance(report, Report):
             raise TypeError(
-                f"{_name(self._grid.train)} yielded {type(report).__name__}: a training procedure"
-                " yields labs.Report(step, metrics)"
+                f"{_name(self._grid.train)} yielded {type(report).__name__}: a training procedure must"
+                " yield labs.Report(step, metrics)"
             )
         if self._last_step is not None and report.step <= self._last_step:
             raise ValueError(
-                f"step {report.step} was reported after step {self._last_step}: the step only grows"
+                f"step {report.step} was reported after step {self._last_step}: steps must increase"
             )
         row: ReportRow = {
             "step": int(report.step),
@@ -221,17 +225,17 @@ class TrialRunner:
             self._save_or_go_on()
 
     def _state(self, report: Report, check: bool = False) -> Checkpoint:
-        """The report's checkpoint. ``check``: what cannot be read back is said at the first report."""
+        """The report's checkpoint. ``check`` (at the first report) raises if it could not be loaded."""
         assert report.checkpoint is not None
         state = report.checkpoint()
         if check:
             require_loadable(state)
             if PROGRESS in state:
-                raise ValueError(f"a checkpoint's key {PROGRESS!r} is the runner's: choose another")
+                raise ValueError(f"a checkpoint must not have the key {PROGRESS!r}: rename it")
         return {"kind": _name(self._grid.train), **state}
 
     def _save_or_go_on(self) -> None:
-        """Save, but let training go on where storage fails: only its end needs a checkpoint."""
+        """Save, but continue if storage fails: only the end of a trial needs its checkpoint."""
         try:
             self._save()
         except OSError as error:
@@ -241,7 +245,11 @@ class TrialRunner:
             self.failure = error
 
     def _save(self) -> None:
-        """Write the newest state that there is: the last report's, else the best one's."""
+        """Write the newest state that there is, and the best one if it is new.
+
+        The state is that of the last report, if it has a checkpoint that can still be built; otherwise
+        that of the best report. ``TrialFiles.save`` has the order of the writes.
+        """
         if not self._unsaved:
             return
         best = self._best_bytes
@@ -257,24 +265,26 @@ class TrialRunner:
         else:
             return
         assert step is not None
+        # Every report up to this state that the driver may not have on its disk goes with it: if both
+        # processes die now, whoever resumes the trial records them before training continues.
         rows = [*(row for _, row in self._acknowledged), *self._sent, *self._new]
         progress: Progress = {
             "step": step,
             "seconds": seconds,
             "best": self._best,
             "has_metric": self._has_metric,
-            "unacknowledged": [_as_tensors(row) for row in rows if row["step"] <= step],
+            "unacknowledged": [row_as_tensors(row) for row in rows if row["step"] <= step],
         }
         try:
             self._files.save(last_content(state, progress), best)
-        except BaseException:  # Ctrl-C as well: close() then tries once more
+        except BaseException:  # also Ctrl-C: close() tries once more
             self._unsaved = True
             raise
         self._best_bytes = None  # only now: a save that failed is repeated with it
         self._saved = time.monotonic()
 
     def _fail(self, error: BaseException) -> None:
-        """Keep the error, and what was best so far."""
+        """Keep the error, and save the best checkpoint so far."""
         self.failure = error
         if not isinstance(error, TrialFilesTaken):
             try:
@@ -285,18 +295,18 @@ class TrialRunner:
                 )
 
     def _require_reports(self) -> None:
-        """What only the end shows: no report at all, or none with the metric."""
+        """Raise at the end of a trial that made no report, or none with the metric."""
         if self._last is None and not self._resumed:
             raise ValueError(f"{_name(self._grid.train)} ended without a report")
         metric = self._grid.objective.metric
         if metric is not None and not self._has_metric:
             raise ValueError(
-                f"no report of the trial has the metric {metric!r}, by which the best one is selected;"
-                f" there are {', '.join(sorted(self._tags)) or 'none'}"
+                f"no report of the trial has the metric {metric!r}, which selects the best one; its"
+                f" metrics are {', '.join(sorted(self._tags)) or 'none'}"
             )
 
     def _acknowledge(self) -> None:
-        """Whoever asks for another step has recorded the one before."""
+        """Drop the reports of the last step: a caller that asks for another one has recorded them."""
         if self._spec.checkpoints.local is None:
             now = time.monotonic()
             recent = [(at, row) for at, row in self._acknowledged if now - at < MIRROR_SECONDS]
@@ -319,7 +329,7 @@ class TrialRunner:
 
 
 def describe(error: BaseException) -> Mapping[str, str]:
-    """An exception as text: a pickled one may need modules that the driver lacks."""
+    """An exception as text, since to unpickle one the driver may lack its module."""
     return {
         "error": f"{type(error).__name__}: {error}".strip().rstrip(":"),
         "traceback": "".join(traceback.format_exception(error)),
@@ -327,22 +337,6 @@ def describe(error: BaseException) -> Mapping[str, str]:
 
 
 def _name(function: Any) -> str:
-    """``module.function``; a partial has only that of what it calls."""
+    """``module.function``; of a partial, that of the function which it calls."""
     function = getattr(function, "func", function)
     return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', function)}"
-
-
-def _as_tensors(row: ReportRow) -> ReportRow:
-    """As a checkpoint may hold it: arrays are read back only as tensors."""
-    histograms = row.get("histograms")
-    if not histograms:
-        return row
-    arrays = {tag: np.asarray(values, dtype=np.float64) for tag, values in histograms.items()}
-    return {**row, "histograms": {tag: torch.from_numpy(a.copy()) for tag, a in arrays.items()}}
-
-
-def _as_arrays(row: ReportRow) -> ReportRow:
-    histograms = row.get("histograms")
-    if not histograms:
-        return row
-    return {**row, "histograms": {tag: tensor.numpy() for tag, tensor in histograms.items()}}

@@ -1,1 +1,1 @@
-"""What a run leaves: its directory, who may write there, its record, its copy elsewhere."""
+"""A run's directory: its files, its lease, its record of trials and its copy on shared storage."""

@@ -1,4 +1,4 @@
-"""``config.json``: what a run was asked for, its trials, and how to run it again. Knows no Ray."""
+"""``config.json``: a run's options, its trials, and how to run it again. Does not depend on Ray."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def describe_run(
         experiment: name of the experiment.
         config: its dataclass.
         runtime: the runtime options.
-        trials: what the run consists of; a grid that grows adds to it.
-        data: fingerprints of what all trials share, by argument name.
+        trials: the trials of the run; a resumed run may add more.
+        data: fingerprints of the arguments that all trials share, by name.
     """
     return {
         "format": FORMAT,
@@ -64,7 +64,7 @@ def describe_run(
 def extended(
     described: Mapping[str, Any], config: Any, trials: Sequence[TrialRecord]
 ) -> dict[str, Any]:
-    """A run's ``config.json`` when it is resumed: its trials and options of now, and one session more."""
+    """The ``config.json`` of a run that is resumed: its present options and trials, and a new session."""
     session = {
         "began": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": shlex.join(sys.argv),
@@ -84,7 +84,7 @@ def read_description(directory: str | Path) -> dict[str, Any]:
     """The ``config.json`` of a run.
 
     Raises:
-        InputError: the directory holds no run, or one of another format.
+        InputError: the directory is not that of a run, or the run has another format.
     """
     path = Path(directory).expanduser() / CONFIG_FILE
     try:
@@ -92,14 +92,12 @@ def read_description(directory: str | Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):
         described = None
     if not isinstance(described, dict) or "config" not in described:
-        raise InputError(
-            f"{directory} is not the directory of a run: it has no readable {CONFIG_FILE}"
-        )
+        raise InputError(f"{directory} is not a run directory: it has no readable {CONFIG_FILE}")
     found = described.get("format", 1)
     if found != FORMAT:
         raise InputError(
-            f"{directory} is a run of format {found}, which this version (format {FORMAT}) cannot go"
-            " on with: use the version that made it, or start a new run"
+            f"{directory} is a run of format {found}, which this version (format {FORMAT}) cannot"
+            " continue: use the version that made it, or start a new run"
         )
     return described
 
@@ -116,7 +114,7 @@ def plain_config(config: Any) -> dict[str, Any]:
 
 
 def restore(kind: type[T], values: Mapping[str, Any]) -> T:
-    """The dataclass of which these are the JSON values; what is missing has its default."""
+    """A dataclass from its JSON values; fields that are missing get their defaults."""
     hints = get_type_hints(kind)
     names = [f.name for f in dataclasses.fields(cast(Any, kind)) if f.init and f.name in values]
     return kind(**{name: _restore(hints[name], values[name]) for name in names})
@@ -128,7 +126,7 @@ def _restore(hint: Any, value: Any) -> Any:
         return value
     if origin in (Union, types.UnionType):
         choices = [a for a in arguments if a is not type(None)]
-        if isinstance(value, dict):  # of several dataclasses the one that has these fields
+        if isinstance(value, dict):  # of several dataclasses, the one with most of these fields
             choices.sort(key=lambda choice: -len(set(value) & _names(choice)))
         return _restore(choices[0], value)
     if dataclasses.is_dataclass(hint):
@@ -149,7 +147,7 @@ def _names(kind: Any) -> set[str]:
 
 
 def resume_command(directory: Path) -> str:
-    """The whole command, as a shell takes it, that goes on with a run."""
+    """The command that resumes a run, quoted for a shell."""
     original = list(sys.orig_argv)
     options = sys.argv[1:]
     if options == original[len(original) - len(options) :]:
@@ -160,13 +158,13 @@ def resume_command(directory: Path) -> str:
 
 
 def command_of(described: Mapping[str, Any], *options: str) -> str:
-    """A command, as a shell takes it, that starts a run's program with other options."""
+    """A command that starts a run's program with other options, quoted for a shell."""
     return shlex.join(["python", *program_of(described), *options])
 
 
 def program_of(described: Mapping[str, Any]) -> list[str]:
-    """What follows ``python`` on a run's command line, before the options."""
-    program = described.get("program")  # runs of 0.2.0 before its release have none
+    """The part of a run's command line between ``python`` and the options."""
+    program = described.get("program")  # missing in runs made before the release of 0.2.0
     return list(program) if program else shlex.split(described["command"])[:1]
 
 
@@ -174,7 +172,7 @@ def _program() -> list[str]:
     """The script as an absolute path, or ``-m`` and the module's name."""
     script = os.path.abspath(sys.argv[0])
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    if spec is not None and spec.origin == script:  # a debugger's own module is another file
+    if spec is not None and spec.origin == script:  # under a debugger it is the debugger's module
         return ["-m", spec.name.removesuffix(".__main__")]
     return [script]
 
@@ -186,7 +184,7 @@ def package_versions() -> dict[str, str]:
 
 
 def version_changes(then: Mapping[str, str]) -> str | None:
-    """A sentence where the versions are not those of ``then``."""
+    """A sentence if the versions differ from ``then``, otherwise None."""
     now = package_versions()
     parts = [
         f"{name} {now[name]} (then {then[name]})" for name in then if then[name] != now.get(name)

@@ -1,4 +1,4 @@
-"""Downloading a file once, however many processes need it."""
+"""Downloading a file once for any number of processes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from labs.runtime.directory.storage import write_atomically
 
 
 def download_once(path: Path, download: Callable[[], bytes]) -> None:
-    """Where there is no ``path``, make it of what ``download`` returns.
+    """Write what ``download`` returns to ``path``, unless the file exists.
 
-    Of several processes that ask at once one downloads, and the others wait. The file appears when it
-    is complete; where the download fails, nothing is left of the attempt.
+    If several processes do this at once, one downloads and the others wait. The file appears when it is
+    complete; a download that fails leaves nothing behind.
 
     Raises:
-        OSError: the directory cannot be written. What ``download`` raises passes through.
+        OSError: the directory cannot be written. Errors of ``download`` are passed on.
     """
     if path.exists():
         return
@@ -40,10 +40,10 @@ def download_once(path: Path, download: Callable[[], bytes]) -> None:
 
 
 def read_url(url: str, timeout: float = 30) -> bytes:
-    """What is at ``url``.
+    """Download ``url``.
 
     Raises:
-        OSError: there is no network or no such page, or the connection broke off.
+        OSError: there is no network or no such page, or the connection was interrupted.
     """
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "labs"})

@@ -1,4 +1,4 @@
-"""A grid as it is on disk: a row per trial, whoever reads it, and whenever. Knows neither Ray nor Tune."""
+"""Reading the results of a grid from its files, at any time. Does not depend on Ray."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from labs.runtime.results import INTERRUPTED, GridResult
 
 @dataclass(frozen=True)
 class GridFiles:
-    """Where the trials of a grid leave what they report.
+    """The files of a grid's trials.
 
     Attributes:
-        names: of the trials, in the order of their numbers.
-        configs: the fields of each.
+        names: names of the trials, in the order of their numbers.
+        configs: fields of each trial's config.
         path: the run's directory.
-        checkpoints: what the trials write, where all machines see it.
-        objective: what is selected by.
+        checkpoints: the directory of checkpoints, which all machines can reach.
+        objective: the metric that selects, and its mode.
     """
 
     names: Sequence[str]
@@ -35,7 +35,7 @@ class GridFiles:
     objective: Objective
 
     def directory(self, index: int) -> Path:
-        """What the driver writes of a trial."""
+        """The directory of the driver's record of a trial."""
         return self.path / "tensorboard" / self.names[index]
 
     def result(self) -> GridResult:
@@ -62,8 +62,8 @@ class GridFiles:
 
         Args:
             index: the trial's number.
-            reports: all that it has made.
-            state: how it ended; ``None`` reads it.
+            reports: all its reports.
+            state: how it ended; None reads it from disk.
         """
         state = read_state(self.directory(index)) if state is None else state
         fields = dict.fromkeys(name for config in self.configs for name in config)

@@ -1,4 +1,4 @@
-"""Who a trial is: its resolved config. And what data are: their content. Knows no Ray."""
+"""Identity of trials (by their resolved configs) and of data (by their content). No Ray."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ RESERVED = (
     *("trial", "name", "status", "error", "step", "seconds", "checkpoint"),
     *("peak_gib", "peak_gpu_gib"),
 )
-"""Columns of the results table, which no field of a config may be called."""
+"""Columns of the results table; a config must not have fields with these names."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrialRecord:
-    """What ``config.json`` holds of a trial. Number and name are fixed when it is created."""
+    """A trial in ``config.json``. Its number and name are fixed when it is created."""
 
     number: int
     name: str
@@ -35,13 +35,13 @@ class TrialRecord:
 
 
 def plain(value: Any, field: str = "config") -> Any:
-    """A value as JSON holds it: tuples as lists, paths absolute, enums by value, NumPy as Python's.
+    """A value in JSON's types: tuples as lists, absolute paths, enums by value, NumPy as Python.
 
     Args:
-        field: what an error calls it.
+        field: the name in an error message.
 
     Raises:
-        InputError: something that has no such form, for instance a function or a model.
+        InputError: a value has no such form, for instance a function or a model.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [f.name for f in dataclasses.fields(value)]
@@ -71,13 +71,13 @@ def _plain_scalar(value: Any, field: str) -> Any:
     if isinstance(value, (torch.dtype, torch.device)):
         return str(value)
     raise InputError(
-        f"`{field}` is a {type(value).__name__}, which a config cannot hold: use numbers, strings,"
-        " tuples and dataclasses of these"
+        f"`{field}` is a {type(value).__name__}, which is not allowed in a config: use numbers,"
+        " strings, tuples and dataclasses of these"
     )
 
 
 def identity(config: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits of SHA-256 over a plain config, its fields sorted; 1 and 1.0 are equal."""
+    """16 hexadecimal digits of SHA-256 of a plain config with sorted fields; 1 and 1.0 are equal."""
     text = json.dumps(_canonical(config), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -91,40 +91,40 @@ def _canonical(value: Any) -> Any:
 
 
 def require_configs(configs: Sequence[Any]) -> None:
-    """Refuse configs that cannot make a grid.
+    """Raise if these configs cannot be the trials of a grid.
 
     Raises:
-        InputError: none at all, not frozen dataclasses of one type, a field with the name of a
-            column, or a value that is not hashable.
+        InputError: there are none, one is not a frozen dataclass, a field has the name of a column, or
+            a value is not hashable.
     """
     if not configs:
         raise InputError("the grid is empty: give every option at least one value")
     for kind in {type(config): None for config in configs}:
         if not dataclasses.is_dataclass(kind):
-            raise InputError(f"a config is a frozen dataclass, and this one is a {kind.__name__}")
+            raise InputError(f"a config must be a frozen dataclass, not a {kind.__name__}")
         if not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]  # not in typeshed
             raise InputError(
-                f"{kind.__name__} can be changed after it was made: write @dataclass(frozen=True)"
+                f"{kind.__name__} is not frozen: decorate it with @dataclass(frozen=True)"
             )
         for field in dataclasses.fields(kind):
             if field.name in RESERVED:
                 raise InputError(
-                    f"`{field.name}` is a column of every results table: call the field otherwise"
+                    f"`{field.name}` is a column of every results table: rename the field"
                 )
     for config in configs:
         _require_hashable(config)
 
 
 def _require_hashable(config: Any) -> None:
-    """What can be changed from outside is no description of a trial."""
+    """Raise if a value can be changed, since the config must stay what the trial ran with."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         try:
             hash(value)
         except TypeError:
             raise InputError(
-                f"`{field.name}` is {_short(value)}, which can be changed after the config was made: use"
-                " numbers, strings, tuples and frozen dataclasses of these"
+                f"`{field.name}` is {_short(value)}, which can be changed after the config was made:"
+                " use numbers, strings, tuples and frozen dataclasses of these"
             ) from None
 
 
@@ -138,17 +138,17 @@ def match_trials(
 ) -> tuple[list[TrialRecord], list[Any]]:
     """The trials of a grid, in the order of their numbers, and the config of each.
 
-    A config that is recorded keeps number and name. The others get the next numbers, and names made of
-    the fields that vary in the grid of now.
+    A config that is already recorded keeps its number and name. The others get the next numbers, and
+    names from the fields that vary within ``configs``.
 
     Raises:
-        InputError: the grid is empty or holds a trial twice, or a recorded trial is not in it.
+        InputError: the grid is empty or has a trial twice, or a recorded trial is not in it.
     """
     require_configs(configs)
     plains = [plain(config) for config in configs]
     identities = [identity(config) for config in plains]
     if len(set(identities)) < len(identities):
-        raise InputError("the grid holds the same trial twice: give no value twice")
+        raise InputError("the grid has the same trial twice: give no value twice")
     known = {record.identity: record for record in recorded}
     for record in recorded:
         if record.identity not in identities:
@@ -171,7 +171,7 @@ def varying_fields(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _labels(configs: Sequence[Any], plains: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What varies within the grid, ``cnn-depth=20-seed=1``; or a config's own ``label``."""
+    """A name for each config: its own ``label``, or what varies in the grid: ``cnn-depth=20-seed=1``."""
     varying = varying_fields(plains)
     labels = []
     for config, row in zip(configs, plains, strict=True):
@@ -186,7 +186,7 @@ def _labels(configs: Sequence[Any], plains: Sequence[Mapping[str, Any]]) -> list
 
 
 def difference_of_grids(then: Sequence[TrialRecord], now: Sequence[TrialRecord]) -> str | None:
-    """A sentence where a run that repeats another one has other trials; None without ``then``."""
+    """A sentence if the trials differ from those of the run that is repeated (``then``), else None."""
     before, here = ({record.identity: record for record in records} for records in (then, now))
     lost = [record for record in then if record.identity not in here]
     new = [record.config for record in now if record.identity not in before]
@@ -196,12 +196,12 @@ def difference_of_grids(then: Sequence[TrialRecord], now: Sequence[TrialRecord])
         field, earlier, later = min((differences(lost[0].config, c) for c in new), key=len)[0]
         example = f"`{field}` is {later} here and {earlier} in its trial {lost[0].name}"
         return f"the trials are not those of the run that is repeated: {example}"
-    return f"the run that is repeated has {len(then)} trials, and this one {len(now)}"
+    return f"the run that is repeated has {len(then)} trials, and this one has {len(now)}"
 
 
 def _missing(record: TrialRecord, candidates: Sequence[Mapping[str, Any]]) -> str:
-    """Why a recorded trial has no partner: in what it differs from the nearest one of the grid."""
-    advice = "a run keeps its trials: leave that as it was, or start a new run"
+    """An error for a recorded trial that is not in the grid: how it differs from the closest config."""
+    advice = "a run keeps its trials: do not change that, or start a new run"
     nearest = min(
         (differences(record.config, candidate) for candidate in candidates), key=len, default=None
     )
@@ -213,7 +213,7 @@ def _missing(record: TrialRecord, candidates: Sequence[Mapping[str, Any]]) -> st
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """The fields in which two plain configs differ, each with both values as text."""
+    """The fields in which two plain configs differ, each with both values as strings."""
     found: list[tuple[str, str, str]] = []
     for key in [*now, *(key for key in then if key not in now)]:
         old, new = then.get(key), now.get(key)
@@ -226,7 +226,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[s
 
 
 def fingerprint(value: Any) -> str:
-    """16 hexadecimal digits that tell data apart by their content, whatever file they came from."""
+    """16 hexadecimal digits that identify data by their content, whatever file they come from."""
     digest = hashlib.blake2b(digest_size=8)
     _feed(digest, value)
     return digest.hexdigest()
@@ -268,5 +268,5 @@ def _feed_leaf(digest: hashlib.blake2b, value: Any) -> None:
         digest.update(type(value).__qualname__.encode())
         try:
             digest.update(pickle.dumps(value))
-        except Exception:  # known by its type alone
+        except Exception:  # only its type is part of the fingerprint
             return

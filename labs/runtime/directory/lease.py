@@ -1,8 +1,8 @@
-"""Who may write a run: a lease that one driver holds, and that a dead one cannot keep.
+"""The lease of a run: only one driver writes it, and one that has died does not block it for ever.
 
 Leases are numbered files in the run's ``lease`` directory, and the newest one counts. It is created
-exclusively, rewritten every 20 seconds with a higher count, and marked as released at the end. No two
-machines' clocks are compared: a newcomer looks whether the file changes while it watches.
+exclusively, rewritten every 20 seconds with a higher count, and marked as released at the end. The
+clocks of two machines are never compared: another driver waits and looks whether the file changes.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
 
 RENEW_SECONDS = 20.0
-"""Between two rewritings of a lease."""
+"""Interval at which a lease is rewritten."""
 
-PATIENCE_SECONDS = 90.0
-"""A lease that did not change for so long is taken over: four renewals were missed."""
+TAKEOVER_SECONDS = 90.0
+"""A lease that did not change for this long, which is four missed renewals, is taken over."""
 
 _POLL_SECONDS = 2.0
 _FILE = re.compile(r"(\d{6,})\.json")
@@ -36,32 +36,32 @@ _FILE = re.compile(r"(\d{6,})\.json")
 
 @dataclass(frozen=True)
 class Holder:
-    """What a lease's file says."""
+    """The process that holds a lease, as its file describes it."""
 
     token: str
     host: str
     machine: str
-    """The boot of the machine and the namespace of its process ids: two containers differ."""
+    """The boot of the machine and the namespace of its process ids, which differ between containers."""
     pid: int
     started: str
-    """When the process started, as the system tells it: process ids are used again."""
+    """When the process started, according to the system, because process ids are reused."""
     count: int = 0
     released: bool = False
 
     @classmethod
     def this_process(cls) -> Holder:
-        """A new holder: this process."""
+        """This process, with a new token."""
         pid = os.getpid()
         return cls(uuid.uuid4().hex, socket.gethostname(), _machine(), pid, _start_time(pid) or "")
 
     @property
     def is_here(self) -> bool:
-        """Whether it is a process of this machine, so that the system can tell whether it is running."""
+        """Whether it is a process of this machine, so that one can see whether it is running."""
         return self.machine == _machine()
 
     @property
     def is_dead(self) -> bool:
-        """Whether the system of this machine says that the process is gone."""
+        """Whether it is a process of this machine that has ended."""
         return self.is_here and _start_time(self.pid) != self.started
 
     def __str__(self) -> str:
@@ -76,9 +76,10 @@ class Lease:
     """The right to write a run.
 
     Args:
-        directory: the run, where all machines see it.
-        on_lost: called once, by another thread, when another driver has taken the run over.
-        clock, sleep: for tests.
+        directory: the run's directory, which all machines can reach.
+        on_lost: called once, in another thread, when another driver has taken the run over.
+        clock: returns seconds; tests replace it.
+        sleep: waits for some seconds; tests replace it.
     """
 
     def __init__(
@@ -98,14 +99,14 @@ class Lease:
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self.taken_by: Holder | None = None
-        """Who has taken the run over, if anybody has."""
+        """The driver that has taken the run over, or None."""
 
     def acquire(self, me: Holder | None = None) -> None:
-        """Become the one who may write.
+        """Become the only driver that may write the run.
 
         Raises:
-            InputError: another driver is at work.
-            OSError: the storage is out of reach.
+            InputError: another driver is running.
+            OSError: the storage cannot be reached.
         """
         me = me or Holder.this_process()
         while True:
@@ -114,13 +115,13 @@ class Lease:
                 self._watch(number, holder)
             created = self._file(number + 1).create(_content(me))
             if created is None:
-                say(f"{self._run} has no lease: see to it that no other driver works on this run")
+                say(f"{self._run} has no lease: make sure that no other driver works on this run")
                 return
             if created and self._newest()[0] == number + 1:
                 break
-            if (
-                created
-            ):  # others have come and gone since, and removed the files that were in between
+            if created:
+                # Meanwhile another driver has held a newer lease, and deleted the file of our number
+                # as an old one; that is the only reason why we could create it.
                 self._file(number + 1).delete()
         self._own, self._number, self._renewed = me, number + 1, self._clock()
         for older in self._numbers():
@@ -129,26 +130,26 @@ class Lease:
 
     @property
     def number(self) -> int:
-        """The lease's number: each driver of a run has a higher one than those before."""
+        """The lease's number, which is higher than those of all earlier drivers of the run."""
         return self._number
 
     def start_renewing(self) -> None:
-        """Renew in a thread of its own, until ``release``."""
+        """Renew the lease in a thread, until ``release``."""
         if self._own is not None:
             threading.Thread(target=self._renew_regularly, name="lease", daemon=True).start()
 
     @property
     def holder(self) -> Holder | None:
-        """Who writes the run, as far as can be told without waiting; for whoever only looks.
+        """The driver that writes the run, as far as is known without waiting; for readers of the run.
 
         Raises:
-            OSError: the storage is out of reach.
+            OSError: the storage cannot be reached.
         """
         holder = self._newest()[1]
         return None if holder is None or holder.released or holder.is_dead else holder
 
     def require(self) -> None:
-        """Call it before writing: a process that slept may have lost its lease without noticing.
+        """Call this before writing: a process that was suspended may have lost its lease unnoticed.
 
         Raises:
             LeaseLost: another driver has taken the run over.
@@ -161,7 +162,7 @@ class Lease:
             )
 
     def renew(self) -> None:
-        """Say that this driver is running, unless another one has taken over."""
+        """Show that this driver is running, unless another one has taken over."""
         with self._lock:
             if self._own is None or self.taken_by is not None:
                 return
@@ -173,13 +174,13 @@ class Lease:
                     self._own = dataclasses.replace(self._own, count=self._own.count + 1)
                     self._file(self._number).write(_content(self._own))
                     self._renewed = self._clock()
-            except OSError:  # out of reach: it is looked at again next time
+            except OSError:  # the storage cannot be reached: try again next time
                 return
         if self.taken_by is not None:
             self._on_lost()
 
     def release(self) -> None:
-        """Let the next one have it at once."""
+        """Let another driver take the run at once."""
         self._ended.set()
         with self._lock:
             if self._own is None or self.taken_by is not None:
@@ -188,7 +189,7 @@ class Lease:
                 if self._newest()[0] == self._number:
                     released = dataclasses.replace(self._own, released=True)
                     self._file(self._number).write(_content(released))
-            except OSError:  # the next one waits, or sees that this process is gone
+            except OSError:  # another driver waits, or sees that this process has ended
                 pass
             self._own = None
 
@@ -212,16 +213,16 @@ class Lease:
         """Return when the lease may be taken over.
 
         Raises:
-            InputError: its holder is running.
+            InputError: its holder is still running.
         """
         if holder.is_here:
             raise InputError(_refusal(self._run, holder))
         say(
-            f"{self._run} was left by {holder}: waiting up to {PATIENCE_SECONDS:.0f} seconds to see"
-            " whether that driver is still at work"
+            f"{self._run} was not released by {holder}: waiting up to {TAKEOVER_SECONDS:.0f} seconds to"
+            " see whether that driver is still running"
         )
         begun = self._clock()
-        while self._clock() - begun < PATIENCE_SECONDS:
+        while self._clock() - begun < TAKEOVER_SECONDS:
             self._sleep(_POLL_SECONDS)
             now, current = self._newest()
             if current is None or current.released or now != number:
@@ -231,7 +232,7 @@ class Lease:
 
 
 def _refusal(run: StoragePath, holder: Holder) -> str:
-    return f"the run {run} is being written by {holder}: wait for its end, or stop it first"
+    return f"the run {run} is being written by {holder}: wait until it ends, or stop it first"
 
 
 def _content(holder: Holder) -> bytes:
@@ -239,7 +240,7 @@ def _content(holder: Holder) -> bytes:
 
 
 def _parsed(content: bytes | None) -> Holder | None:
-    """None for a file that is incomplete or gone: no running driver leaves one like that."""
+    """The holder; None for a file that is incomplete or missing, which no running driver leaves."""
     try:
         return Holder(**json.loads(content or b""))
     except (ValueError, TypeError):
@@ -247,7 +248,7 @@ def _parsed(content: bytes | None) -> Holder | None:
 
 
 def _machine() -> str:
-    """What this machine's process ids belong to: its boot, and the namespace of a container."""
+    """The space of this machine's process ids: its boot, and the namespace of a container."""
     parts = [socket.gethostname()]
     try:
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -258,10 +259,10 @@ def _machine() -> str:
 
 
 def _start_time(pid: int) -> str | None:
-    """When a process of this machine started, as text; None where there is no such process."""
+    """When a process of this machine started, as text; None if there is no such process."""
     if Path("/proc/self/stat").exists():
         try:
-            # "pid (name) state ppid ...": the name may hold spaces; the start is the 22nd field
+            # "pid (name) state ppid ...": the name may contain spaces; the start is field 22
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return None

@@ -1,8 +1,8 @@
-"""A copy of a run's directory beside its checkpoints on shared storage, at most some seconds behind.
+"""A copy of a run's directory on shared storage, at most some seconds old.
 
-The driver's record (config, reports, tables, curves, figures) is written on the driver's disk, which a
-spot head or a pod takes along when it goes. With ``--run-root s3://...`` a thread copies what has
-changed, and ``--resume s3://.../RUN`` brings it home on a machine that has nothing.
+The driver's record (config, reports, tables, curves, figures) is written on the driver's disk, which
+is lost with a spot instance or a pod. With ``--run-root s3://...`` a thread copies what has changed,
+and ``--resume s3://.../RUN`` downloads it on another machine.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
 
 MIRROR_SECONDS = 5.0
-"""Between two looks at what has changed."""
+"""Interval between two looks for changed files."""
 
 _BYTES_PER_SECOND = 2**20
-"""A file that only grows is copied whole: a large one less often, at this rate on average."""
+"""A file that grows is always copied whole, so a large one is copied less often: at this mean rate."""
 
 SESSION_FILE = "session.json"
-"""Which driver wrote last, by the number of its lease: of two copies the higher number is newer."""
+"""The lease number of the driver that wrote last: of two copies, the one with the higher is newer."""
 
-_NOT_MIRRORED = ("checkpoints", "lease")  # the trials and the lease write there themselves
+_NOT_MIRRORED = ("checkpoints", "lease")  # these are written there directly
 
 
 class Mirror:
-    """Copies a directory's files to shared storage, those that have changed since the last time.
+    """Copies the files of a directory to shared storage when they have changed.
 
     Args:
         source: the run's directory on this machine.
-        target: where it is copied.
+        target: the directory of the copy.
     """
 
     def __init__(self, source: Path, target: StoragePath) -> None:
@@ -46,15 +46,15 @@ class Mirror:
         self._fails = False
 
     def start(self) -> None:
-        """Copy in a thread of its own, until ``close``."""
+        """Copy in a thread, until ``close``."""
         self._thread = threading.Thread(target=self._copy_regularly, name="mirror", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Copy what is left; waits for storage that is away.
+        """Copy what is left; if the storage cannot be reached, retry for some time.
 
         Raises:
-            InputError: it stays away; names what is missing there.
+            InputError: the storage could not be reached.
         """
         self._ended.set()
         if self._thread is not None:
@@ -71,7 +71,7 @@ class Mirror:
         """Copy the files that have changed.
 
         Args:
-            everything: also large files that were copied a short while ago.
+            everything: also large files that were copied recently.
 
         Raises:
             OSError: the storage fails.
@@ -89,7 +89,7 @@ class Mirror:
                 if self._copied.get(name) == known or waits:
                     continue
                 content = path.read_bytes()
-            except FileNotFoundError:  # a temporary file that was renamed
+            except FileNotFoundError:  # a temporary file that has been renamed
                 continue
             (self._target / name).write(content)
             self._copied[name] = known
@@ -99,7 +99,7 @@ class Mirror:
         while not self._ended.wait(MIRROR_SECONDS):
             try:
                 self.copy()
-            except OSError as error:  # tried again next time, and at the end
+            except OSError as error:  # try again next time, and at the end
                 if not self._fails:
                     say(f"the run's record cannot be copied to {self._target}: {reason(error)}")
                 self._fails = True
@@ -110,26 +110,26 @@ class Mirror:
 
 
 def write_session(directory: Path, number: int) -> None:
-    """Say in the directory that the driver with this lease writes it."""
+    """Record in the directory that the driver with this lease number writes it."""
     write_atomically(directory / SESSION_FILE, json.dumps({"lease": number}).encode())
 
 
 def fetch_run(
     uri: str, root: Path = Path("runs"), field: str = "resume", quiet: bool = False
 ) -> tuple[Path, str]:
-    """Bring a run's directory from shared storage, unless this machine's copy is as new.
+    """Download a run's directory from shared storage, unless this machine's copy is as new.
 
     Args:
-        uri: the run: ``s3://bucket/runs/EXPERIMENT/NAME``.
-        root: where runs are kept on this machine.
-        field: what an error calls it, beside its name.
-        quiet: say nothing.
+        uri: the run, ``s3://bucket/runs/EXPERIMENT/NAME``.
+        root: directory of runs on this machine.
+        field: the option that an error names.
+        quiet: print nothing.
 
     Returns:
-        The run's directory here, and the ``run_root`` that it belongs to.
+        The local directory of the run, and the ``run_root`` that the run belongs to.
 
     Raises:
-        InputError: there is no run, or the storage cannot be read.
+        InputError: there is no such run, or the storage cannot be read.
     """
     named = f"`{field}` {uri}" if field else uri
     source = StoragePath(uri.rstrip("/"))
@@ -151,7 +151,7 @@ def fetch_run(
 
 
 def is_remote(directory: str | None) -> TypeGuard[str]:
-    """Whether a run is named by its place on shared storage, other than a directory."""
+    """Whether a run is named by its URI on shared storage, and not by a directory."""
     return directory is not None and StoragePath(directory).local is None
 
 

@@ -1,4 +1,4 @@
-"""Hears of every trial of a grid: logs it, shows it, and makes the table. Knows neither Ray nor Tune."""
+"""The driver's record of a grid: logs and shows its trials, and writes the table. No Ray."""
 
 from __future__ import annotations
 
@@ -29,20 +29,18 @@ from labs.runtime.machine.memory import PeakMemory
 from labs.runtime.output.collector import Collector
 from labs.runtime.output.log_file import Limiter, LogFile, log_path
 from labs.runtime.reports import Objective
-from labs.runtime.results import DONE, FAILED, INTERRUPTED, OVER, STOPPED, GridResult
+from labs.runtime.results import DONE, FAILED, INTERRUPTED, OVER, RUNNING, STOPPED, GridResult
 from labs.runtime.trial import StepResult
 
-RUNNING = "running"
-"""In a ``results.csv`` that is written while the run goes on."""
 TABLE_SECONDS = 5.0
-"""At least so long between two writings of ``results.csv``, and 50 times as long as one takes."""
+"""Least interval between two writes of ``results.csv``; it is also at least 50 times as long as one."""
 
 
 class Recorder:
-    """Takes what whoever drives the trials tells it, for the time of a ``with``.
+    """Records the events of a grid's trials, inside a ``with`` block.
 
-    Trials are known by their number. The order of events is: :meth:`started`, :meth:`reported` any
-    number of times, then :meth:`retried` (and all again), :meth:`failed` or :meth:`ended`.
+    Trials are identified by their number. The order of events is: :meth:`started`, :meth:`reported`
+    any number of times, then :meth:`retried` (and all of it again), :meth:`failed` or :meth:`ended`.
     """
 
     def __init__(
@@ -57,31 +55,31 @@ class Recorder:
         self._files = GridFiles(names, self._configs, run.path, run.checkpoints, objective)
         self._directories = [self._files.directory(index) for index in range(len(names))]
         self._logs: dict[int, TrialLog] = {}
-        self._late: list[TrialLog] = []
-        """Logs of trials that have ended, for which the disk had no room."""
+        self._unwritten: list[TrialLog] = []
+        """Logs of trials that have ended while the disk was full."""
         self._disk_fails = False
         self._failures: dict[int, str] = {}
         self._completed: set[int] = set()
         self._console: GridConsole | None = None
-        self._metric_is_missing_said = False
+        self._warned_missing_metric = False
         self._rows: dict[int, dict[str, Any]] = {}
-        """Rows of the trials that have ended, for the table that is written in between."""
+        """Table rows of the trials that have ended."""
         self._next_table = 0.0
         states = [read_state(directory) for directory in self._directories]
         self._stopped_now: set[int] = set()
         self._last_steps = [objective.last_step_of(config) for config in configs]
-        self._heard: dict[int, float] = {}
-        """When each running trial has last said something."""
+        self._last_events: dict[int, float] = {}
+        """When each running trial started or last reported."""
         self.unfinished = [i for i, state in enumerate(states) if state.get("status") not in OVER]
         self._memory = PeakMemory()
         for index in self.unfinished:
-            if "memory" in states[index]:  # of the session that was interrupted
+            if "memory" in states[index]:  # from the session that was interrupted
                 self._memory.add(index, states[index]["memory"])
 
     def __enter__(self) -> Self:
         done = len(self._names) - len(self.unfinished)
         if done:
-            say(f"{done} of {len(self._names)} trials are finished already")
+            say(f"{done} of {len(self._names)} trials are already finished")
         for index in set(range(len(self._names))) - set(self.unfinished):
             self._rows[index] = self._files.row(index, read_history(self._directories[index]))
         self._console = GridConsole(
@@ -96,44 +94,44 @@ class Recorder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Whatever has not ended by now was interrupted."""
+        """A trial that has not ended by now was interrupted."""
         if self._run.lease.taken_by is not None:
             self._show().__exit__()
             return
         for index, log in list(self._logs.items()):
             best = self._catch_up_with(index, log)
             log.finish(INTERRUPTED, "interrupted before its end", best, self._memory.of(index))
-            self._late.append(log)
+            self._unwritten.append(log)
             del self._logs[index]
         self._confirm_stopped()
         assert self._console is not None
         self._console.__exit__()
-        with self._run.naming_the_way_on():
-            retry_io(self._write_late, timeout=RETRY_SECONDS / 3)
+        with self._run.resume_hint():
+            retry_io(self._write_unwritten, timeout=RETRY_SECONDS / 3)
 
     def started(self, index: int) -> None:
-        """The trial runs, for the first time or again."""
-        self._heard[index] = time.monotonic()
+        """The trial has started, for the first time or again."""
+        self._last_events[index] = time.monotonic()
         self._open(index)
         self._show().started(index)
 
     def reported(self, index: int, result: StepResult) -> None:
-        """Log the reports, show the last, remember a failure."""
+        """Log the reports, show the last one, and keep a failure."""
         if not self._may_write():
             return
         reports = result["reports"]
         self._memory.add(index, result["memory"])
-        self._heard[index] = time.monotonic()
+        self._last_events[index] = time.monotonic()
         log = self._logs[index]
         log.add(reports, result["best_step"])
         self._watch_disk(log)
         if reports:
             last = reports[-1]
             self._show().reported(index, last["step"], last["metrics"])
-            self._say_missing_metric(index, last["metrics"])
+            self._warn_missing_metric(index, last["metrics"])
         if result["failure"] is not None:
             self._failures[index] = result["failure"]["error"]
-            with contextlib.suppress(OSError):  # the table has the error, too
+            with contextlib.suppress(OSError):  # the table also has the error
                 path = self._directories[index] / "error.txt"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(result["failure"]["traceback"])
@@ -142,23 +140,24 @@ class Recorder:
         self._write_table()
 
     def retried(self, index: int, reason: str) -> None:
-        """The trial begins again from its last checkpoint.
+        """The trial starts again from its last checkpoint.
 
         Args:
-            reason: what is known of its end, where it has not said so itself.
+            reason: why its process died, if the trial did not report a failure.
         """
-        self._show().retried(index, self._why(index, reason))
+        self._show().retried(index, self._failure_of(index, reason))
 
     def failed(self, index: int, reason: str) -> None:
-        """The trial has failed for good. Its process is dead, so its files are put in order here."""
+        """The trial has failed and is not started again."""
         if not self._may_write():
             return
-        self._open(index)  # its process may have failed before the trial began
-        error = self._why(index, reason)
+        self._open(index)  # its process may have failed before the trial started
+        error = self._failure_of(index, reason)
         best: int | None = None
         with contextlib.suppress(OSError, InputError):
             files = TrialFiles(self._run.checkpoints / self._names[index])
-            best = self._take_over(self._logs[index], files.claim()[1])
+            # The process is dead, so claim() here finishes a save that it may have left half done.
+            best = self._add_progress(self._logs[index], files.claim()[1])
         self._finish(index, FAILED, best, error)
 
     def ended(self, index: int) -> None:
@@ -172,7 +171,7 @@ class Recorder:
         self._finish(index, status, self._logs[index].best_step)
 
     def collector(self) -> Collector:
-        """Brings what the trials' processes print into the run's directory."""
+        """A collector that writes the output of the trials' processes into the run's directory."""
         return Collector(self._run.path, lambda: self._run.lease.taken_by is None)
 
     def log_file(self, index: int) -> LogFile:
@@ -180,25 +179,25 @@ class Recorder:
         return LogFile(log_path(self._run.path, self._names[index]), Limiter())
 
     def record(self, index: int) -> tuple[str | None, list[dict[str, Any]]]:
-        """A trial's status (None where it has not ended) and its reports, as they are on disk."""
+        """A trial's status (None if it has not ended) and its reports, from disk."""
         directory = self._directories[index]
         return read_state(directory).get("status"), read_history(directory)
 
     def result(self) -> GridResult:
-        """The table and the history of all trials, read back from their directories."""
+        """The table and the history of all trials, from their directories."""
         return self._files.result()
 
-    def _why(self, index: int, reason: str) -> str:
-        """Why a trial failed: its own words, or what its silence says."""
+    def _failure_of(self, index: int, reason: str) -> str:
+        """Why a trial failed: its own error, a timeout, or else ``reason``."""
         own = self._failures.pop(index, None)
         timeout = self._run.options.trial_timeout
-        silent = time.monotonic() - self._heard.get(index, time.monotonic())
+        silent = time.monotonic() - self._last_events.get(index, time.monotonic())
         if own is None and timeout is not None and silent >= timeout:
-            return f"no report for {timeout:g} s (`trial_timeout`): its process was ended"
+            return f"no report for {timeout:g} s (`trial_timeout`): its process was killed"
         return own or reason
 
     def _may_write(self) -> bool:
-        """Whether the run is still this driver's: another one may have taken it over."""
+        """Whether this driver still holds the run's lease."""
         try:
             self._run.lease.require()
         except LeaseLost:
@@ -222,7 +221,7 @@ class Recorder:
         memory = self._memory.of(index)
         log.finish(status, error, best, memory)
         if log.write_error:
-            self._late.append(log)
+            self._unwritten.append(log)
         self._watch_disk(log)
         row = selected_report(log.history, self._objective, best)
         value = self._objective.value(row["metrics"]) if row else None
@@ -234,16 +233,17 @@ class Recorder:
         self._write_table()
 
     def _catch_up_with(self, index: int, log: TrialLog) -> int | None:
-        """What an interrupted trial has written since it was last heard; the step of its best."""
+        """Add the reports that an interrupted trial saved, but could not send; the step of its best."""
         with contextlib.suppress(OSError, InputError):
             files = TrialFiles(self._run.checkpoints / self._names[index])
-            return self._take_over(log, files.read()[1])
+            return self._add_progress(log, files.read()[1])
         return None
 
     def _confirm_stopped(self) -> None:
-        """A trial that was stopped has saved its best since: what it has not is not in the table.
+        """Correct the best steps of stopped trials, whose last save came after their last report.
 
-        On an object store its word is taken, as reading every checkpoint back would take long.
+        If that save failed, the best checkpoint on disk is an older one, and so must be the table's row.
+        On an object store this is not checked, since it would take long to read all checkpoints.
         """
         for index in self._stopped_now:
             files = TrialFiles(self._run.checkpoints / self._names[index])
@@ -257,48 +257,48 @@ class Recorder:
                     write_state(self._directories[index], {**state, "best_step": best})
 
     @staticmethod
-    def _take_over(log: TrialLog, progress: Progress | None) -> int | None:
-        """Record what a trial's ``last.pt`` carries; the step of its best checkpoint."""
+    def _add_progress(log: TrialLog, progress: Progress | None) -> int | None:
+        """Add the reports that a trial's ``last.pt`` contains; the step of its best checkpoint."""
         if progress is None:
             return None
         log.add(progress["unacknowledged"])
         return None if progress["best"] is None else progress["best"][1]
 
-    def _say_missing_metric(self, index: int, metrics: Mapping[str, float]) -> None:
+    def _warn_missing_metric(self, index: int, metrics: Mapping[str, float]) -> None:
         metric = self._objective.metric
-        if metric is None or metric in metrics or self._metric_is_missing_said:
+        if metric is None or metric in metrics or self._warned_missing_metric:
             return
-        self._metric_is_missing_said = True
+        self._warned_missing_metric = True
         say(
-            f"{metric} is not among the metrics that {self._names[index]} reports so far:"
+            f"{metric} is not among the metrics that {self._names[index]} has reported so far:"
             f" {', '.join(sorted(metrics)) or 'none'}"
         )
 
-    def _write_late(self) -> None:
-        """Write what there was no room for. Raises OSError where there still is none."""
-        for log in self._late:
+    def _write_unwritten(self) -> None:
+        """Try again to write the logs of trials that have ended. Raises OSError if one fails."""
+        for log in self._unwritten:
             log.write()
-        self._late = [log for log in self._late if log.write_error]
-        error = next((log.write_error for log in self._late), None)
+        self._unwritten = [log for log in self._unwritten if log.write_error]
+        error = next((log.write_error for log in self._unwritten), None)
         if error is not None:
             raise error
 
     def _watch_disk(self, log: TrialLog) -> None:
-        """Say once that results cannot be written, and once that they are."""
+        """Print a line when results cannot be written, and one when they can again."""
         with contextlib.suppress(OSError):
-            self._write_late()
-        error = log.write_error or next((late.write_error for late in self._late), None)
+            self._write_unwritten()
+        error = log.write_error or next((other.write_error for other in self._unwritten), None)
         if error is not None and not self._disk_fails:
             reason = error.strerror or error
             say(
-                f"cannot write to {self._run.path} ({reason}): results are kept in memory until it is"
+                f"cannot write to {self._run.path} ({reason}): results stay in memory until it works"
             )
         elif self._disk_fails and error is None:
             say(f"results are written to {self._run.path} again")
         self._disk_fails = error is not None
 
     def _write_table(self) -> None:
-        """``results.csv`` while the run goes on, with the trials that have begun."""
+        """Write ``results.csv`` with the trials that have started, while the run goes on."""
         if time.monotonic() < self._next_table:
             return
         begun = time.monotonic()

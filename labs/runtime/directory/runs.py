@@ -1,4 +1,4 @@
-"""Run directories: everything that a run leaves behind, and what is needed to run it again."""
+"""Run directories: the results of a run, and what is needed to run it again."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Objective
 
 ANSWERS_FILE = "answers.txt"
-"""What the run comes to, a sentence a line."""
+"""The conclusions of a run, one sentence per line."""
 
 
 class Run:
     """A run's directory. Nothing is written before ``start`` or the first result.
 
     Attributes:
-        path: absolute directory of the run.
+        path: absolute path of the run's directory.
         options: where and how it runs.
-        storage: the run where all machines see it: an object store, or ``path`` itself.
-        checkpoints: what the trials write, inside ``storage``.
+        storage: the run's directory for all machines: on an object store, or ``path`` itself.
+        checkpoints: the directory of the trials' checkpoints, inside ``storage``.
         trials: the trials of its grid, in the order of their numbers.
-        objective: what its grid is optimised for, once that is known.
+        objective: the metric that its grid is optimised for; None until ``run_grid`` sets it.
     """
 
     def __init__(self, experiment: str, config: Any, options: RuntimeOptions) -> None:
@@ -90,10 +90,10 @@ class Run:
         self._answers: dict[str, list[str]] = {}
 
     def claim(self) -> None:
-        """Become the only one who writes the run, until ``release``; a resumed run is read now.
+        """Become the only driver that writes the run, until ``release``, and read a resumed run.
 
         Raises:
-            InputError: another driver writes it, or the storage is out of reach.
+            InputError: another driver writes it, or the storage cannot be reached.
         """
         try:
             self.lease.acquire()
@@ -103,13 +103,15 @@ class Run:
         if self._mirror is not None:
             write_session(self.path, self.lease.number)
             self._mirror.start()
-        if self.resumed:  # what is read before may have changed since
+        if (
+            self.resumed
+        ):  # only now, since another driver may have changed it until the lease was ours
             self._described = read_description(self.path)
             self.trials = recorded_trials(self._described)
             self._data = self._described["data"]
 
     def release(self) -> None:
-        """Let others write the run; TensorBoard's file is closed."""
+        """Close the files and let other drivers write the run."""
         if "writer" in vars(self):
             self.writer.close()
         try:
@@ -119,13 +121,13 @@ class Run:
             self.lease.release()
 
     def set_trials(self, configs: Sequence[Any], shared: Mapping[str, Any]) -> list[Any]:
-        """Make these configs the run's trials; the configs in the order of the trials' numbers.
+        """Set the run's trials; returns the configs in the order of the trials' numbers.
 
-        A resumed run keeps the trials that it has, each known by its whole config, and grows by those
-        that are new.
+        A resumed run keeps its trials, which are identified by their whole configs, and adds the new
+        ones.
 
         Raises:
-            InputError: bad configs, a trial of the run that is not among them, or other data.
+            InputError: invalid configs, a trial of the run that is not among them, or different data.
         """
         trials, ordered = match_trials(self.trials, configs)
         other = difference_of_grids(self.repeats, trials)
@@ -135,25 +137,25 @@ class Run:
         changed = [n for n in self._data if n in data and self._data[n] != data[n]]
         if changed:
             raise InputError(
-                f"the data {' and '.join(changed)} are not those that the run began with:"
-                " go on where they are the same, or start a new run"
+                f"the data {' and '.join(changed)} are not those that the run started with: use the"
+                " same data, or start a new run"
             )
         if self._started and (trials, data) != (self.trials, self._data):
-            raise InputError(f"{self.path} holds another grid already: open a run for each")
+            raise InputError(f"{self.path} already has another grid: open a run for each")
         self.trials, self._data = trials, data
         return ordered
 
     def start(self) -> None:
-        """Create the directory and its ``config.json``, which shared storage gets as well.
+        """Create the directory and its ``config.json``, also on shared storage.
 
         Raises:
-            InputError: the directory cannot be written, or another run has taken it.
+            InputError: the directory cannot be written, or another run has created it.
         """
         if self._started:
             return
         self._started = True
         try:
-            if self.path.exists() and not self.resumed:  # before shared storage is written to
+            if self.path.exists() and not self.resumed:  # before anything is written
                 raise FileExistsError
             if self._described is None:
                 described = describe_run(
@@ -164,16 +166,17 @@ class Run:
             if self.objective is not None:
                 described["objective"] = dataclasses.asdict(self.objective)
             content = f"{json.dumps(described, indent=2)}\n".encode()
-            if self.storage.local is None:  # first: it may be out of reach
+            if self.storage.local is None:  # first, because this is the write that may fail
                 (self.storage / CONFIG_FILE).write(content)
             self.path.mkdir(parents=True, exist_ok=self.resumed)
             if not self.resumed:
                 self.claim()
-            write_atomically(self.path / CONFIG_FILE, content)  # before a new trial starts
+            # Before any trial starts, so that every trial on disk is in a config.json.
+            write_atomically(self.path / CONFIG_FILE, content)
         except FileExistsError:
             raise InputError(
-                f"{self.path} has just been taken by another run: start again, with another"
-                " `run_name` where you gave one"
+                f"{self.path} has just been created by another run: start again, with another"
+                " `run_name` if you gave one"
             ) from None
         except OSError as error:
             raise InputError(
@@ -182,23 +185,23 @@ class Run:
 
     @property
     def started(self) -> bool:
-        """Whether its directory is there."""
+        """Whether the directory has been created."""
         return self._started
 
     @contextlib.contextmanager
-    def naming_the_way_on(self) -> Iterator[None]:
-        """Where the run's directory cannot be written inside the block, say how to go on."""
+    def resume_hint(self) -> Iterator[None]:
+        """Turn an OSError inside the block into an InputError that says how to resume the run."""
         try:
             yield
         except OSError as error:
             raise InputError(
-                f"{self.path} cannot be written: {error.strerror or error}; make room there, and go"
-                f" on with: {resume_command(self.path)}"
+                f"{self.path} cannot be written: {error.strerror or error}; make room there, and"
+                f" continue with: {resume_command(self.path)}"
             ) from None
 
     @cached_property
     def writer(self) -> tracking.Writer:
-        """TensorBoard's ``summary`` run: what belongs to no single trial."""
+        """TensorBoard's ``summary`` run, for what belongs to the whole grid."""
         self.start()
         return tracking.open_writer(self.path / "tensorboard" / "summary")
 
@@ -233,7 +236,7 @@ class Run:
         self.writer.add_text(tag, text, step)
 
     def add_table(self, name: str, table: pd.DataFrame, shown: bool = True) -> Path:
-        """Save a table as ``<name>.csv``; ``shown`` puts it on TensorBoard's text page, too."""
+        """Save a table as ``<name>.csv``; ``shown`` also adds it to TensorBoard's text page."""
         self.start()
         path = self.path / f"{name}.csv"
         write_atomically(path, table.to_csv(index=False).encode())
@@ -242,7 +245,7 @@ class Run:
         return path
 
     def answer(self, tag: str, sentences: Sequence[str]) -> None:
-        """Print what the run comes to; ``answers.txt`` and TensorBoard's text page have it, too."""
+        """Print conclusions, and add them to ``answers.txt`` and TensorBoard's text page."""
         self.add_text(tag, "\n\n".join(sentences))
         self._answers[tag] = list(sentences)
         lines = [line for told in self._answers.values() for line in told]
@@ -251,7 +254,7 @@ class Run:
             say(sentence)
 
     def say_curves(self) -> None:
-        """Print how to look at the curves."""
+        """Print the command that shows the curves."""
         say(f"curves: {shlex.join(['tensorboard', '--logdir', str(self.path / 'tensorboard')])}")
 
 
@@ -264,8 +267,8 @@ def open_run(experiment: str, config: Any, options: RuntimeOptions) -> Iterator[
         config: the experiment's dataclass, written to ``config.json``.
 
     Raises:
-        InputError: ``--resume`` names no run of this experiment, or one that another driver is
-            writing.
+        InputError: ``--resume`` does not name a run of this experiment, or another driver is writing
+            that run.
     """
     if is_remote(options.resume):
         path, root = fetch_run(options.resume)
@@ -287,7 +290,7 @@ def open_run(experiment: str, config: Any, options: RuntimeOptions) -> Iterator[
 
 
 def _read_earlier(experiment: str, options: RuntimeOptions) -> dict[str, Any] | None:
-    """The description of the run that is continued or repeated; says in what the code differs."""
+    """The description of the run that is continued or repeated; prints how the code differs."""
     for field, directory in (("resume", options.resume), ("rerun", options.rerun)):
         if directory is None:
             continue
@@ -303,18 +306,18 @@ def _read_earlier(experiment: str, options: RuntimeOptions) -> dict[str, Any] | 
 
 
 def _stop_this_run() -> None:
-    """Another driver has the run: end as at Ctrl-C, on which the run says why."""
+    """Another driver has taken the run over: end as after Ctrl-C; ``Lease.require`` says why."""
     os.kill(os.getpid(), signal.SIGINT)
 
 
 def read_answers(directory: Path) -> list[str]:
-    """What a run came to, in sentences; none before its end."""
+    """The conclusions of a run, in sentences; none before its end."""
     path = directory / ANSWERS_FILE
     return path.read_text().splitlines() if path.is_file() else []
 
 
 def as_svg(figure: Figure) -> bytes:
-    """A figure as SVG whose text is text, on no background; the same figure gives the same bytes."""
+    """A figure as SVG with text and a transparent background; equal figures give equal bytes."""
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "labs"}):
         figure.savefig(
@@ -327,8 +330,8 @@ def _free_directory(parent: Path, name: str | None) -> Path:
     if name is not None:
         if (parent / name).exists():
             raise InputError(
-                f"`run_name` {name} exists already in {parent}: choose another, or continue it"
-                f" with `resume` {parent / name}"
+                f"`run_name` {name} already exists in {parent}: choose another name, or continue that"
+                f" run with `resume` {parent / name}"
             )
         return parent / name
     stem = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")

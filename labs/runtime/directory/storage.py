@@ -1,4 +1,4 @@
-"""Where files are kept: a local directory, one that all machines see, or an object store."""
+"""Files in a local directory, in a directory that all machines share, or on an object store."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from labs.runtime.errors import InputError
 T = TypeVar("T")
 
 _UNQUOTED = "/=,+@:!$&'()*;~"
-"""What may stand in a URI's path as it is, so that names of trials stay readable."""
+"""Characters of a URI's path that are not percent-encoded, so that names of trials stay readable."""
 
 RETRY_SECONDS = 180.0
-"""How long storage may be out of reach, or a disk full, before a trial is given up."""
+"""How long storage may be unreachable, or a disk full, before a trial fails."""
 
 
 class StoragePath:
     """A file or directory, named by a local path or by a URI; ``/`` joins, as for pathlib's paths.
 
-    ``s3://bucket/runs`` (and what else pyarrow opens: ``gs://``, ``abfs://``, ``hdfs://``) is an object
-    store. ``file:///mnt/runs`` is a directory too, of which its name says that all machines see it.
-    Instances are small and travel to other processes.
+    ``s3://bucket/runs`` (or another URI that pyarrow opens: ``gs://``, ``abfs://``, ``hdfs://``) is an
+    object store. ``file:///mnt/runs`` is a directory that all machines share. Instances are small and
+    can be sent to other processes.
 
     Attributes:
-        local: the file or directory on this machine's file systems; None for an object store.
-        shared: whether other machines see it as well, because the name is a URI.
+        local: the path on this machine; None for an object store.
+        shared: whether other machines can reach it, too.
 
     Args:
-        path: local path or URI.
-        shared: that other machines see a local path too, of which the name does not say so.
+        path: local path or URI. A URI is always shared.
+        shared: whether other machines can reach a local path.
 
     Raises:
         InputError: ``file://`` is not followed by an absolute path.
-        OSError: from every method, where the storage is out of reach, is full or does not allow it.
-            Its first argument is ``errno.EINVAL`` where the name is not a URI that can be used.
+        OSError: from every method, if the storage cannot be reached, is full or denies access. Its
+            first argument is ``errno.EINVAL`` if the URI is invalid.
     """
 
     def __init__(self, path: str | Path | StoragePath, *, shared: bool = False) -> None:
@@ -78,7 +78,7 @@ class StoragePath:
         return hash(str(self))
 
     def __truediv__(self, name: str) -> StoragePath:
-        """``name`` (which may hold slashes) inside this directory."""
+        """The path of ``name`` (which may contain slashes) in this directory."""
         made = StoragePath(self)
         if self.local is not None:
             made.local = self.local / name
@@ -104,7 +104,7 @@ class StoragePath:
         return made
 
     def open(self) -> tuple[Any, str]:
-        """Pyarrow's file system of an object store, and the path in it."""
+        """Pyarrow's file system for an object store, and the path in it."""
         from pyarrow import fs
 
         try:
@@ -113,7 +113,7 @@ class StoragePath:
             raise OSError(errno.EINVAL, str(error).strip().splitlines()[0]) from None
 
     def read(self) -> bytes | None:
-        """The content of a file; None where there is nothing."""
+        """The content of a file; None if it does not exist."""
         try:
             if self.local is not None:
                 return self.local.read_bytes()
@@ -124,7 +124,7 @@ class StoragePath:
             return None
 
     def write(self, content: bytes) -> None:
-        """Write a file, with its directories: readers see all of it or none."""
+        """Write a file atomically, and create its directories."""
         if self.local is not None:
             write_atomically(self.local, content)
             return
@@ -133,10 +133,10 @@ class StoragePath:
             stream.write(content)
 
     def create(self, content: bytes) -> bool | None:
-        """Write a file that is not there yet, whole; False where it is, and stays as it was.
+        """Create a file atomically; False if it already exists, and then it is not changed.
 
-        Of several processes that try, on several machines, one succeeds. None where the storage
-        cannot promise that: object stores other than S3, or S3 without boto3.
+        If several processes try, also on several machines, exactly one succeeds. None if the storage
+        cannot guarantee that: object stores other than S3, or S3 without boto3.
         """
         if self.local is not None:
             return _create_locally(self.local, content)
@@ -146,14 +146,14 @@ class StoragePath:
         return _create_on_s3(client, where, content)
 
     def exists(self) -> bool:
-        """Whether there is such a file or directory."""
+        """Whether the file or directory exists."""
         if self.local is not None:
             return self.local.exists()
         filesystem, key = self.open()
         return bool(filesystem.get_file_info(key).type)  # FileType.NotFound is 0
 
     def files(self) -> list[str]:
-        """Names of all files in this directory and below, relative to it, sorted."""
+        """Sorted names of all files in this directory and below, relative to it."""
         if self.local is not None:
             found = (path for path in self.local.rglob("*") if path.is_file())
             return sorted(path.relative_to(self.local).as_posix() for path in found)
@@ -164,7 +164,7 @@ class StoragePath:
         return sorted(info.path.removeprefix(f"{key}/") for info in infos if info.is_file)
 
     def delete(self) -> None:
-        """Remove a file; nothing happens where there is none."""
+        """Delete a file, if it exists."""
         try:
             if self.local is not None:
                 self.local.unlink()
@@ -175,9 +175,10 @@ class StoragePath:
             pass
 
     def move(self, target: StoragePath) -> None:
-        """Rename a file, over ``target`` where that exists, within the same storage.
+        """Rename a file within the same storage; ``target`` is replaced if it exists.
 
-        An object store copies and then deletes: dying between leaves both, and moving again is right.
+        An object store copies and then deletes. A process that dies in between leaves both files, and
+        the same move can be repeated.
         """
         if self.local is not None:
             assert target.local is not None
@@ -188,23 +189,22 @@ class StoragePath:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a local file under a temporary name and rename it; makes its directories."""
+    """Write a local file under a temporary name and rename it; creates its directories."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(
-                file.fileno()
-            )  # else a crash of the machine may leave the name without content
+            # Without it, a crash of the machine may leave an empty file with the final name.
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def _create_locally(path: Path, content: bytes) -> bool:
-    """A hard link to a file that is complete: it appears whole, or not at all where there is one."""
+    """Create ``path`` as a hard link to a complete file, which fails if it already exists."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -226,7 +226,7 @@ def _create_locally(path: Path, content: bytes) -> bool:
 
 
 def s3_client(path: StoragePath) -> tuple[Any, dict[str, str]]:
-    """boto3's client for an ``s3://`` path, with its bucket and key; None elsewhere or without boto3."""
+    """boto3's client for an ``s3://`` path, with its bucket and key; None for others or without boto3."""
     parts = urllib.parse.urlsplit(str(path))
     if parts.scheme != "s3":
         return None, {}
@@ -234,9 +234,8 @@ def s3_client(path: StoragePath) -> tuple[Any, dict[str, str]]:
         import boto3
     except ImportError:
         return None, {}
-    query = dict(
-        urllib.parse.parse_qsl(parts.query)
-    )  # pyarrow's: endpoint_override, scheme, region
+    # The same parameters as pyarrow's: endpoint_override, scheme, region.
+    query = dict(urllib.parse.parse_qsl(parts.query))
     endpoint = query.get("endpoint_override")
     if endpoint and "://" not in endpoint:
         endpoint = f"{query.get('scheme', 'https')}://{endpoint}"
@@ -268,15 +267,15 @@ def _create_on_s3(client: Any, where: dict[str, str], content: bytes) -> bool:
 def retry_io(
     action: Callable[[], T], timeout: float = RETRY_SECONDS, first_pause: float = 1.0
 ) -> T:
-    """Do what needs storage; where that fails, try again after 1, 2, 4, ... and at most 20 seconds.
+    """Call ``action``; if it fails, retry after 1, 2, 4, ... and at most 20 seconds.
 
     Args:
-        action: raises OSError where it fails; may run several times.
+        action: raises OSError if it fails; may be called several times.
         timeout: seconds after which the last error is raised.
         first_pause: seconds before the second try.
 
     Raises:
-        OSError: it failed until the end, or for a reason that waiting does not change.
+        OSError: all tries failed, or the error is permanent.
     """
     deadline, pause = time.monotonic() + timeout, first_pause
     while True:
@@ -290,7 +289,7 @@ def retry_io(
 
 
 def is_permanent(error: OSError) -> bool:
-    """Whether trying again is useless: no permission, no such bucket, not a directory."""
+    """Whether a retry cannot help: no permission, no such bucket, not a directory."""
     numbers = (
         errno.EACCES,
         errno.EPERM,
@@ -310,5 +309,5 @@ def is_permanent(error: OSError) -> bool:
 
 
 def reason(error: OSError) -> str:
-    """Why it failed, in one line: pyarrow's errors have no ``strerror``, and several lines."""
+    """The reason of an error in one line; pyarrow's errors have no ``strerror``, and several lines."""
     return (error.strerror or str(error) or type(error).__name__).strip().splitlines()[0]

@@ -1,7 +1,7 @@
-"""Writing what a run reports: TensorBoard, and a history that survives the driver.
+"""Writing the reports of a run to TensorBoard and to a history file.
 
-The one file that imports ``torch.utils.tensorboard``. Writers live in the driver, so a cluster
-needs no shared disk for its curves.
+This is the only file that imports ``torch.utils.tensorboard``. The writers are in the driver, so a
+cluster needs no shared disk for its curves.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from labs.runtime.reports import Objective
 from labs.runtime.results import OVER
 
 Writer = SummaryWriter
-"""TensorBoard's writer, for whoever may not import it."""
+"""TensorBoard's writer, for the annotations of other modules."""
 
 HISTORY = "reports.jsonl"
 STATE = "state.json"
 BEST = "best/"
-"""Before the tags of the report that stands for a trial, as it stands in ``results.csv``."""
+"""Prefix of the tags of the selected report of a trial, the one in ``results.csv``."""
 
 
 class TrialLog:
     """One trial's TensorBoard directory, with its history beside the event file.
 
-    The step only grows. A report that is here already (of the same step and attempt) was sent again
-    by a trial that could not know, and is skipped. Another report whose step is not beyond the last
-    one comes from a trial that went back to a checkpoint: it replaces everything from that step on, in
-    the history and (through TensorBoard's purge) in the curves.
+    Steps increase. A report that is already there (the same step of the same attempt) was sent twice
+    and is skipped. Any other report whose step is not above the last one comes from a trial that went
+    back to a checkpoint: it replaces everything from its step on, in the history and (by TensorBoard's
+    purge) in the curves.
 
     ``varying`` names the hyperparameters in which the grid's trials differ.
 
-    Where the disk is full, nothing is lost: reports stay in memory until a later write succeeds, and
-    :attr:`write_error` says why.
+    If the disk is full, reports stay in memory until a later write succeeds, and :attr:`write_error`
+    has the reason.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class TrialLog:
         self.objective = objective or Objective()
         self.history = read_history(directory)
         self.best_step: int | None = None
-        """Step of the best report, as far as the trial has said."""
+        """Step of the best report that has a checkpoint, as the trial reported it."""
         self.write_error: OSError | None = None
         self._unwritten: list[Mapping[str, Any]] = []
         self._end: dict[str, Any] | None = None
@@ -75,8 +75,8 @@ class TrialLog:
         """Record reports.
 
         Args:
-            reports: each with ``step``, ``seconds``, ``metrics``, and where there are any
-                ``attempt``, ``texts`` and ``histograms``.
+            reports: each with ``step``, ``seconds``, ``metrics``, and optionally ``attempt``,
+                ``texts`` and ``histograms``.
             best_step: step of the trial's best report that has a checkpoint.
         """
         if best_step is not None:
@@ -107,13 +107,13 @@ class TrialLog:
         best_step: int | None = None,
         memory: MemoryUse | None = None,
     ) -> None:
-        """Close the trial.
+        """Record the end of the trial.
 
         Args:
             status: ``done``, ``stopped`` (by the scheduler), ``failed`` or ``interrupted``.
             error: why it failed.
             best_step: step of its best report that has a checkpoint.
-            memory: the most that its process has held.
+            memory: the largest memory of its process.
         """
         self.best_step = best_step
         self._end = {"status": status, "error": error, "best_step": best_step}
@@ -122,7 +122,7 @@ class TrialLog:
         self.write()
 
     def write(self) -> None:
-        """Write what is not written yet, as far as the disk lets it."""
+        """Write what is not written yet; an error of the disk goes to :attr:`write_error`."""
         try:
             if self._unwritten:
                 self._write_reports()
@@ -176,7 +176,7 @@ class TrialLog:
             self._writer = None
 
     def _forget_writer(self) -> None:
-        """A writer that failed once fails permanently: the next one replaces what it left undone."""
+        """Drop a writer, which after one error always fails; a new one replaces its unwritten part."""
         with contextlib.suppress(OSError):
             self.close()
         self._writer = None
@@ -186,7 +186,7 @@ class TrialLog:
 
     def _open(self) -> SummaryWriter:
         if self._writer is None:
-            # Rewritten: a line that a crash cut short must not swallow the next one.
+            # Rewrite the file: a line that a crash cut off must not be joined with the next one.
             written = self.history[: len(self.history) - len(self._unwritten)]
             content = "".join(json.dumps(row) + "\n" for row in written)
             write_atomically(self.directory / HISTORY, content.encode())
@@ -211,7 +211,7 @@ class TrialLog:
         selected = self.objective.metric
         if selected is not None:
             if selected not in metrics and self._end is None:
-                return  # a later report has it
+                return  # wait for a report that has it
             metrics = {selected: 0.0, **metrics}
         tags = {tag if selected is None else BEST + tag: 0.0 for tag in metrics}
         experiment, session_start, _ = hparams_summaries(self.hyperparameters, tags)
@@ -221,7 +221,7 @@ class TrialLog:
         self._described = True
 
     def _write_best(self, writer: SummaryWriter) -> None:
-        """The HPARAMS page shows each tag's last value: give it the row that the table shows."""
+        """Write the selected report's metrics; the HPARAMS page shows the last value of each tag."""
         if self.objective.metric is None:
             return
         row = selected_report(self.history, self.objective, self.best_step)
@@ -234,7 +234,7 @@ class TrialLog:
 
 
 def _mark_varying(summary: Summary, varying: Collection[str]) -> None:
-    """TensorBoard shows the hyperparameters that are said to differ first, each part by name."""
+    """Mark the hyperparameters that vary, which TensorBoard then shows first."""
     metadata = summary.value[0].metadata.plugin_data
     content = plugin_data_pb2.HParamsPluginData.FromString(metadata.content)
     for hyperparameter in content.experiment.hparam_infos:
@@ -245,10 +245,10 @@ def _mark_varying(summary: Summary, varying: Collection[str]) -> None:
 def selected_report(
     history: Sequence[dict[str, Any]], objective: Objective, best_step: int | None = None
 ) -> dict[str, Any] | None:
-    """The report that stands for a trial.
+    """The report that represents a trial in tables.
 
-    That of its best checkpoint; where there is none, the first report with the best value of the
-    metric; the last one where nothing selects.
+    It is that of the best checkpoint; without one, the first report with the best value of the metric;
+    without a metric, the last one.
     """
     if best_step is not None:
         found = next((report for report in reversed(history) if report["step"] == best_step), None)
@@ -264,7 +264,7 @@ def selected_report(
 
 
 def read_history(directory: Path) -> list[dict[str, Any]]:
-    """The reports that a trial's directory holds; a last line cut short by a crash is dropped."""
+    """The reports in a trial's directory; a last line that a crash cut off is dropped."""
     path = directory / HISTORY
     if not path.exists():
         return []
@@ -283,18 +283,18 @@ def write_state(directory: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_state(directory: Path) -> dict[str, Any]:
-    """How a trial ended; an empty dict where it has not."""
+    """How a trial ended; an empty dict if it has not."""
     path = directory / STATE
     return json.loads(path.read_text()) if path.exists() else {}
 
 
 def open_writer(directory: Path) -> SummaryWriter:
-    """A TensorBoard writer for what belongs to no single trial."""
+    """A TensorBoard writer for what belongs to the whole grid."""
     return SummaryWriter(str(directory))
 
 
 def _events(writer: SummaryWriter) -> Any:
-    """What takes summaries that SummaryWriter has no method for; opened where it is not."""
+    """The file writer, for summaries that SummaryWriter has no method for."""
     return writer._get_file_writer()
 
 
@@ -311,9 +311,9 @@ def add_animation(writer: SummaryWriter, tag: str, gif: bytes, step: int = 0) ->
 
 
 def _plain(value: Any) -> int | float | str:
-    """A hyperparameter as TensorBoard takes it."""
+    """A hyperparameter in one of TensorBoard's types."""
     if isinstance(value, bool):
-        return str(value)  # a bool would be shown as 0.0000 or 1.0000
+        return str(value)  # TensorBoard would show a bool as 0.0000 or 1.0000
     if isinstance(value, (int, float, str)):
         return value
     return value.item() if isinstance(value, np.generic) else str(value)

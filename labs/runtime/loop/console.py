@@ -1,4 +1,4 @@
-"""What a person sees while a grid runs: one live view on a terminal, one line a trial elsewhere."""
+"""The output while a grid runs: a live view on a terminal, one line per trial elsewhere."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from rich.table import Table
 from rich.text import Text
 
 from labs.runtime.reports import Objective
+from labs.runtime.results import FAILED
 
 SHOWN_TRIALS = 8
 
 LINE_SECONDS = 30.0
-"""Into a file or a pipe, a running trial has a line now and then: after at least so long."""
+"""In a file or a pipe, a running trial prints a line of progress at most this often."""
 
 
-def replace_what_cannot_be_shown() -> None:
-    """Let a terminal that lacks a character (``LC_ALL=C``, a Windows code page) show a "?" for it.
+def replace_unencodable_characters() -> None:
+    """Print "?" for characters that a terminal does not have (``LC_ALL=C``, a Windows code page).
 
-    Otherwise ``print`` would end a run with an error, after it has done its work.
+    Otherwise ``print`` would end a run with an error, after all the work.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -36,7 +37,7 @@ def replace_what_cannot_be_shown() -> None:
 
 
 def say(text: str) -> None:
-    """Print one line at once, whoever reads standard output."""
+    """Print one line and flush it, so that it is seen at once in a file or a pipe as well."""
     print(text, flush=True)
 
 
@@ -52,30 +53,30 @@ def duration(seconds: float) -> str:
 
 @dataclass
 class GridConsole:
-    """Follows a grid's trials. Use as a context manager around the sweep."""
+    """Shows the progress of a grid's trials. Use it as a context manager around the sweep."""
 
     names: list[str]
     slots: int
     objective: Objective
     already_done: int = 0
     live: bool = True
-    """Whether a terminal gets one live view, rather than a line per trial."""
+    """Whether a terminal gets a live view instead of a line per trial."""
     last_steps: Sequence[int | None] = ()
-    """Of each trial, where it is known: for the time that is left."""
+    """The last step of each trial, or None if it is not known: for the time that is left."""
     clock: Callable[[], float] = time.monotonic
     running: dict[int, tuple[float, str]] = field(default_factory=dict)
-    """Start time and last metric of each running trial."""
+    """Start time and last step and metric of each running trial."""
     finished: int = 0
     failed: int = 0
     best: tuple[float, str] | None = None
     busy_seconds: float = 0.0
-    """Summed over the trials that finished in this session."""
+    """Seconds of the trials that ended in this session, in total."""
 
     def __post_init__(self) -> None:
         self._live: Live | None = None
         self._begun = self.clock()
-        self._told: dict[int, float] = {}
-        """When each running trial had its last line, where there is no live view."""
+        self._last_lines: dict[int, float] = {}
+        """When each running trial last printed a line, without a live view."""
 
     def __enter__(self) -> Self:
         console = Console()
@@ -90,20 +91,20 @@ class GridConsole:
             self._live = None
 
     def started(self, index: int) -> None:
-        """A trial runs."""
+        """A trial has started."""
         self.running[index] = (self.clock(), "")
-        self._told[index] = self.clock()
+        self._last_lines[index] = self.clock()
 
     def reported(self, index: int, step: int, metrics: dict[str, float]) -> None:
-        """A trial has come to a step, with these metrics."""
+        """A trial has reached a step with these metrics."""
         now = self.clock()
         begun, _ = self.running.get(index, (now, ""))
         value = self.objective.value(metrics)
         self.running[index] = (begun, f"step {step}" + self._metric(value))
         if value is not None and self.objective.is_better(value, self.best and self.best[0]):
             self.best = (value, self.names[index])
-        if self._live is None and now - self._told.get(index, now) >= LINE_SECONDS:
-            self._told[index] = now
+        if self._live is None and now - self._last_lines.get(index, now) >= LINE_SECONDS:
+            self._last_lines[index] = now
             say(f"running {self.names[index]}  {self._progress(index, step, now - begun, value)}")
 
     def _progress(self, index: int, step: int, seconds: float, value: float | None) -> str:
@@ -119,7 +120,7 @@ class GridConsole:
         begun, _ = self.running.pop(index, (self.clock(), ""))
         took = self.clock() - begun
         self.busy_seconds += took
-        if status == "failed":
+        if status == FAILED:
             self.failed += 1
         else:
             self.finished += 1
@@ -127,14 +128,14 @@ class GridConsole:
         if error:
             line += f"  {error}"
         if self._live is not None:
-            if status == "failed":
+            if status == FAILED:
                 self._live.console.print(Text(line, style="red"))
             return
         count = self.already_done + self.finished + self.failed
         say(f"[{count}/{len(self.names)}] {line}")
 
     def retried(self, index: int, error: str) -> None:
-        """A failed trial starts again."""
+        """A failed trial is started again."""
         begun, _ = self.running.pop(index, (self.clock(), ""))
         self.busy_seconds += self.clock() - begun
         line = f"retry   {self.names[index]}  {error}"
@@ -147,7 +148,7 @@ class GridConsole:
         return "" if value is None else f"  {self.objective.metric} {value:.4g}"
 
     def _seconds_left(self, running: Mapping[int, tuple[float, str]]) -> float | None:
-        """From the mean time of the trials that ended, and what the running ones have done."""
+        """An estimate from the mean time of the trials that ended and the time of the running ones."""
         ended = self.finished + self.failed
         left = len(self.names) - self.already_done - ended
         if not ended or not left:
@@ -158,7 +159,7 @@ class GridConsole:
         return (left * mean - done) / min(self.slots, left)
 
     def _view(self) -> Group:
-        # rich draws in a thread of its own, while trials start and end: it looks at a copy
+        # rich draws in another thread while trials start and end, so it needs a copy.
         running = dict(self.running)
         total = len(self.names)
         count = self.already_done + self.finished + self.failed
@@ -175,7 +176,7 @@ class GridConsole:
         now = self.clock()
         shown = list(running.items())[:SHOWN_TRIALS]
         widest = max((len(text) for _, (_, text) in shown), default=0)
-        # The name stands last: on a narrow terminal it is cut, and not what changes.
+        # The name is last: on a narrow terminal it is cut off, and not what changes.
         lines = [
             f"  {duration(now - begun):>7}  {text:{widest}}  {self.names[index]}"
             for index, (begun, text) in shown
@@ -189,12 +190,12 @@ class GridConsole:
 
 
 def _line(text: str) -> Text:
-    """One line, cut where the terminal ends."""
+    """One line, cut off at the width of the terminal."""
     return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 def _bar(done: int, total: int) -> ProgressBar:
-    """In the terminal's own colours, which can be seen on a light and on a dark background."""
+    """In the terminal's own colours, which are visible on light and on dark backgrounds."""
     return ProgressBar(
         total=total,
         completed=done,

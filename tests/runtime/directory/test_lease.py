@@ -15,7 +15,7 @@ import pytest
 from s3_server import S3Server, s3_server
 
 from labs.runtime.directory import lease as leases
-from labs.runtime.directory.lease import PATIENCE_SECONDS, Holder, Lease, LeaseLost
+from labs.runtime.directory.lease import TAKEOVER_SECONDS, Holder, Lease, LeaseLost
 from labs.runtime.directory.storage import StoragePath
 from labs.runtime.errors import InputError
 
@@ -84,7 +84,7 @@ def test_a_silent_driver_elsewhere_is_followed_after_a_while_by_the_watcher_s_cl
     held(tmp_path, elsewhere())
     clock = Clock()
     Lease(StoragePath(tmp_path), clock=clock, sleep=clock.sleep).acquire()
-    assert PATIENCE_SECONDS <= clock.now < PATIENCE_SECONDS + 5
+    assert TAKEOVER_SECONDS <= clock.now < TAKEOVER_SECONDS + 5
     assert "was left by other (process 7): waiting up to 90 seconds" in capsys.readouterr().out
 
 
