@@ -22,7 +22,7 @@ from labs.cluster.file import load
 from labs.cluster.jobs import SUCCEEDED, Job, Jobs
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
-from labs.runtime.loop.waiting import said_while_waiting
+from labs.runtime.loop.waiting import report_while_waiting
 from labs.runtime.machine import commits
 
 LARGEST_CODE = 100 * 2**20
@@ -136,7 +136,7 @@ def tunnel(file: Path) -> Iterator[str]:
             start_new_session=True,  # Ctrl-C is for this command, which still needs the tunnel
         )
         try:
-            with said_while_waiting("the tunnel to the head"):
+            with report_while_waiting("the tunnel to the head"):
                 _wait_for_tunnel(process, port, file)
             yield f"http://127.0.0.1:{port}"
         except InputError as error:

@@ -88,5 +88,5 @@ def test_reading_needs_no_ray(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_holds_no_run(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is not the directory of a run"):
+    with pytest.raises(InputError, match="is not a run directory"):
         load_run(tmp_path)

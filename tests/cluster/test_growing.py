@@ -53,7 +53,7 @@ def test_what_may_come_counts(autoscaler: dict[str, Any]) -> None:
     assert len(future_nodes(nodes=7)) == 2  # six workers have come already
     # A GPU per trial is the default, though no machine has one yet.
     assert trial_resources(RuntimeOptions(), [*HEAD, *future]) == Resources(1, 1)
-    with pytest.raises(InputError, match="1 CPU and 5 GPU, and there is no room"):
+    with pytest.raises(InputError, match="1 CPU and 5 GPU, and not even one fits"):
         require_room(Resources(1, 5), HEAD, future)
 
 

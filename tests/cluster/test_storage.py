@@ -247,5 +247,5 @@ def test_a_disk_that_is_full_for_a_while_costs_no_trial(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "full: No space left on device\n" in done.stdout, done.stderr[-3000:]
-    assert "(No space left on device): results are kept in memory" in done.stdout, done.stdout
+    assert "(No space left on device): results stay in memory" in done.stdout, done.stdout
     assert "statuses ['done', 'done']\ncurves complete\n" in done.stdout, done.stdout

@@ -244,7 +244,7 @@ def test_rerun_says_what_is_no_longer_the_same(
     script = root.parent / "hills.py"
     assert run_script(script, "--rerun", str(first), "--height", "0.5", "3", "--run-name", "x") == 0
     out = capsys.readouterr().out
-    assert "note: the code of labs is at " in out and "the run began at 0123456789" in out
+    assert "note: the code of labs is at " in out and "the run started at 0123456789" in out
     assert "note: the versions differ: torch " in out and "(then 1.0.0)" in out
     assert "`height` is 3.0 here and 2.5 in its trial 003-height=2.5-seed=0" in out
     table = pd.read_csv(first.parent / "x" / "results.csv")
@@ -254,8 +254,8 @@ def test_rerun_says_what_is_no_longer_the_same(
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (("rerun", "nothing"), "nothing is not the directory of a run"),
-        (("show", "nothing"), "nothing is not the directory of a run"),
+        (("rerun", "nothing"), "nothing is not a run directory"),
+        (("show", "nothing"), "nothing is not a run directory"),
         (("show", "nothing", "--wide"), "--wide is no option here: see labs show --help"),
         (("rerun", "RUN", "--script", "gone.py"), "gone.py is not there: say with --script where"),
     ],

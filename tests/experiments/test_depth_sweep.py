@@ -180,7 +180,7 @@ def test_seeds_until_it_is_decided_which_model_is_best(
         (["--depths", "3", "3"], "same trial twice"),
         (["--batch-size", "5000"], "--batch-size 5000 is larger than the training set"),
         (["--gpus-per-trial", "8"], "asks for 1 CPU and 8 GPU"),
-        (["--resume", "."], "is not the directory of a run"),
+        (["--resume", "."], "is not a run directory"),
     ],
 )
 def test_bad_input(

@@ -80,7 +80,7 @@ def test_presets_and_overrides() -> None:
         (["--gpus-per-trial", "1.5"], "whole numbers only"),
         (["--cpus-per-trial", "0"], "use a positive number"),
         (["--run-name", "../x"], "is not a valid name"),
-        (["--resume", "/nowhere"], "is not the directory of a run"),
+        (["--resume", "/nowhere"], "is not a run directory"),
     ],
 )
 def test_bad_input_is_one_sentence_and_status_2(

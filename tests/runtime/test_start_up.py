@@ -129,7 +129,7 @@ def test_a_private_ray_that_cannot_start_is_one_sentence() -> None:
         """,
         RAY_TMPDIR="/dev/null/x",
     )
-    assert done.stdout.startswith("Ray cannot start on this machine: ")
+    assert done.stdout.startswith("cannot start Ray on this machine: ")
     assert "Not a directory: '/dev/null/x'" in done.stdout
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
 
@@ -191,7 +191,7 @@ def test_auto_finds_clusters_and_no_private_rays(
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("private_ray")
-def test_the_tests_own_ray_is_seen_as_private() -> None:
+def test_the_tests_own_ray_is_local_as_private() -> None:
     address = ray.get_runtime_context().gcs_address
     clusters, private = compat.rays_on_this_machine()
     assert address in private

@@ -231,7 +231,7 @@ def test_an_orphan_stops_without_writing(tmp_path: Path) -> None:
     newer.log.add(newer.runner.step()["reports"])
     before = (tmp_path / "checkpoints" / "last.pt").read_bytes()
     result = orphan.runner.step()
-    assert "a newer attempt of this trial is at work" in result["failure"]["error"]
+    assert "a newer attempt of this trial is running" in result["failure"]["error"]
     orphan.runner.close()
     assert (tmp_path / "checkpoints" / "last.pt").read_bytes() == before
     token = json.loads((tmp_path / "checkpoints" / "attempt.json").read_text())["token"]
@@ -263,7 +263,7 @@ def test_a_broken_contract_is_one_sentence(tmp_path: Path) -> None:
         for step in (1, 2, 2):
             yield Report(step, {"val/accuracy": 1.0})
 
-    assert "step 2 was reported after step 2: the step only grows" in failure(tmp_path / "c", back)
+    assert "step 2 was reported after step 2: steps must increase" in failure(tmp_path / "c", back)
 
     def typo(config: Any, resume: Checkpoint | None = None) -> Iterator[Report]:
         yield Report(1, {"val/acuracy": 1.0, "train/loss": 2.0}, lambda: {"epoch": 1})
@@ -287,7 +287,7 @@ def test_a_broken_contract_is_one_sentence(tmp_path: Path) -> None:
     def reserved(config: Any, resume: Checkpoint | None = None) -> Iterator[Report]:
         yield Report(1, {"val/accuracy": 1.0}, lambda: {"trial": 1})
 
-    assert "a checkpoint's key 'trial'" in failure(tmp_path / "j", reserved)
+    assert "a checkpoint must not have the key 'trial'" in failure(tmp_path / "j", reserved)
 
 
 @pytest.mark.parametrize("tag", ["loss", "step", "train/", "/loss", "train loss", "a b/loss"])

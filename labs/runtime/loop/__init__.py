@@ -1,1 +1,1 @@
-"""How trials are run: by Ray Tune or in this process, what is shown, and what stops them."""
+"""Running trials, with Ray Tune or in this process; the console, signals and early stopping."""

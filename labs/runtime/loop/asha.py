@@ -1,12 +1,12 @@
 """Stopping the less promising configs of a grid early: asynchronous successive halving (ASHA).
 
 Li et al. (2020), A System for Massively Parallel Hyperparameter Tuning (arXiv:1810.05934), in its
-stopping form, with three differences from Tune's own scheduler:
+stopping variant, with three differences from Tune's own scheduler:
 
-- It decides over *configs*. The trials of a config differ in their seed alone, and share the decision.
+- It decides about *configs*. The trials of a config differ only in their seed, and share the decision.
 - It compares within *groups*: a deep network is not stopped because a shallow one learns faster.
-- It is keyed by what a trial is, not by an id of this session, so that a resumed run replays its
-  rungs from the record.
+- Trials are identified by their number in the run, not by an id of this session, so that a resumed run
+  can replay the rungs from the record.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from labs.runtime.reports import Objective
 from labs.runtime.results import DONE, STOPPED
 
 REDUCTION = 2
-"""Each rung keeps this fraction's inverse of a group's configs: the better half."""
+"""Each rung keeps 1 / REDUCTION of a group's configs: the better half."""
 RUNGS = (8, 4, 2)
-"""Rungs lie at an eighth, a quarter and half of a trial's last step."""
+"""The rungs are at 1/8, 1/4 and 1/2 of a trial's last step."""
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """What the rule needs to know of a trial."""
+    """A trial, as the rule sees it."""
 
     config: Hashable
-    """What all seeds of the trial's config have in common."""
+    """Identifies the trial's config without its seed."""
     group: Hashable
-    """Configs are compared within a group only."""
+    """Configs are compared only within a group."""
     last_step: int
 
 
@@ -46,7 +46,7 @@ def entrants(configs: Sequence[Any], objective: Objective) -> list[Entrant]:
     """The trials of a grid, in its order.
 
     Raises:
-        InputError: the objective does not tell a trial's last step.
+        InputError: the objective has no metric or no last step.
     """
     found = []
     for config in configs:
@@ -55,8 +55,8 @@ def entrants(configs: Sequence[Any], objective: Objective) -> list[Entrant]:
         last_step = objective.last_step_of(config)
         if objective.metric is None or last_step is None:
             raise InputError(
-                "`scheduler` asha needs an experiment with a metric and a last step: say"
-                " last_step=..., the number or the field that holds it"
+                "`scheduler` asha needs an experiment with a metric and a last step: set"
+                " last_step=... to the number or to the name of the field that has it"
             )
         group = identity({name: fields.get(name) for name in objective.within})
         found.append(Entrant(identity(fields), group, last_step))
@@ -64,13 +64,13 @@ def entrants(configs: Sequence[Any], objective: Objective) -> list[Entrant]:
 
 
 class Halving:
-    """The rule, without Ray: it is fed each trial's reports, and says which trials to stop.
+    """The rule, without Ray: it takes the reports of each trial, and decides which trials stop.
 
     At a rung, a config's score is the mean over the seeds that have reached it. Whenever a trial
-    reaches a rung, the configs that are there and no further are judged: those below the median of
-    the group's other scores at that rung are stopped, with all their seeds. A config of which a seed
-    has run to its end goes on (one with some seeds finished and some stopped could be compared with
-    nothing), and so does the last config of a group.
+    reaches a rung, the configs whose furthest rung this is are judged: those below the median of the
+    group's other scores at that rung are stopped, with all their seeds. A config with a seed that has
+    run to its end is never stopped (with some seeds finished and some stopped it could not be compared
+    with others), and neither is the last config of a group.
     """
 
     def __init__(self, entrants: Sequence[Entrant], mode: str) -> None:
@@ -86,10 +86,10 @@ class Halving:
         self._complete: set[tuple[Hashable, Hashable]] = set()
 
     def report(self, trial: int, step: int, value: float | None, decide: bool = True) -> None:
-        """A trial has come to ``step`` with this value of the metric, if the report has one.
+        """A trial has reached ``step`` with this value of the metric, or None if it has no value.
 
         Args:
-            decide: False while a record is replayed: what was decided then is known.
+            decide: False when a record is replayed, since its decisions are part of the record.
         """
         entrant = self._entrants[trial]
         if step >= entrant.last_step:
@@ -106,7 +106,7 @@ class Halving:
                     self._decide(entrant.group, rung)
 
     def _decide(self, group: Hashable, rung: int) -> None:
-        """Stop the configs that are at this rung, no further, and below the median of the others."""
+        """Stop the configs whose furthest rung is this one and that are below the others' median."""
         further = set(self._scores[group, rung + 1])
         means = {c: float(np.mean(list(s.values()))) for c, s in self._scores[group, rung].items()}
         for config, own in sorted(means.items(), key=lambda item: item[1]):
@@ -124,7 +124,7 @@ class Halving:
         reports: Sequence[Mapping[str, Any]],
         metric: str | None,
     ) -> None:
-        """Take over what an earlier session recorded of a trial: its rungs, and what became of it."""
+        """Add what an earlier session recorded of a trial: its reports and its status."""
         for report in reports:
             self.report(trial, report["step"], report["metrics"].get(metric), decide=False)
         if status == STOPPED:
@@ -142,7 +142,7 @@ class Halving:
 
 
 class AshaScheduler(FIFOScheduler):
-    """Lets Tune ask :class:`Halving`. A report without the metric decides nothing."""
+    """Connects Tune with :class:`Halving`. A report without the metric decides nothing."""
 
     def __init__(self, halving: Halving, objective: Objective) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Ray
@@ -150,7 +150,7 @@ class AshaScheduler(FIFOScheduler):
         self._objective = objective
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Feed the reports of one result to the rule."""
+        """Pass the reports of one result to the rule."""
         index = trial.config["index"]
         for report in result.get("reports", ()):
             value = self._objective.value(report["metrics"])
@@ -158,12 +158,12 @@ class AshaScheduler(FIFOScheduler):
         return self.STOP if self._halving.is_stopped(index) else self.CONTINUE
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """The next trial; those whose config is stopped by now are ended without a start."""
+        """The next trial; trials of stopped configs end without being started."""
         for trial in list(tune_controller.get_trials()):
             if trial.status == trial.PENDING and self._halving.is_stopped(trial.config["index"]):
                 tune_controller.stop_trial(trial)
         return super().choose_trial_to_run(tune_controller)
 
     def debug_string(self) -> str:
-        """What Tune would print."""
+        """The description that Tune would print."""
         return "ASHA over configs"

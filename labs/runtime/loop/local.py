@@ -1,4 +1,4 @@
-"""Running a grid's trials in this process, one after another, without Ray: for breakpoints."""
+"""Running a grid's trials in this process, one after another and without Ray, for breakpoints."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def run_here(
 ) -> None:
     """Run the recorder's unfinished trials.
 
-    The first SIGINT ends the run after the report that is under way. Leaving the debugger (``q``) ends
-    it at once, as whoever debugs one trial does not want to meet the same breakpoint in the next.
+    The first SIGINT ends the run after the present report. Leaving the debugger (``q``) ends the run at
+    once, and not only the trial, because the next trial would stop at the same breakpoint.
     """
     stopped = threading.Event()
     with recorder, signals.stopping(stopped.set):
@@ -29,7 +29,7 @@ def run_here(
             try:
                 _run_trial(grid, index, shared, recorder, max_failures, stopped)
             except bdb.BdbQuit:
-                say("the debugger was left: the run ends here")
+                say("left the debugger: the run ends here")
                 break
             if stopped.is_set():
                 break

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP: all three end a run in order; a second one ends it at once."""
+"""SIGINT, SIGTERM and SIGHUP end a run in an orderly way; a second signal ends it at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
-"""Ctrl-C; what a scheduler, ``docker stop`` or a node that goes away sends; a closed terminal."""
+"""From Ctrl-C; from a scheduler, ``docker stop`` or a node that shuts down; from a closed terminal."""
 
 _received: int | None = None
 _stop: Callable[[], None] | None = None
@@ -19,12 +19,12 @@ _terminals: tuple[int, ...] = ()
 
 
 def received() -> int | None:
-    """The signal that has asked this process to end; None where there was none."""
+    """The signal that has asked this process to end; None if there was none."""
     return _received
 
 
 def exit_status(status: int) -> int:
-    """``status``, or 128 and the signal's number where one has asked this process to end."""
+    """``status``, or 128 + the signal's number if a signal has asked this process to end."""
     return status if _received is None else 128 + _received
 
 
@@ -32,8 +32,8 @@ def exit_status(status: int) -> int:
 def handled() -> Iterator[None]:
     """Inside the block the first signal raises KeyboardInterrupt, a second one ends the process.
 
-    A signal that was ignored before the block stays ignored (``nohup`` ignores SIGHUP). Outside of
-    the main thread, where Python allows no handlers, nothing changes.
+    A signal that was ignored before the block stays ignored (``nohup`` ignores SIGHUP). In other
+    threads than the main one, where Python does not allow handlers, the block has no effect.
     """
     global _received, _terminals
     if threading.current_thread() is not threading.main_thread():
@@ -60,7 +60,7 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
     """Inside the block the first signal calls ``stop`` instead of raising KeyboardInterrupt.
 
     Args:
-        stop: asks whatever runs in the block to end soon, and returns at once.
+        stop: asks the code in the block to end soon, and returns at once.
     """
     global _stop
     with handled():
@@ -74,14 +74,14 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
 def _handle(number: int, frame: FrameType | None) -> None:
     global _received
     if _received is not None:
-        # No cleaning up: that is what takes too long. Ray's processes end with this one.
+        # Without cleaning up, which may be what takes too long. Ray's processes end with this one.
         os._exit(128 + number)
     _received = number
     if number == getattr(signal, "SIGHUP", None):
-        # Writing to a terminal that is gone is an error, and there is still a table to write.
+        # To write to a closed terminal is an error, and the table must still be written.
         for fd in _terminals:
             os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
-    # os.write, since print may be what the signal has interrupted
+    # os.write, because the signal may have interrupted a print.
     os.write(2, f"{signal.Signals(number).name}: ending; a second signal ends at once\n".encode())
     if _stop is None:
         raise KeyboardInterrupt

@@ -1,7 +1,7 @@
-"""What runs in an actor: the trials of a grid, as Ray Tune wants them.
+"""The Ray Tune trainable that runs the trials of a grid in an actor.
 
-It stands alone, since every worker process imports it: the recorder's tables and figures would double the
-time until its first trial.
+It has its own file because every worker process imports it: with the imports of the recorder (pandas,
+matplotlib) it would take twice as long to the first trial.
 """
 
 from __future__ import annotations
@@ -17,31 +17,32 @@ from labs.runtime.trial import GridSpec, TrialRunner
 
 
 class Trainable(tune.Trainable):
-    """Runs trial ``config["index"]`` of a grid; the actor is reused for further trials."""
+    """Runs trial ``config["index"]`` of a grid; the actor is reused for other trials."""
 
     def setup(  # type: ignore[override]  # Tune's with_parameters passes more than its base class says
         self, config: dict[str, Any], grid: GridSpec, **shared: Any
     ) -> None:
-        """Tune calls it once per process: the grid comes from the object store."""
+        """Tune calls it once per process; the grid comes from the object store."""
         self._grid = grid
         self._shared = shared
-        # Looking through all that the imports made would take longer than a short trial's training.
+        # The objects that imports made are not garbage, and to scan them in every collection would
+        # take longer than a short trial.
         gc.freeze()
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Go on with another trial in the same process."""
+        """Continue with another trial in the same process."""
         self._end()
         self._begin(new_config)
         return True
 
     def cleanup(self) -> None:
-        """Tune calls it when the process ends (in local mode: is needed no longer)."""
+        """Tune calls it when the process ends (in local mode: when it is no longer needed)."""
         self._end()
         gc.unfreeze()
 
     def step(self) -> dict[str, Any]:
-        """What the runner has to say, and before it arrives what the trial has printed until now."""
+        """The runner's next result; at the trial's end its output is sent to the driver first."""
         result = self._step()
         if result["done"] or result["failure"]:
             output.flush()
@@ -57,11 +58,11 @@ class Trainable(tune.Trainable):
         output.leave()
 
     def _step(self) -> dict[str, Any]:
-        """A process that hangs in it ends, with its stacks on stderr."""
+        """A step that takes longer than the timeout kills the process, with its stacks on stderr."""
         timeout = self._grid.trial_timeout
         if timeout is None:
             return {**self._runner.step()}
-        # A thread in C, which also runs while a call holds the interpreter's lock.
+        # A thread in C, which also works while a call holds the interpreter's lock.
         faulthandler.dump_traceback_later(timeout, exit=True, file=2)
         try:
             return {**self._runner.step()}

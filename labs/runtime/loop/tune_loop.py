@@ -1,4 +1,4 @@
-"""Running a grid's trials side by side, as Ray Tune trials in actors of their own."""
+"""Running a grid's trials in parallel, as Ray Tune trials in actors."""
 
 from __future__ import annotations
 
@@ -28,36 +28,34 @@ from labs.runtime.trial import GridSpec
 
 
 class RecorderCallback(tune.Callback):
-    """Tells a recorder what Tune tells its callbacks."""
+    """Passes Tune's events to a recorder."""
 
     def __init__(self, recorder: Recorder | None = None) -> None:
         self._recorder = recorder
 
     def __reduce__(self) -> tuple[type[RecorderCallback], tuple[()]]:
-        return (
-            RecorderCallback,
-            (),
-        )  # Tune (2.54.1) pickles its callbacks; open logs stay in the driver
+        # Tune (2.54.1) pickles its callbacks, and the recorder's open files cannot be pickled.
+        return (RecorderCallback, ())
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The trial runs, for the first time or again."""
+        """The trial has started, for the first time or again."""
         if self._recorder is not None:
             self._recorder.started(trial.config["index"])
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """A step of the trial has ended. Tune asks for the next one only after this."""
+        """A step of the trial has ended. Tune starts the next one only after this."""
         if self._recorder is not None:
             self._recorder.reported(trial.config["index"], result)  # type: ignore[arg-type]  # Tune adds keys
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The trial begins again."""
+        """The trial starts again after a failure."""
         if self._recorder is not None:
             self._recorder.retried(trial.config["index"], _reason(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The trial has failed for good."""
+        """The trial has failed and is not started again."""
         if self._recorder is not None:
             self._recorder.failed(trial.config["index"], _reason(trial))
 
@@ -75,8 +73,8 @@ def run_with_tune(
     options: RuntimeOptions,
 ) -> None:
     """Run the recorder's unfinished trials, each with ``request``; Ray must be connected."""
-    # Tune (2.54.1) always writes files of its own. They are of no use after the sweep, since trials
-    # write their checkpoints themselves.
+    # Tune (2.54.1) always writes its own files. They are useless after the sweep, since trials write
+    # their checkpoints themselves, so they go to a temporary directory.
     with (
         tempfile.TemporaryDirectory(prefix="labs-tune-") as scratch,
         recorder.collector() as collector,
@@ -109,8 +107,8 @@ def run_with_tune(
 
 
 def _destination(collector: Collector, options: RuntimeOptions) -> Destination | None:
-    """Where the trials' processes bring what they print; on a cluster from all its machines."""
-    if compat.in_ray_local_mode():  # they are this process
+    """Where the trials' processes send their output, on a cluster from all its machines."""
+    if compat.in_ray_local_mode():  # trials run in this process
         return None
     alone = is_private(options) and len(alive_nodes()) == 1
     return Destination(collector.spools, None if alone else start_receiver(collector.spools))
@@ -128,9 +126,9 @@ def _scheduler(grid: GridSpec, recorder: Recorder, options: RuntimeOptions) -> T
 
 
 def _reason(trial: Any) -> str:
-    """Why a process ended without a report of a failure, as far as Tune's notes tell."""
+    """Why a process ended without reporting a failure, as far as Tune's error file says."""
     with contextlib.suppress(OSError, TypeError):
         text = Path(trial.error_file).read_text().rpartition("Failure #")[2].strip()
-        if "in its creation task" in text:  # for instance a module that its machine lacks
+        if "in its creation task" in text:  # for instance a module that is missing on its machine
             return text.splitlines()[-1].strip()
     return "its process died (out of memory, or killed)"

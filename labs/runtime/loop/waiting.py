@@ -1,4 +1,4 @@
-"""When to say that something is waited for, and saying it."""
+"""Messages about what is being waited for."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from collections.abc import Callable, Iterator
 from labs.runtime.loop.console import say
 
 FIRST_SECONDS = 30.0
-"""Seconds until the first message; then the pause doubles, up to ten minutes."""
+"""Seconds until the first message; after each message the pause doubles."""
 LONGEST_PAUSE = 600.0
+"""Longest pause between two messages, in seconds."""
 
 
 class Pauses:
-    """Times at which it is worth saying that something is still waited for."""
+    """Times at which to print that something is still being waited for."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self.restart()
 
     def restart(self) -> None:
-        """Something has happened: wait for the first time again."""
+        """Start again with the first pause, because something has happened."""
         self._began = self._clock()
         self._pause = FIRST_SECONDS
         self._next = self._began + self._pause
 
     def due(self) -> float | None:
-        """Seconds waited so far, where one of the times has come; else None."""
+        """Seconds waited so far if a message is due, otherwise None."""
         now = self._clock()
         if now < self._next:
             return None
@@ -38,8 +39,8 @@ class Pauses:
 
 
 @contextlib.contextmanager
-def said_while_waiting(what: str, interval: float = 1.0) -> Iterator[None]:
-    """While the block, which cannot look after it itself, takes long: say that ``what`` is awaited."""
+def report_while_waiting(what: str, interval: float = 1.0) -> Iterator[None]:
+    """Print that ``what`` is being waited for while the block, a blocking call, takes long."""
     over = threading.Event()
     pauses = Pauses()
 

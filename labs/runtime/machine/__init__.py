@@ -1,1 +1,1 @@
-"""The machine and its Ray: what there is, what a trial may use, and how Ray is started."""
+"""The machine and Ray: resources, what a trial may use of them, and connecting to Ray."""

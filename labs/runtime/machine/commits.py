@@ -1,8 +1,8 @@
-"""Which commit the code that runs is of: from git, or from what was sent along with it.
+"""The commit of the running code, from git or from a stamp file.
 
-Code that is sent to other machines leaves its repository behind. :func:`write_stamp` leaves a file in
-the package that says of which commit it was, and what the files looked like. Where they look
-otherwise the file counts for nothing: it is of other code.
+Code that is sent to other machines goes without its repository. :func:`write_stamp` writes a file into
+the package with the commit and digests of the files. The stamp is ignored if the digests do not match,
+because it then belongs to other code.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Any
 PACKAGE = Path(__file__).resolve().parents[2]
 STAMP = "commit.json"
 SCRIPTS = "experiments"
-"""The folder beside the package that is sent along with it."""
+"""The folder beside the package that is sent together with it."""
 
 
 def code_versions() -> dict[str, str | None]:
-    """The git commits of ``labs`` and of the user's script, ``-dirty`` where files differ.
+    """The git commits of ``labs`` and of the user's script, with ``-dirty`` if files have changed.
 
-    None for code that is in no repository, or that its repository does not track (a package in an
-    environment below somebody's checkout): it is never another repository's commit.
+    None for code outside of any repository, or code that its repository does not track (a package in an
+    environment inside a checkout), so that it is never the commit of another project.
     """
     script = Path(sys.argv[0]).resolve() if sys.argv and sys.argv[0] else None
     stamp = _read_stamp(PACKAGE)
@@ -42,14 +42,16 @@ def code_versions() -> dict[str, str | None]:
 
 
 def code_changes(then: Mapping[str, Any] | None) -> str | None:
-    """A sentence where the code is not that of ``then``, or is not committed."""
+    """A sentence if the code is not that of ``then``, or is not committed; otherwise None."""
     now = code_versions()
     for part in ("labs", "script"):
         before, here = (then or {}).get(part), now[part]
         if before != here:
-            return f"the code of {part} is at {_short(here)}, and the run began at {_short(before)}"
+            return (
+                f"the code of {part} is at {_short(here)}, and the run started at {_short(before)}"
+            )
         if here is not None and here.endswith("-dirty"):
-            return f"the code of {part} differs from its commit, as it did when the run began"
+            return f"the code of {part} differs from its commit, as it did when the run started"
     return None
 
 
@@ -58,21 +60,21 @@ def _short(commit: str | None) -> str:
 
 
 def git_commit(file: Path) -> str | None:
-    """The commit of the repository that tracks a file, ``-dirty`` where tracked files differ."""
+    """The commit of the repository that tracks a file, with ``-dirty`` if tracked files have changed."""
     if not _git(file.parent, "ls-files", "--error-unmatch", "--", file.name):
         return None
     return _git(file.parent, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
 
 
 def git_files(directory: Path) -> list[Path] | None:
-    """The files below a directory that git does not ignore; None where no repository knows of any."""
+    """The files below a directory that git does not ignore; None if there is no repository."""
     listed = _git(directory, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     return (listed and [directory / name for name in listed.split("\0") if name]) or None
 
 
 def _git(directory: Path, *command: str) -> str | None:
-    """What git prints; None where it fails or is not there."""
-    # As within a hook of git: variables such as GIT_DIR name a repository, whatever the directory.
+    """The output of a git command; None if it fails or there is no git."""
+    # In a git hook, variables such as GIT_DIR name a repository and the directory is ignored.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     try:
         found = subprocess.run(
@@ -90,13 +92,13 @@ def _git(directory: Path, *command: str) -> str | None:
 
 
 def write_stamp(package: Path = PACKAGE) -> str | None:
-    """Leave the commit of a checkout's ``labs`` in it, for the machines that it is sent to.
+    """Write the commit of a checkout into its ``labs``, for the machines that it is sent to.
 
     Args:
-        package: the ``labs`` of a checkout.
+        package: the ``labs`` directory of a checkout.
 
     Returns:
-        The commit; None where there is none. Then a file that came with the code stays as it is.
+        The commit. None without a repository; then an existing stamp is not changed.
     """
     commit = git_commit(package / "__init__.py")
     if commit is None:
@@ -121,9 +123,9 @@ def _read_stamp(package: Path) -> dict[str, Any] | None:
 
 
 def digest(path: Path) -> str:
-    """16 hexadecimal digits of SHA-256 over a file, or over a folder's files with their names.
+    """16 hexadecimal digits of SHA-256 of a file, or of a folder's files and their names.
 
-    Without what Python and :func:`write_stamp` leave there.
+    The files that Python and :func:`write_stamp` add are left out.
     """
     total = hashlib.sha256()
     files = [path]

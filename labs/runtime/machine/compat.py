@@ -1,7 +1,7 @@
-"""All that differs between the Ray versions that are supported: 2.54.1 to the newest.
+"""Everything that depends on the version of Ray; supported are 2.54.1 to the newest.
 
-The tests run with both ends of that range (``make test`` and ``make test-newest``). Code elsewhere
-that needs a private name of Ray, or one that some versions lack, takes it from here.
+The tests run with both ends of that range (``make test`` and ``make test-newest``). Other modules take
+from here whatever is private in Ray or missing in some versions.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def in_ray_local_mode() -> bool:
 
 @contextlib.contextmanager
 def own_token() -> Iterator[None]:
-    """A secret for the private Ray that starts inside the block, known to its processes only.
+    """A secret token for the private Ray that starts inside the block, known only to its processes.
 
-    Newer versions (2.60.0; not 2.54.1) protect every Ray by a token. Without one they write one to
-    ``~/.ray/auth_token`` for everybody to read, leave ``RAY_AUTH_MODE`` set, and say so. What the user
-    has set wins.
+    Newer versions (2.60.0, but not 2.54.1) protect every Ray by a token. Without one they write a token
+    to ``~/.ray/auth_token``, readable by everybody, leave ``RAY_AUTH_MODE`` set, and print a message.
+    Variables that the user has set are kept.
     """
     setup: Any = ray._private.authentication.authentication_token_setup
     names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
@@ -74,14 +74,14 @@ def own_signal_handlers() -> Iterator[None]:
 
 @contextlib.contextmanager
 def stoppable_tune() -> Iterator[Callable[[], None]]:
-    """Gives a function that ends a ``Tuner.fit`` which runs inside the block, trials first.
+    """Yields a function that ends a ``Tuner.fit`` inside the block, after its trials.
 
-    Tune's own way (2.54.1 to 2.60.0) is a handler of SIGINT that it never takes back, so that the first
-    Ctrl-C after a sweep is lost. ``TUNE_DISABLE_SIGINT_HANDLER`` (see ``labs.runtime``) leaves its
-    handler of SIGUSR1, which does the same and is called here.
+    Tune (2.54.1 to 2.60.0) installs a handler of SIGINT for this and never removes it, so that the first
+    Ctrl-C after a sweep has no effect. ``TUNE_DISABLE_SIGINT_HANDLER`` (see ``labs.runtime``) turns that
+    off, but leaves Tune's handler of SIGUSR1, which does the same and is called here.
 
     Raises (the function):
-        KeyboardInterrupt: ``fit`` has not come so far that it could be asked.
+        KeyboardInterrupt: ``fit`` has not yet installed its handler.
     """
     before = signal.getsignal(signal.SIGUSR1)
 
@@ -99,7 +99,7 @@ def stoppable_tune() -> Iterator[Callable[[], None]]:
 
 
 def build_algorithm(config: Any) -> Any:
-    """RLlib's algorithm of an ``AlgorithmConfig``, with nothing written to the user's home."""
+    """Build RLlib's algorithm from an ``AlgorithmConfig``, without files in the user's home."""
     with tempfile.TemporaryDirectory(prefix="labs-rllib-") as scratch:
         if "logger_creator" in inspect.signature(config.build_algo).parameters:  # to Ray 2.54.1
             from ray.tune.logger import NoopLogger
@@ -112,12 +112,12 @@ def build_algorithm(config: Any) -> Any:
 
 
 def rays_on_this_machine() -> tuple[list[str], list[str]]:
-    """Addresses of the clusters that this machine belongs to, and of private Rays that run on it.
+    """Addresses of the clusters that this machine belongs to, and of the private Rays on it.
 
-    ``ray start`` writes the cluster's address to a file in its temporary directory, which ``ray.init``
-    does not. For ``address="auto"`` Ray itself (2.54.1 to 2.60.0) takes private ones as well.
+    ``ray start`` writes the cluster's address to a file in its temporary directory, and ``ray.init``
+    does not. For ``address="auto"`` Ray itself (2.54.1 to 2.60.0) also joins private ones.
     """
-    import psutil  # Ray brings one along, and has made it importable
+    import psutil  # a copy that Ray contains and makes importable
 
     found: dict[str, str | None] = {}
     for process in psutil.process_iter(["name", "cmdline"]):
@@ -129,7 +129,7 @@ def rays_on_this_machine() -> tuple[list[str], list[str]]:
             found[flags["--gcs-address"]] = flags.get("--temp_dir")
     default = str(Path(ray._common.utils.get_ray_address_file(None)).parent)
     started = {_started_cluster(path) for path in {default, *found.values()} if path}
-    # First the one that Ray's own commands would take here, whoever can see its processes.
+    # First the one that Ray's own commands use, even if its processes are not visible from here.
     first = _started_cluster(default)
     clusters = [first] if first else []
     clusters += [address for address in found if address in started and address != first]
@@ -144,7 +144,7 @@ def _started_cluster(directory: str) -> str | None:
 
 
 def free_nodes() -> list[dict[str, float]]:
-    """What is free on each machine of the cluster at this moment."""
+    """The free resources of each machine of the cluster at this moment."""
     free = ray._private.state.available_resources_per_node()
     return [
         {kind: node.get(kind, 0.0) for kind in ("CPU", "GPU", "memory")} for node in free.values()
@@ -152,13 +152,13 @@ def free_nodes() -> list[dict[str, float]]:
 
 
 def has_pending_groups() -> bool:
-    """Whether the cluster has placement groups, such as those of trials, that wait for room."""
+    """Whether placement groups, such as those of trials, are waiting for resources."""
     groups = ray.util.placement_group_table().values()
     return any(group["state"] in ("PENDING", "RESCHEDULING") for group in groups)
 
 
 def autoscaler_error() -> str:
-    """The last line of the autoscaler's last error; empty where there is none."""
+    """The last line of the autoscaler's last error; empty if there is none."""
     key = ray._private.ray_constants.DEBUG_AUTOSCALING_ERROR
     error = ray.experimental.internal_kv._internal_kv_get(key)
     lines = (error or b"").decode(errors="replace").strip().splitlines()
@@ -166,9 +166,9 @@ def autoscaler_error() -> str:
 
 
 def failed_launches(seconds: float = 900.0) -> dict[str, str]:
-    """Why requests for machines failed in the last so many seconds, by kind: the newest of each.
+    """Why machines could not be started in the last ``seconds``: the newest reason of each kind.
 
-    As the second version of the autoscaler tells it; empty where there is another one, or none.
+    From version 2 of the autoscaler; empty with another version or without one.
     """
     if not ray.is_initialized():
         return {}
@@ -176,7 +176,7 @@ def failed_launches(seconds: float = 900.0) -> dict[str, str]:
         from ray.autoscaler.v2.sdk import get_cluster_status
 
         launches = get_cluster_status(ray.get_runtime_context().gcs_address).failed_launches
-    except Exception:  # no autoscaler has reported, or GCS is busy: then nothing is known
+    except Exception:  # no autoscaler has reported yet, or the GCS is busy
         return {}
     since = time.time() - seconds
     recent = [launch for launch in launches if (launch.failed_ts_s or 0) >= since]
@@ -185,7 +185,7 @@ def failed_launches(seconds: float = 900.0) -> dict[str, str]:
 
 
 def ask_for_machines(bundles: Sequence[Mapping[str, float]]) -> None:
-    """Have the autoscaler keep room for these at least; nothing takes an earlier request back."""
+    """Ask the autoscaler for machines with room for these bundles; an empty list ends the request."""
     from ray.autoscaler.sdk import request_resources
 
     request_resources(bundles=[dict(bundle) for bundle in bundles])

@@ -1,4 +1,4 @@
-"""The cores that this process may use: fewer than the machine has where it is shared."""
+"""The number of cores that this process may use, which may be fewer than the machine has."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 _ALLOCATED = (("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"), ("NSLOTS",))
-"""What Slurm and Grid Engine tell a job of its cores; of each the first name that is set counts."""
+"""Variables with a job's cores, of Slurm and of Grid Engine; the first one of each that is set counts."""
 
 
 def usable_cores(environment: Mapping[str, str] = os.environ, root: Path = Path("/")) -> int:
-    """The fewest of: cores of the machine, CPU affinity, cgroup quota, the scheduler's allocation.
+    """The minimum of the machine's cores, CPU affinity, cgroup quota and the scheduler's allocation.
 
     Args:
-        environment: where a scheduler's variables are looked up.
-        root: where ``proc`` is looked up, for tests.
+        environment: the environment variables.
+        root: the directory that contains ``proc``; tests replace it.
     """
     limits = [float(os.cpu_count() or 1)]
     if hasattr(os, "sched_getaffinity"):  # not on macOS
@@ -30,7 +30,7 @@ def usable_cores(environment: Mapping[str, str] = os.environ, root: Path = Path(
 
 
 def _cgroup_quotas(root: Path) -> list[float]:
-    """The CPU quotas of this process's cgroups and of all above them, in cores."""
+    """The CPU quotas of this process's cgroups and of all their parents, in cores."""
     quotas = []
     for directory in _cgroups(root):
         with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
@@ -39,14 +39,14 @@ def _cgroup_quotas(root: Path) -> list[float]:
 
 
 def _quota(directory: Path) -> float:
-    """Raises OSError or ValueError where a cgroup has none (``max``), or is the root of all."""
+    """A cgroup's quota; raises OSError or ValueError if it has none (``max``, or the root cgroup)."""
     if (directory / "cpu.max").exists():  # version 2
         quota, period = (directory / "cpu.max").read_text().split()
     else:
         quota = (directory / "cpu.cfs_quota_us").read_text()
         period = (directory / "cpu.cfs_period_us").read_text()
     cores = int(quota) / int(period)
-    if cores <= 0:  # version 1 says -1 for none
+    if cores <= 0:  # -1 means none in version 1
         raise ValueError("no quota")
     return cores
 
@@ -65,7 +65,7 @@ def _cgroups(root: Path) -> Iterator[Path]:
             found[""] = (left[3], left[4])
         elif len(right) == 3 and right[0] == "cgroup" and "cpu" in right[2].split(","):
             found["cpu"] = (left[3], left[4])
-    for line in groups:  # "NUMBER:CONTROLLERS:PATH", where version 2 names no controllers
+    for line in groups:  # "NUMBER:CONTROLLERS:PATH", in version 2 without controllers
         _, controllers, path = line.split(":", 2)
         name = "cpu" if "cpu" in controllers.split(",") else controllers
         if name not in found:
@@ -74,7 +74,7 @@ def _cgroups(root: Path) -> Iterator[Path]:
         top = root / point.lstrip("/")
         try:
             here = top / PurePosixPath(path).relative_to(mounted)
-        except ValueError:  # in a container that does not hide the host's paths
+        except ValueError:  # in a container where the path is that of the host
             here = top
         yield here
         if here != top:

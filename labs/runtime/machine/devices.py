@@ -1,4 +1,4 @@
-"""The device and the arithmetic of a trial."""
+"""The device and the precision of a trial."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """The device called ``name``; ``auto`` is the GPU that this process was given, else the CPU.
+    """The device called ``name``; ``auto`` is the GPU of this process if it has one, else the CPU.
 
     Raises:
         InputError: there is no such device.
@@ -34,12 +34,12 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """The type that matrix products and convolutions run in.
+    """The data type of matrix products and convolutions.
 
-    ``auto`` is bfloat16 where the device has instructions for it (an NVIDIA GPU from Ampere on, a
-    CPU with AVX512-BF16 or AMX) and float32 elsewhere: emulated bfloat16 was measured 10 (conv) to
-    80 (matmul) times slower than float32 on a CPU with AVX2 only. Older GPUs (T4, V100) therefore
-    compute in float32: float16, which they are fast in, would need its gradients scaled.
+    ``auto`` is bfloat16 if the device has instructions for it (an NVIDIA GPU from Ampere on, a CPU with
+    AVX512-BF16 or AMX) and float32 otherwise: emulated bfloat16 was 10 (conv) to 80 (matmul) times
+    slower than float32 on a CPU with AVX2 only. Older GPUs (T4, V100) therefore compute in float32;
+    float16, which is fast on them, would need scaled gradients.
     """
     if precision != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
@@ -52,7 +52,7 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[None]:
-    """Run the enclosed forward pass in ``dtype``: nothing for float32, mixed precision else."""
+    """Run a forward pass in ``dtype``: mixed precision, or no change for float32."""
     if dtype == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=dtype)
@@ -60,9 +60,10 @@ def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractCon
 
 @contextlib.contextmanager
 def hidden_gpus(hidden: bool = True) -> Iterator[None]:
-    """Inside the block this process has no GPU, as a Ray worker has none that asked for none.
+    """Inside the block ``resolve_device`` finds no GPU, as in a Ray worker without one.
 
-    For trials in this process: ``CUDA_VISIBLE_DEVICES`` has no effect once CUDA has been asked.
+    For trials in this process, where it is too late to set ``CUDA_VISIBLE_DEVICES`` once CUDA has been
+    initialized.
     """
     global _gpus_hidden
     before, _gpus_hidden = _gpus_hidden, hidden
@@ -76,9 +77,9 @@ def hidden_gpus(hidden: bool = True) -> Iterator[None]:
 def same_numbers() -> Iterator[None]:
     """Inside the block the same seed gives the same numbers on the same GPU.
 
-    cuDNN may otherwise choose another algorithm in each process (``benchmark``), and some of its
-    algorithms add in an order that differs each time. cuBLAS needs a fixed workspace for the same,
-    which ``labs.runtime`` sets before CUDA starts (https://pytorch.org/docs/stable/notes/randomness.html).
+    Otherwise cuDNN may choose another algorithm in each process (``benchmark``), and some of its
+    algorithms add in a different order each time. cuBLAS also needs a fixed workspace, which
+    ``labs.runtime`` sets before CUDA starts (https://pytorch.org/docs/stable/notes/randomness.html).
     """
     cudnn = torch.backends.cudnn
     before = cudnn.benchmark, cudnn.deterministic

@@ -1,4 +1,4 @@
-"""How this process gets its memory from the operating system."""
+"""The memory of this process: how it is allocated, and how much a trial needs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Let glibc's malloc keep what is freed, for the rest of the process; whether it could.
+    """Let glibc's malloc keep freed memory for the rest of the process; returns whether it could.
 
-    PyTorch has no cache of its own for CPU memory, and glibc returns every large block to the
-    system at once. A training step then allocates the same activations again each time, and pays a
-    page fault for each 4 KiB of them, on a virtual machine more than the arithmetic on it costs.
-    Elsewhere than on Linux with glibc nothing is changed.
+    PyTorch has no cache for CPU memory, and glibc returns every large block to the system at once. Every
+    training step then allocates its activations again, with a page fault for each 4 KiB, which on a
+    virtual machine takes longer than the arithmetic on them. It has no effect except on Linux with
+    glibc.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -38,22 +38,22 @@ def keep_freed_memory() -> bool:
 
 
 def release_memory() -> None:
-    """Give back what a trial has left behind, so that a process can run the next one as if new.
+    """Release the memory of a trial, so that its process can run the next one like a new process.
 
-    Garbage, the GPU's cache, the compiler's cache (Dynamo stops compiling a function after eight
-    versions of it, without a word), and free memory that glibc keeps: see ``keep_freed_memory``.
+    That is garbage, the GPU's cache, the compiler's cache (after eight versions of a function Dynamo
+    silently stops compiling it), and the free memory that glibc keeps (see ``keep_freed_memory``).
     """
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    if "torch._dynamo" in sys.modules:  # to import it takes longer than many a trial
+    if "torch._dynamo" in sys.modules:  # its import takes longer than many trials
         sys.modules["torch._dynamo"].reset()
     if keep_freed_memory():
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def resident_bytes() -> int | None:
-    """The memory that this process holds now; None where the system does not say (not Linux)."""
+    """The resident memory of this process; None if it is not known (not Linux)."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, IndexError, ValueError):
@@ -62,25 +62,25 @@ def resident_bytes() -> int | None:
 
 
 def reset_peak() -> None:
-    """Begin to measure the peak memory again, for a process that runs one trial after another."""
-    with contextlib.suppress(OSError):  # not Linux, or not allowed: the peak of the whole process
+    """Start to measure the peak memory again, in a process that runs one trial after another."""
+    with contextlib.suppress(OSError):  # not Linux, or not allowed: then it is the process's peak
         Path("/proc/self/clear_refs").write_text("5")  # proc(5): sets VmHWM to VmRSS
     if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
 
 
 class MemoryUse(TypedDict):
-    """What a trial's process has held at most so far, all in GiB."""
+    """The peak memory of a trial's process so far, in GiB."""
 
     host: float
     gpu: float
-    """What PyTorch has reserved, without the CUDA context; 0 where the trial uses no GPU."""
+    """Reserved by PyTorch, without the CUDA context; 0 if the trial uses no GPU."""
     gpu_size: float
-    """The memory of the trial's GPU; 0 where the trial uses none."""
+    """Total memory of the trial's GPU; 0 if the trial uses no GPU."""
 
 
 def peak_memory() -> MemoryUse:
-    """The most memory that this process has held since :func:`reset_peak`."""
+    """The peak memory of this process since :func:`reset_peak`."""
     kib = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # macOS counts bytes
     if sys.platform == "darwin":
         kib /= 1024
@@ -97,37 +97,36 @@ def peak_memory() -> MemoryUse:
 
 
 CONTEXT_GIB = 0.6
-"""A CUDA context with PyTorch's kernels, which each process has on the GPU beside its tensors."""
+"""Memory of a CUDA context with PyTorch's kernels, which each process needs beside its tensors."""
 FREE_SHARE = 0.05
-"""Of a GPU's memory, not counted on: processes do not reach their peaks at the same moment for sure,
-and allocators leave gaps."""
+"""Share of a GPU's memory that is kept free, for the gaps that allocators leave."""
 
 
 def trials_on_a_gpu(peak: float, size: float) -> int:
-    """How many trials fit on one GPU by their memory; 0 where not even one does with room to spare.
+    """How many trials fit into the memory of one GPU; 0 if not even one leaves ``FREE_SHARE``.
 
     Args:
-        peak: what one such trial has reserved at most, in GiB.
+        peak: peak memory that PyTorch reserved in one such trial, in GiB.
         size: the memory of the GPU, in GiB.
     """
     return int((1 - FREE_SHARE) * size / (peak + CONTEXT_GIB))
 
 
 def share_of_a_gpu(trials: int) -> float:
-    """``gpus_per_trial`` that puts so many trials on a GPU, rounded down to Ray's four decimals."""
+    """The ``gpus_per_trial`` for this many trials on a GPU, rounded down to Ray's four decimals."""
     return math.floor(1e4 / trials) / 1e4
 
 
 class PeakMemory:
-    """The peaks of a grid's trials, each over all its attempts and sessions."""
+    """The peak memory of each trial of a grid, over all its attempts and sessions."""
 
     def __init__(self) -> None:
         self._peaks: dict[int, MemoryUse] = {}
-        self._told: int | None = None
-        """How many trials fit, as it was said last."""
+        self._advised: int | None = None
+        """The number of trials that the last advice gave."""
 
     def add(self, index: int, use: MemoryUse) -> None:
-        """Take what a trial has held in an attempt, or in a session before this one."""
+        """Add the peak memory of an attempt of a trial, also from an earlier session."""
         before = self._peaks.get(index, use)
         self._peaks[index] = {
             "host": max(before["host"], use["host"]),
@@ -136,22 +135,23 @@ class PeakMemory:
         }
 
     def of(self, index: int) -> MemoryUse | None:
-        """A trial's peaks; None where it has not said anything yet."""
+        """A trial's peaks; None if it has not reported yet."""
         return self._peaks.get(index)
 
     def advice(self, index: int, name: str) -> str | None:
-        """How many trials such as this one fit on a GPU; None where that is known already.
+        """A sentence on how many trials like this one fit on a GPU; None if the last advice is valid.
 
-        A trial that needs less than one before it changes nothing: one share serves the whole grid.
+        One share is for the whole grid, so only a trial that needs more memory than the earlier ones
+        changes the advice.
         """
         use = self._peaks.get(index)
         if use is None or not use["gpu"]:
             return None
         fit = trials_on_a_gpu(use["gpu"], use["gpu_size"])
-        if self._told is not None and fit >= self._told:
+        if self._advised is not None and fit >= self._advised:
             return None
-        self._told = fit
+        self._advised = fit
         took = f"{name} took {use['gpu']:.1f} of the GPU's {use['gpu_size']:.1f} GiB"
         if fit < 2:
-            return f"{took}: no second one such as it would fit on the GPU (--gpus-per-trial 1)"
+            return f"{took}: a second trial like it would not fit on the GPU (--gpus-per-trial 1)"
         return f"{took}: {fit} such trials would fit (--gpus-per-trial {share_of_a_gpu(fit):g})"

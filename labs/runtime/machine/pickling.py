@@ -1,4 +1,4 @@
-"""Whether something can be sent to the processes of trials, asked before any is started."""
+"""Checks that something can be sent to other processes, before any is started."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ray.cloudpickle import CloudPickler
 from labs.runtime.errors import InputError
 
 
-class _Nowhere(io.RawIOBase):
-    """Takes what is written, and keeps nothing: data may be large."""
+class _NullWriter(io.RawIOBase):
+    """A file that discards what is written, since data may be large."""
 
     def writable(self) -> bool:
         return True
@@ -21,21 +21,21 @@ class _Nowhere(io.RawIOBase):
 
 
 def require_picklable(value: Any, what: str) -> None:
-    """Refuse what cannot be sent.
+    """Raise if ``value`` cannot be sent to other processes.
 
     Args:
-        value: for instance a training procedure with what it has taken from around it.
-        what: what an error calls it.
+        value: for instance a training procedure, with the variables of its closure.
+        what: its description in the error message.
 
     Raises:
         InputError: it cannot be pickled.
     """
     try:
-        # arrays are looked at, not copied
-        CloudPickler(_Nowhere(), protocol=5, buffer_callback=lambda _: None).dump(value)
-    except Exception as error:  # each type has its own
+        # With buffer_callback, the content of arrays is not copied.
+        CloudPickler(_NullWriter(), protocol=5, buffer_callback=lambda _: None).dump(value)
+    except Exception as error:  # every type may raise its own
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"{what} cannot be sent to other processes ({reason}): make such objects inside of it,"
+            f"{what} cannot be sent to other processes ({reason}): create such objects inside of it,"
             " or run in this process with `local_mode`"
         ) from None

@@ -1,4 +1,4 @@
-"""What a trial asks for, what there is, and how many trials run at once."""
+"""Resources: what a trial needs, what the machines have, and how many trials run at once."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from labs.runtime.machine.session import in_local_mode, is_private
 from labs.runtime.options import RuntimeOptions
 
 Node = dict[str, float]
-"""``{"CPU": 8.0, "GPU": 1.0, "memory": 3.2e10}``: what one machine has, ``memory`` in bytes where it is
-known (to Ray it is what is left beside the object store)."""
+"""``{"CPU": 8.0, "GPU": 1.0, "memory": 3.2e10}``: the resources of one machine; ``memory`` in bytes, if
+it is known (Ray counts what is left beside the object store)."""
 
 SHARE_OF_A_GPU = 0.25
-"""What the hint about small trials proposes: four processes with a CUDA context of half a GB each."""
+"""The share that the hint for small trials suggests: four processes, each with a CUDA context of 0.6 GiB."""
 
 RESERVE = "on_demand"
-"""A resource that marks a kind of machine as the reserve of the others. No trial asks for it, so that
-Ray starts a machine of another kind where it can."""
+"""A resource that marks a kind of machine as the reserve for the other kinds. Trials do not ask for it,
+so Ray starts a machine of another kind if it can."""
 
 AUTOSCALER_CONFIG = Path("~/ray_bootstrap_config.yaml")
-"""Where ``ray up`` leaves the completed cluster file on the head, where drivers run."""
+"""Where ``ray up`` writes the completed cluster file on the head, on which drivers run."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a trial needs where the options do not say."""
+    """What a trial needs, unless the options set it."""
 
     cpus: float = 1.0
     """Cores, which are also its torch threads."""
     workers: int = 0
-    """Actors that the trial starts itself; its placement holds a core for each."""
+    """Actors that the trial starts itself; a core is reserved for each."""
     gpu: bool = True
-    """Whether it takes a GPU, where there are any."""
+    """Whether it uses a GPU, if there are any."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one trial holds while it runs: its own process, and those of its actors."""
+    """The resources of one trial while it runs: of its own process and of its actors."""
 
     cpus: float = 1.0
     gpus: float = 0.0
@@ -56,10 +56,10 @@ class Resources:
     """Actors that the trial starts, for instance to collect rollouts."""
     cpus_per_worker: float = 1.0
     memory: float = 0.0
-    """GiB of the trial's own process; 0 does not count it."""
+    """GiB of the trial's own process; 0 if memory is not counted."""
 
     def bundles(self) -> list[Node]:
-        """Ray's placement bundles: the trial's own first. A bundle never spans two machines."""
+        """Ray's placement bundles: first that of the trial itself. A bundle is on one machine."""
         own = {"CPU": self.cpus}
         if self.gpus:
             own["GPU"] = self.gpus
@@ -78,7 +78,7 @@ class Resources:
 
 
 def available_nodes(options: RuntimeOptions) -> list[Node]:
-    """The machines that trials can run on; for a private Ray also before it has started."""
+    """The machines that trials can run on; for a private Ray also before it is started."""
     if ray.is_initialized() and not (in_local_mode() or options.local_mode):
         return alive_nodes()
     if ray.is_initialized() or is_private(options):
@@ -94,11 +94,11 @@ def alive_nodes() -> list[Node]:
 
 
 def future_nodes(nodes: int) -> list[Node]:
-    """The machines that the cluster's autoscaler can still add to the ``nodes`` of now, head included.
+    """The machines that the autoscaler can add to the present number of ``nodes``, head included.
 
-    Read from the cluster's file where this process runs on the head of a cluster made by ``ray up``;
-    elsewhere none are known. The kinds with most GPUs come first, for where the file allows fewer
-    machines than its kinds add up to. A machine of unknown size (``provider: local``) is ``{}``.
+    They are read from the cluster file if this process runs on the head of a cluster made by ``ray
+    up``; otherwise none are known. Kinds with more GPUs come first, since the file may allow fewer
+    machines than all kinds together. A machine of unknown size (``provider: local``) is ``{}``.
     """
     config = _cluster_config()
     if config is None:
@@ -115,7 +115,7 @@ def future_nodes(nodes: int) -> list[Node]:
 
 
 def _cluster_config() -> dict[str, Any] | None:
-    """The completed cluster file, where this process runs on the head of a cluster made by ``ray up``."""
+    """The completed cluster file, if this process runs on the head of a cluster made by ``ray up``."""
     if not ray.is_initialized() or in_local_mode() or not _on_head():
         return None
     try:
@@ -125,7 +125,7 @@ def _cluster_config() -> dict[str, Any] | None:
 
 
 def reserve_kinds() -> dict[str, Node]:
-    """The kinds of machines that stand behind the others: those with the resource ``on_demand``."""
+    """The kinds of machines that are a reserve: those with the resource ``on_demand``."""
     kinds = (_cluster_config() or {}).get("available_node_types", {})
     sizes = {name: kind["resources"] for name, kind in kinds.items()}
     return {
@@ -138,15 +138,16 @@ def reserve_kinds() -> dict[str, Node]:
 def reserve_request(
     request: Resources, failed: Mapping[str, str], reserve: Mapping[str, Node]
 ) -> tuple[str, Node] | None:
-    """Which kind to fall back on for a trial, and the bundle that only this kind has room for.
+    """The kind of machine to fall back to for a trial, and a bundle that only this kind can hold.
 
     Args:
         request: what the trial needs.
-        failed: the kinds of which no machine could be started, with the reason.
-        reserve: :func:`reserve_kinds`.
+        failed: the kinds of which no machine could be started, with the reasons.
+        reserve: the result of :func:`reserve_kinds`.
 
     Returns:
-        None where no other kind has failed, or no reserve has room that has not failed itself.
+        None if only kinds of the reserve have failed, or no kind of the reserve that has not failed is
+        large enough.
     """
     if all(kind in reserve for kind in failed):
         return None
@@ -166,10 +167,10 @@ def _on_head() -> bool:
 
 
 def require_shared_storage(checkpoints: StoragePath, run_root: str, future: Sequence[Node]) -> None:
-    """A trial that moves to another machine must find its checkpoint there.
+    """Raise if a trial that is moved to another machine could not read its checkpoint there.
 
     Raises:
-        InputError: several machines, and a directory that only one of them sees.
+        InputError: there are several machines, and the directory is not marked as shared.
     """
     if checkpoints.shared or in_local_mode():
         return
@@ -180,9 +181,9 @@ def require_shared_storage(checkpoints: StoragePath, run_root: str, future: Sequ
     if count > 1:
         raise InputError(
             f"`run_root` {run_root} is a directory of one machine, and this cluster has"
-            f" {'up to ' if future else ''}{count}: trials could not go on from their checkpoints on"
+            f" {'up to ' if future else ''}{count}: trials could not continue from their checkpoints on"
             " another one. Use shared storage such as `run_root` s3://bucket/runs, or"
-            " `run_root` file:///mnt/shared/runs for a directory that all machines see"
+            " `run_root` file:///mnt/shared/runs for a directory that all machines share"
         )
 
 
@@ -191,12 +192,12 @@ def trial_resources(
     nodes: Sequence[Node],
     needs: Needs | None = None,
 ) -> Resources:
-    """The options' resources per trial; what they leave open is as the trial needs it.
+    """The resources of a trial: those of the options, and for the rest what the trial needs.
 
     Args:
-        options: what the user asks for.
-        nodes: the machines that there are or may come.
-        needs: what a trial needs; the default is a core, and a GPU where there are GPUs.
+        options: the user's options.
+        nodes: the machines of the cluster, now and in the future.
+        needs: what a trial needs; the default is a core, and a GPU if there are any.
     """
     needs = needs or Needs()
     gpus = options.gpus_per_trial
@@ -208,7 +209,7 @@ def trial_resources(
 
 
 def concurrent_trials(request: Resources, nodes: Sequence[Node]) -> int:
-    """How many trials fit at once: bundles are placed, first fit, until one finds no room."""
+    """How many trials fit at once, by placing bundles first-fit until one does not fit."""
     free = [dict(node) for node in nodes]
     count = 0
     while count < 100_000:
@@ -224,12 +225,12 @@ def concurrent_trials(request: Resources, nodes: Sequence[Node]) -> int:
 
 
 def _has(node: Node, kind: str, amount: float) -> bool:
-    """Memory that is not known of a machine is taken to be enough."""
+    """Whether a node has enough; memory that is not known counts as enough."""
     return node.get(kind, math.inf if kind == "memory" else 0.0) + 1e-9 >= amount
 
 
 def gpu_hint(request: Resources, nodes: Sequence[Node], trials: int) -> str:
-    """What other shares of the GPUs would do, for the line that says how many trials run; or nothing."""
+    """A hint on other shares of the GPUs, for the line that says how many trials run; may be empty."""
     if request.gpus > 1:
         return f" (a trial is one process, which sees its {request.gpus:g} GPUs)"
     shared = dataclasses.replace(request, gpus=SHARE_OF_A_GPU)
@@ -245,17 +246,17 @@ def require_room(
     """How many trials run at once: now, and when the autoscaler has added what it may.
 
     Raises:
-        InputError: not even one fits, ever; Ray would wait for it.
+        InputError: not even one trial will ever fit; Ray would wait for ever.
     """
     now = concurrent_trials(request, nodes)
     later = concurrent_trials(request, [*nodes, *future])
-    if later == 0 and all(future):  # nothing is known of what an empty one has
+    if later == 0 and all(future):  # an empty node has unknown resources, which may be enough
         every = [*nodes, *future]
         have = "; ".join(sorted({_described(node) for node in every}))
         raise InputError(
-            f"a trial asks for {request}, and there is no room for even one: the"
+            f"a trial needs {request}, and not even one fits: the"
             f" {len(every)} machine{'s' * (len(every) != 1)} have {have or 'nothing'}"
-            " (`cpus_per_trial`, `gpus_per_trial` and `memory_per_trial` ask for less)"
+            " (set `cpus_per_trial`, `gpus_per_trial` or `memory_per_trial` to less)"
         )
     return now, max(later, 1)
 

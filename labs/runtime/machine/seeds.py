@@ -1,4 +1,4 @@
-"""The seeds of the trials of a run."""
+"""The seeds of a run's trials."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ SEEDS_PER_RUN = 1000
 
 
 def trial_seeds(seed: int, repeats: int) -> list[int]:
-    """``repeats`` seeds of a run's ``--seed``: 1000, 1001, ... for 1, which no other run shares.
+    """The seeds of ``repeats`` trials: 1000, 1001, ... for ``seed`` 1, different for each ``seed``.
 
-    Consecutive numbers are as good as any: each trial spawns its random streams from a
-    ``numpy.random.SeedSequence`` of its seed, which is made to tell close numbers apart.
+    Consecutive numbers are as good as any others: each trial derives its random streams from a
+    ``numpy.random.SeedSequence``, which makes independent streams from close seeds.
 
     Raises:
-        InputError: the seed is negative, which NumPy does not take.
+        InputError: the seed is negative, which NumPy does not accept.
     """
     require("seed", seed, seed >= 0, "0 or more")
     return [seed * SEEDS_PER_RUN + repeat for repeat in range(repeats)]

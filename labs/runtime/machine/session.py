@@ -1,4 +1,4 @@
-"""Connecting to Ray: a cluster, a private Ray on this machine, or this very process."""
+"""Connecting to Ray: to a cluster, to a private Ray on this machine, or not at all in local mode."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import ray
 
 from labs.runtime.errors import InputError
-from labs.runtime.loop.waiting import said_while_waiting
+from labs.runtime.loop.waiting import report_while_waiting
 from labs.runtime.machine import compat
 from labs.runtime.machine.cores import usable_cores
 from labs.runtime.machine.shipping import runtime_env
@@ -23,7 +23,7 @@ from labs.runtime.options import RuntimeOptions
 _in_process = False
 
 SOCKET_PATH_LIMIT = 107 if sys.platform.startswith("linux") else 103
-"""Bytes in the path of a Unix socket (``sun_path``, without its final zero)."""
+"""Bytes in the path of a Unix socket (``sun_path``, without the terminating zero)."""
 
 SOCKET_SUFFIX = len("/ray/session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store.1")
 """What Ray (2.54.1 to 2.60.0) appends to its temporary directory for its longest socket."""
@@ -33,11 +33,11 @@ SOCKET_SUFFIX = len("/ray/session_2026-12-31_23-59-59_999999_4194304/sockets/pla
 def connect(options: RuntimeOptions) -> Iterator[None]:
     """Be connected to Ray inside the ``with`` block.
 
-    Under ``local_mode`` there is no Ray: the block runs in this process, which :func:`in_local_mode`
-    tells whoever would start actors. ``address`` or ``RAY_ADDRESS`` joins a running cluster; otherwise
-    a private Ray starts on this machine, listens on 127.0.0.1 only, uses the cores that this process
-    may use, and ends with the block. Where this process is connected already (a notebook, a test),
-    that connection is used and left alone.
+    With ``local_mode`` there is no Ray, and :func:`in_local_mode` is true: code that would start actors
+    runs in this process instead. ``address`` or ``RAY_ADDRESS`` joins a running cluster. Otherwise a
+    private Ray starts on this machine, listens only on 127.0.0.1, uses the cores that this process may
+    use, and ends with the block. If this process is already connected (in a notebook or a test), that
+    connection is used and stays open.
 
     Raises:
         InputError: the cluster cannot be reached, or a private Ray cannot start.
@@ -62,7 +62,7 @@ def connect(options: RuntimeOptions) -> Iterator[None]:
 
 @contextlib.contextmanager
 def ray_for_a_library() -> Iterator[None]:
-    """For a library that cannot do without Ray (RLlib): where local mode has none, a private one."""
+    """For a library that needs Ray (RLlib): start a private one if there is none, as in local mode."""
     if ray.is_initialized():
         yield
         return
@@ -93,7 +93,7 @@ def _start(options: RuntimeOptions) -> None:
     """
     directory = ray_directory()
     try:
-        with said_while_waiting("Ray to start on this machine"):
+        with report_while_waiting("Ray to start on this machine"):
             ray.init(
                 address="local",  # without it Ray (2.54.1) silently joins a running cluster
                 num_cpus=options.num_cpus or usable_cores(),
@@ -105,16 +105,17 @@ def _start(options: RuntimeOptions) -> None:
     except Exception as error:
         ray.shutdown()
         raise InputError(
-            f"Ray cannot start on this machine: {_reason(error)} (`verbose` shows its messages, its"
+            f"cannot start Ray on this machine: {_reason(error)} (`verbose` shows its messages, its"
             f" logs are in {(directory or _temporary() / 'ray') / 'session_latest' / 'logs'})"
         ) from None
 
 
 def ray_directory() -> Path | None:
-    """Where a private Ray keeps its sockets and logs; None for Ray's own choice.
+    """The directory of a private Ray's sockets and logs; None for Ray's default.
 
-    That is ``RAY_TMPDIR``, else ``TMPDIR``, which batch systems set to paths that are too long for
-    sockets, and people to paths that Ray (2.54.1 to 2.60.0) cannot encode. ``/tmp`` then serves instead.
+    Ray's default is ``RAY_TMPDIR``, else ``TMPDIR``. Batch systems set ``TMPDIR`` to paths that are too
+    long for sockets, and Ray (2.54.1 to 2.60.0) cannot encode paths that are not ASCII. Then ``/tmp`` is
+    used instead.
 
     Raises:
         InputError: ``RAY_TMPDIR`` is such a path, or ``TMPDIR`` is and ``/tmp`` cannot be written.
@@ -129,14 +130,14 @@ def ray_directory() -> Path | None:
     if "RAY_TMPDIR" in os.environ or not os.access(fallback, os.W_OK):
         name = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
         raise InputError(
-            f"{name}={wanted}: the paths of Ray's sockets have room for at most {longest} characters, of"
-            " ASCII only: set RAY_TMPDIR to such a directory, for instance /tmp"
+            f"{name}={wanted}: Ray's sockets need a path of at most {longest} characters, all of them"
+            " ASCII: set RAY_TMPDIR to such a directory, for instance /tmp"
         )
     return fallback / "ray"
 
 
 def _temporary() -> Path:
-    """The directory that Ray takes for temporary files (``ray._common.utils``)."""
+    """The directory that Ray uses for temporary files (``ray._common.utils``)."""
     default = "/tmp"
     if sys.platform.startswith("linux"):
         default = os.environ.get("TMPDIR", default)
@@ -144,24 +145,24 @@ def _temporary() -> Path:
 
 
 def _join(options: RuntimeOptions) -> None:
-    """Join a running cluster, which gets the modules that lie beside the script.
+    """Join a running cluster, and send it the modules beside the script.
 
     Raises:
-        InputError: there is none, or it does not answer; or the modules are too large.
+        InputError: there is none, it does not answer, or the modules are too large.
     """
     address = options.address or os.environ["RAY_ADDRESS"].strip()
     named = f"`address` {address}" if options.address else f"RAY_ADDRESS={address}"
     if address.startswith(("http://", "https://")):
         raise InputError(
-            f"{named} is the address of a dashboard, to which `ray job submit` sends jobs: give"
-            " HOST:PORT of the cluster instead (the port is 6379 unless it was chosen), or none at all"
+            f"{named} is the address of a dashboard, for `ray job submit`: use HOST:PORT of the cluster"
+            " instead (the default port is 6379), or no address"
         )
     if address == "auto":
         address = _find_cluster(named)
     modules = runtime_env()
     try:
         _require_listener(address)
-        with said_while_waiting(f"the Ray cluster at {address}"):
+        with report_while_waiting(f"the Ray cluster at {address}"):
             ray.init(
                 address=address,
                 log_to_driver=options.verbose,
@@ -171,9 +172,9 @@ def _join(options: RuntimeOptions) -> None:
     except ray.exceptions.RuntimeEnvSetupError as error:
         ray.shutdown()
         raise InputError(
-            f"the cluster does not take the script's modules: {_reason(error)}"
+            f"the cluster does not accept the script's modules: {_reason(error)}"
         ) from None
-    # Ray 2.54.1: AssertionError for what it cannot parse; the others where it does not answer
+    # Ray 2.54.1 raises an AssertionError for an invalid address, and the others without an answer.
     except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as error:
         raise InputError(f"no Ray cluster answers at {address}: {_reason(error)}") from None
 
@@ -182,15 +183,15 @@ def _find_cluster(named: str) -> str:
     """The cluster that this machine belongs to.
 
     Raises:
-        InputError: there is none. A private Ray is none: its cores are another program's, with which
-            it ends.
+        InputError: there is none. A private Ray does not count: it belongs to another program, and
+            ends with it.
     """
     clusters, private = compat.rays_on_this_machine()
     if clusters:
         return clusters[0]
     if private:
         raise InputError(
-            f"{named}: this machine belongs to no cluster, it only has a private Ray"
+            f"{named}: this machine does not belong to a cluster, it only has a private Ray"
             f" ({', '.join(private)}), which ends with the program that started it: start a cluster"
             " with ray start --head, or give the address of one"
         )
@@ -201,7 +202,7 @@ def _find_cluster(named: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """One line for an error of ``ray.init``, which may be empty and hide the true one behind it."""
+    """One line for an error of ``ray.init``, which may be empty and have the real error as its cause."""
     texts = []
     found: BaseException | None = error
     while found is not None:
@@ -216,7 +217,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _require_listener(address: str) -> None:
-    """Raise OSError or ValueError where nobody listens: Ray would end this process from C++."""
+    """Raise OSError or ValueError if nothing listens there; Ray would abort this process from C++."""
     host, colon, port = address.split("://")[-1].rpartition(":")
     if not colon or not port.isdigit():
         raise ValueError("an address is HOST:PORT, ray://HOST:PORT or auto")
@@ -224,7 +225,7 @@ def _require_listener(address: str) -> None:
 
 
 def is_private(options: RuntimeOptions) -> bool:
-    """Whether the options ask for this machine alone rather than for a running cluster."""
+    """Whether the options ask for this machine only, and not for a running cluster."""
     address = options.address or os.environ.get("RAY_ADDRESS", "").strip()
     return options.local_mode or address in ("", "local")
 

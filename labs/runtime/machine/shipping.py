@@ -1,7 +1,7 @@
-"""A user's own modules, which a cluster's other machines do not have: found, and shipped by Ray.
+"""Finding a user's own modules, and sending them with Ray to the other machines of a cluster.
 
-The functions of a script travel by themselves; the modules that it imports are looked for by name where
-they run. What is installed (``labs`` included) is expected there.
+Ray sends the functions of a script by value, but imports the script's modules by name on the other
+machines. Installed packages (``labs`` included) must be installed there as well.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from typing import Any
 
 from labs.runtime.errors import InputError
 
-MOST_MIB = 100
-"""Ray (2.54.1 to 2.60.0) takes up to 512 MiB in one piece, which every process of a trial waits for."""
+MAX_MIB = 100
+"""Largest module. Ray (2.54.1 to 2.60.0) allows 512 MiB, but every process of a trial waits for it."""
 
 EXCLUDED = (".git", ".venv", "__pycache__", "runs", "data", "checkpoints", "*.pt")
-"""What of a package is left behind, as ``.gitignore`` writes it; what that file names is, too."""
+"""What is not sent of a package, as patterns of ``.gitignore``; Ray also applies that file itself."""
 
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""In the environment of a job's driver (``ray job submit``): what the job was given."""
+"""Variable in the environment of a job's driver (``ray job submit``): the settings of the job."""
 
 _INSTALLED = ("site-packages", "dist-packages", os.path.dirname(os.__file__))
 
 
 def runtime_env() -> dict[str, Any]:
-    """What ``ray.init`` is given for a cluster: the modules beside the script, if it imports any.
+    """The ``runtime_env`` for ``ray.init`` on a cluster, with the modules that the script imports.
 
     Raises:
         InputError: they are too large.
@@ -44,17 +44,16 @@ def runtime_env() -> dict[str, Any]:
         return {}
     for path in modules:
         size = sum(file.stat().st_size for file in _files(path)) / 2**20
-        if size > MOST_MIB:
+        if size > MAX_MIB:
             raise InputError(
-                f"{path} has {size:,.0f} MiB, and {MOST_MIB} MiB is the most that is shipped to a"
-                " cluster: move data out of it, name them in its .gitignore, or install the package"
-                " on the machines"
+                f"{path} has {size:,.0f} MiB, and at most {MAX_MIB} MiB are sent to a cluster: move data"
+                " out of it, or install the package on the machines"
             )
     return {"py_modules": [str(path) for path in modules], "excludes": list(EXCLUDED)}
 
 
 def own_modules(main: ModuleType | None = None) -> list[Path]:
-    """Files and packages that the script imports, and these in turn, and that are not installed.
+    """Files and packages that the script imports, directly or indirectly, and that are not installed.
 
     Args:
         main: the script's module. The default is ``__main__``.
@@ -83,7 +82,7 @@ def own_modules(main: ModuleType | None = None) -> list[Path]:
 
 
 def _imported(path: Path) -> list[str]:
-    """First parts of the names that a file imports anywhere, also inside of functions."""
+    """Top-level names of the modules that a file imports, also inside functions."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
@@ -98,7 +97,7 @@ def _imported(path: Path) -> list[str]:
 
 
 def _location(name: str) -> Path | None:
-    """The file or directory of a module; None where it is installed, or none that can be shipped."""
+    """The file or directory of a module; None if it is installed or is not Python source."""
     spec = None
     with contextlib.suppress(ImportError, ValueError, AttributeError):
         spec = importlib.util.find_spec(name)
@@ -115,7 +114,7 @@ def _location(name: str) -> Path | None:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """The files of a module, without what is left behind."""
+    """The files of a module that are sent."""
     if path.is_file():
         yield path
         return
@@ -125,7 +124,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _shipped_already() -> bool:
-    """Whether this process runs in a job of the cluster that came with its own files."""
+    """Whether this process runs in a job of the cluster that was submitted with its files."""
     try:
         job = json.loads(os.environ.get(_JOB, "{}"))
     except json.JSONDecodeError:

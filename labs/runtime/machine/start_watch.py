@@ -1,4 +1,4 @@
-"""What keeps the trials of a grid from starting, said while none runs."""
+"""Messages on why no trial of a grid has started yet."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from labs.runtime.machine.resources import (
 
 
 class StartWatch(tune.Callback):
-    """A Tune callback that says what is waited for while no trial of a grid runs.
+    """A Tune callback that prints what is being waited for while no trial of a grid runs.
 
-    Where machines of the other kinds cannot be started (no spot capacity), it asks for one of a kind
-    that stands behind them, so that the sweep goes on. It asks until a trial runs: Ray would keep a
-    machine that is asked for even when it is idle.
+    If the other kinds of machines cannot be started (no spot capacity), it requests one of the reserve,
+    so that the sweep can start. It ends the request when a trial runs, since Ray would keep a requested
+    machine even when it is idle.
     """
 
     def __init__(self, request: Resources, pauses: Pauses | None = None) -> None:
@@ -32,10 +32,13 @@ class StartWatch(tune.Callback):
         self._asked = False
 
     def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
-        return (tune.Callback, ())  # Tune pickles its callbacks; this one is of use here only
+        return (
+            tune.Callback,
+            (),
+        )  # Tune (2.54.1) pickles its callbacks; this one is used only here
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Tune calls it about ten times a second, also where nothing happens."""
+        """Tune calls it about ten times a second, also when nothing happens."""
         if any(trial.status == "RUNNING" for trial in trials):
             self._pauses.restart()
             self._ask_no_more()
@@ -48,7 +51,7 @@ class StartWatch(tune.Callback):
             self._fall_back()
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """The grid has ended, with or without a trial that ran."""
+        """The grid has ended, whether any trial ran or not."""
         self._ask_no_more()
 
     def _fall_back(self) -> None:
@@ -60,7 +63,7 @@ class StartWatch(tune.Callback):
             kind, bundle = chosen
             compat.ask_for_machines([bundle])
             self._asked = True
-            say(f"no machine of {' or '.join(failed)} can be started: asking for one of {kind}")
+            say(f"no machine of {' or '.join(failed)} can be started: requesting one of {kind}")
 
     def _ask_no_more(self) -> None:
         if self._asked:
@@ -69,7 +72,7 @@ class StartWatch(tune.Callback):
 
 
 def waited_for(request: Resources) -> str:
-    """What keeps a trial with this request from starting, as far as Ray tells."""
+    """What a trial with this request is waiting for, as far as Ray knows."""
     nodes = alive_nodes()
     if concurrent_trials(request, nodes) == 0:
         text = f"a machine with room for {request}; the cluster is growing"
@@ -84,5 +87,5 @@ def waited_for(request: Resources) -> str:
             f"{sum(n.get(k, 0) for n in free):g} of {sum(n.get(k, 0) for n in nodes):g} {k}"
             for k in kinds
         ]
-        return f"{request}: only {' and '.join(counts)} are free, others hold the rest"
+        return f"{request}: only {' and '.join(counts)} are free, the rest is in use"
     return "the processes of the first trials to start"

@@ -1,1 +1,1 @@
-"""What trials print, in a file per trial: ``logs/<trial>.txt`` in the run's directory."""
+"""Logs: the output of each trial in a file ``logs/<trial>.txt`` of the run's directory."""

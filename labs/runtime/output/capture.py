@@ -1,10 +1,10 @@
-"""What a trial's process prints, by file descriptor: Python, C code and child processes alike.
+"""Capturing the output of a trial's process at its file descriptors, so also of C code and children.
 
-It goes to a spool file of the trial and this process. Where the driver's disk is seen, it lies there,
-and the driver reads it: nothing that was written is lost with the process, and no thread of this one is
-needed. On another machine a thread sends it to the driver (``remote.py``).
+The output goes to a spool file for the trial and this process. On the driver's machine the driver reads
+that file, so nothing is lost if the process dies, and the process needs no thread. On another machine a
+thread sends it to the driver (``remote.py``).
 
-It stands alone, since every worker process imports it.
+Every worker process imports this file, so it imports little.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from typing import Any
 from labs.runtime.output import spool
 
 HOST_FILE = ".host"
-"""In the driver's spool directory: which machine it is on."""
+"""A file in the driver's spool directory with the name of its machine."""
 
 _LINE_BUFFERED = 1  # C's _IOLBF
 
 
 @dataclass(frozen=True)
 class Destination:
-    """Where the driver takes what trials print. Small, and travels to other processes."""
+    """Where trials send their output. It is small, and is sent to their processes."""
 
     spools: str
     """The driver's directory of spool files."""
     receiver: Any = None
-    """The actor that takes what is printed on other machines; None where there are none."""
+    """The actor that receives output from other machines; None if there are no others."""
 
-    def is_seen(self) -> bool:
-        """Whether this process is on the driver's machine, and sees its files."""
+    def is_local(self) -> bool:
+        """Whether this process is on the driver's machine and can reach its files."""
         try:
             return Path(self.spools, HOST_FILE).read_text() == socket.gethostname()
         except OSError:
@@ -52,7 +52,7 @@ TrialOutput = tuple[Destination, str] | None
 
 
 class ProcessOutput:
-    """Where the standard output and error of this process go. There is one for the process."""
+    """The destination of this process's standard output and error; there is one instance."""
 
     def __init__(self) -> None:
         self.trial: TrialOutput = None
@@ -63,23 +63,25 @@ class ProcessOutput:
         self._sender: Any = None
 
     def __reduce__(self) -> str:
-        return "output"  # Ray pickles actors' classes: in another process it is that one's
+        return (
+            "output"  # Ray pickles actor classes; in another process it is that process's instance
+        )
 
     def enter(self, destination: Destination | None, name: str) -> None:
-        """From now on what is printed belongs to trial ``name``; None leaves things as they are."""
+        """Send the output to the log of trial ``name`` from now on; with None nothing changes."""
         if destination is None:
             return
-        seen = destination.is_seen()
-        if not seen and destination.receiver is None:
+        local = destination.is_local()
+        if not local and destination.receiver is None:
             return
         self._count += 1
         where = f"{name}~{socket.gethostname()}-{os.getpid()}-{self._count}"
         try:
-            if seen:
+            if local:
                 self._file = spool.create(os.path.join(destination.spools, where))
             else:
                 self._file = self._sent_to(destination.receiver, where)
-        except OSError:  # no room for it; the trial goes on without
+        except OSError:  # for instance a full disk; the trial runs without a log
             return
         if self._saved is None:
             self._prepare()
@@ -90,7 +92,7 @@ class ProcessOutput:
         self.trial = destination, name
 
     def join(self, trial: TrialOutput) -> None:
-        """In an actor that a trial has started: from now on its output is that trial's, too.
+        """Send the output of an actor to the log of the trial that has started it.
 
         Args:
             trial: :attr:`trial` of the trial's process.
@@ -99,25 +101,25 @@ class ProcessOutput:
             self.enter(*trial)
 
     def leave(self) -> None:
-        """The trial is over. Its threads and child processes that still run write into its own log."""
+        """End of the trial. Threads and child processes that it leaves still write into its log."""
         if self._file is None or self._saved is None:
             return
         self._flush_streams()
         for thread in set(threading.enumerate()) - self._before:
-            _strays.setdefault(thread, self._file)
+            _thread_files.setdefault(thread, self._file)
         for fd, saved in zip((1, 2), self._saved, strict=True):
             os.dup2(saved, fd)
         self._file = self.trial = None
 
     def flush(self) -> None:
-        """Whatever was printed until now reaches the driver before this returns, if it can be reached."""
+        """Wait until the driver has all output so far, if it can be reached."""
         if self._file is not None:
             self._flush_streams()
             if self._sender is not None:
                 self._sender.flush()
 
     def _sent_to(self, receiver: Any, name: str) -> io.FileIO:
-        """A file of which the receiver gets what is written; nothing is left of it afterwards."""
+        """A file whose content is sent to the receiver; its name is removed at once."""
         from labs.runtime.output.remote import Sender
 
         if self._sender is None:
@@ -131,7 +133,7 @@ class ProcessOutput:
         self._flush_streams()
         self._saved = os.dup(1), os.dup(2)
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            # Else C keeps back four thousand characters of what is no terminal.
+            # Otherwise C buffers 4 KiB of output that does not go to a terminal.
             library = ctypes.CDLL(None)
             stdout = ctypes.c_void_p.in_dll(
                 library, "__stdoutp" if sys.platform == "darwin" else "stdout"
@@ -149,7 +151,7 @@ class ProcessOutput:
 
 
 class _Stream(io.TextIOWrapper):
-    """Standard output or error: a thread that has outlived its trial writes into that one's file."""
+    """Standard output or error; threads of an earlier trial write into that trial's file."""
 
     def __init__(self, fd: int) -> None:
         raw = io.FileIO(fd, "w", closefd=False)
@@ -161,15 +163,15 @@ class _Stream(io.TextIOWrapper):
         )
 
     def write(self, text: str) -> int:
-        file = _strays.get(threading.current_thread()) if _strays else None
+        file = _thread_files.get(threading.current_thread()) if _thread_files else None
         if file is None:
             return super().write(text)
         file.write(text.encode("utf-8", "backslashreplace"))
         return len(text)
 
 
-_strays: weakref.WeakKeyDictionary[threading.Thread, io.FileIO] = weakref.WeakKeyDictionary()
-"""Threads that have outlived their trial, with that trial's file, which closes when they are gone."""
+_thread_files: weakref.WeakKeyDictionary[threading.Thread, io.FileIO] = weakref.WeakKeyDictionary()
+"""The files of trials that have ended, by the threads that they left; closed when these have ended."""
 
 output = ProcessOutput()
-"""That of this process."""
+"""The output of this process."""

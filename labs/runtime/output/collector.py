@@ -1,4 +1,4 @@
-"""Brings what trials print into the run's directory, while they run. Knows neither Ray nor Tune."""
+"""Collecting the output of running trials into the run's directory. Does not depend on Ray."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ POLL_SECONDS = 0.25
 
 
 class Collector:
-    """Reads the spool files of all trials' processes, for the time of a ``with``.
+    """Reads the spool files of all trials' processes inside a ``with`` block.
 
     Attributes:
         spools: the directory of the spool files.
 
     Args:
         run: the run's directory.
-        may_write: whether the run is still this driver's.
+        may_write: returns whether this driver may still write the run.
     """
 
     def __init__(self, run: Path, may_write: Callable[[], bool] = lambda: True) -> None:
@@ -55,11 +55,11 @@ class Collector:
 
     def _collect(self) -> None:
         while not self._ended.wait(POLL_SECONDS):
-            with contextlib.suppress(OSError):  # for instance too many open files: tried again
+            with contextlib.suppress(OSError):  # for instance too many open files: try again
                 self._look()
 
     def _look(self, everything: bool = False) -> None:
-        """Read what is new in all files, and forget those that nobody writes any more."""
+        """Read what is new in all files, and close those that have no writer any more."""
         if not self._may_write():
             return
         for name in os.listdir(self.spools):
@@ -77,7 +77,7 @@ class Collector:
 
     def _read(self, name: str, everything: bool) -> None:
         spool, limiter = self._open[name]
-        over = spool.is_over()  # asked first, so that nothing comes after the reading
+        over = spool.is_over()  # before reading, so that nothing can be written afterwards
         while data := spool.read(time.monotonic(), over or everything):
             self._write(name, limiter.keep(data) if limiter else data)
         if limiter is not None:

@@ -1,4 +1,4 @@
-"""The log of a trial: all that it prints, unless it floods. Knows neither Ray nor Tune."""
+"""The log file of a trial, with a limit on its rate. Does not depend on Ray."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from pathlib import Path
 
 LINES_PER_SECOND = 200.0
 BYTES_PER_SECOND = 64 * 1024.0
-"""What a trial may print for hours."""
+"""The rates at which a trial may print permanently."""
 BURST_LINES = 10_000.0
 BURST_BYTES = 1024 * 1024.0
-"""What it may print at once, for instance a model's layers; then the rates above."""
+"""How much it may print at once, for instance the layers of a model."""
 
 DIRECTORY = "logs"
-"""In the run's directory."""
+"""The directory of logs in the run's directory."""
 
-_MOST_PENDING = 2**20
+_MAX_PENDING = 2**20
+"""Bytes that are kept in memory while the disk is full."""
 
 
 def log_path(run: Path, name: str) -> Path:
-    """Where the log of a trial is; there is none while the trial has printed nothing."""
+    """The path of a trial's log; the file does not exist before the trial has printed something."""
     return run / DIRECTORY / f"{name}.txt"
 
 
 class Limiter:
-    """Lets a flood of lines through at a limited rate, and says how many were dropped."""
+    """Limits the rate of lines (a token bucket), and notes how many were dropped."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -38,14 +39,14 @@ class Limiter:
         self._at_line_start = True
 
     def keep(self, data: bytes) -> bytes:
-        """What of ``data`` is kept, with a line on what was dropped as soon as that is over."""
+        """The part of ``data`` that is kept, after a note on dropped lines if these have ended."""
         now = self._clock()
         self._lines = min(BURST_LINES, self._lines + LINES_PER_SECOND * (now - self._then))
         self._bytes = min(BURST_BYTES, self._bytes + BYTES_PER_SECOND * (now - self._then))
         self._then = now
         note = b""
         if self._dropping:
-            # It begins again with a second's worth, so that there is one note a second at most.
+            # Resume only with tokens for a second, so that there is at most one note per second.
             if self._lines < LINES_PER_SECOND or self._bytes < BYTES_PER_SECOND:
                 return self._drop(data)
             if self._in_dropped_line:
@@ -57,7 +58,7 @@ class Limiter:
         return note + self._within(data)
 
     def finish(self) -> bytes:
-        """What is to be said of lines dropped at the very end."""
+        """The note on lines that were dropped at the end, if any."""
         self._dropped += self._in_dropped_line
         return self._note() if self._dropping else b""
 
@@ -97,11 +98,11 @@ class Limiter:
 
 
 class LogFile:
-    """Appends to the log of a trial, from any thread. What a full disk does not take is kept for later.
+    """Appends to the log of a trial, from any thread. If the disk is full, the end is kept for later.
 
     Args:
         path: the log.
-        limiter: what keeps a flood out; None where that was done before.
+        limiter: limits the rate; None if the data are already limited.
     """
 
     def __init__(self, path: Path, limiter: Limiter | None = None) -> None:
@@ -113,20 +114,20 @@ class LogFile:
 
     @property
     def is_behind(self) -> bool:
-        """Whether something is still to be written."""
+        """Whether some data are not written yet."""
         return bool(self._pending)
 
     def write(self, data: bytes, last: bool = False) -> None:
-        """Append ``data``, as far as the limits let it.
+        """Append ``data`` within the limits.
 
         Args:
-            data: what was printed; nothing says only what was dropped before, if that is over.
-            last: say at once what was dropped.
+            data: the output; if it is empty, only pending data and a note may be written.
+            last: write a note on dropped lines at once.
         """
         with self._lock:
             if self._limiter is not None:
                 data = self._limiter.keep(data) + (self._limiter.finish() if last else b"")
-            self._pending = (self._pending + data)[-_MOST_PENDING:]
+            self._pending = (self._pending + data)[-_MAX_PENDING:]
             if self._pending:
                 self._append()
 
@@ -135,35 +136,35 @@ class LogFile:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with open(self._path, "ab+") as file:
                 size = file.tell()
-                if self._fresh and size:  # an attempt that ended within a line
+                if self._fresh and size:  # an earlier attempt may have ended within a line
                     file.seek(size - 1)
                     if file.read(1) not in b"\n\r":
                         file.write(b"\n")
                 file.write(self._pending)
-        except OSError:  # tried again with what comes next
+        except OSError:  # the next write tries again
             return
         self._fresh = False
         self._pending = b""
 
 
 def last_lines(run: Path, name: str, count: int = 5) -> list[str]:
-    """The last lines that a trial has printed, as :func:`last_lines_of` gives them.
+    """The last lines of a trial's log, as :func:`last_lines_of` returns them.
 
     Args:
         run: the run's directory.
-        name: the trial's.
-        count: at most so many.
+        name: the trial's name.
+        count: the largest number of lines.
     """
     return last_lines_of(log_path(run, name), count)
 
 
 def last_lines_of(path: Path, count: int, width: int = 300) -> list[str]:
-    """The last lines of a text file, without empty ones; none where there is no such file.
+    """The last lines of a text file, without empty ones; none if there is no such file.
 
     Args:
         path: the file.
-        count: at most so many.
-        width: at most so many characters of each.
+        count: the largest number of lines.
+        width: the largest number of characters of a line.
     """
     try:
         with open(path, "rb") as file:
@@ -172,6 +173,6 @@ def last_lines_of(path: Path, count: int, width: int = 300) -> list[str]:
             text = file.read().decode(errors="replace")
     except OSError:
         return []
-    # of a progress bar, which is drawn over and over, the last state
+    # A progress bar overwrites its line with carriage returns: take its last state.
     lines = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in text.split("\n")]
     return [line[:width] for line in lines if line][-count:]

@@ -1,4 +1,4 @@
-"""Output of trials on other machines than the driver's: a thread there sends it to an actor here."""
+"""Output of trials on other machines: a thread there sends it to an actor on the driver's machine."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from labs.runtime.output.spool import SENT, Spool, create
 
 SEND_SECONDS = 0.5
 WAIT_SECONDS = 10.0
-"""A driver that does not take anything for so long is not waited for."""
+"""How long to wait for a receiver that does not answer."""
 
 
 @ray.remote(num_cpus=0)
 class Receiver:
-    """On the driver's machine: writes what it is sent into the spool files that the driver reads."""
+    """Runs on the driver's machine: writes what it receives into spool files for the driver."""
 
     def __init__(self, spools: str) -> None:
         self._spools = spools
         self._files: dict[str, io.FileIO] = {}
 
     def take(self, name: str, data: bytes, over: bool) -> None:
-        """More of a process's output; ``over``: there will be no more."""
-        with contextlib.suppress(OSError):  # the run may have ended, or the disk be full
+        """Add output of a process; ``over`` marks the last call."""
+        with contextlib.suppress(OSError):  # the run may have ended, or the disk may be full
             if name not in self._files:
                 self._files[name] = create(os.path.join(self._spools, name + SENT))
             self._files[name].write(data)
@@ -39,13 +39,13 @@ class Receiver:
 
 
 def start_receiver(spools: str) -> Any:
-    """A receiver on this machine, which ends with the driver."""
+    """Start a receiver on this machine, which ends with the driver."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return Receiver.options(scheduling_strategy=here).remote(spools)  # type: ignore[attr-defined]  # of a decorated class
 
 
 class Sender:
-    """In a trial's process: sends what appears in its spool files, twice a second."""
+    """Runs in a trial's process: sends what is new in its spool files, twice a second."""
 
     def __init__(self, receiver: Any) -> None:
         self._receiver = receiver
@@ -54,13 +54,13 @@ class Sender:
         threading.Thread(target=self._send, name="output", daemon=True).start()
 
     def follow(self, path: str) -> None:
-        """Send what appears in a new spool file, which may lose its name afterwards."""
+        """Send what is written to a spool file; the file's name may be removed afterwards."""
         spool = Spool(path)
         with self._lock:
             self._followed[os.path.basename(path)] = spool, Limiter()
 
     def flush(self) -> None:
-        """Send all that there is, and wait until it has arrived."""
+        """Send everything so far, and wait until it has arrived."""
         self._look(everything=True)
 
     def _send(self) -> None:
@@ -81,5 +81,5 @@ class Sender:
 
     def _give(self, name: str, data: bytes, over: bool = False) -> None:
         if data or over:
-            with contextlib.suppress(ray.exceptions.RayError):  # the driver has gone, or is slow
+            with contextlib.suppress(ray.exceptions.RayError):  # the driver has ended, or is slow
                 ray.get(self._receiver.take.remote(name, data, over), timeout=WAIT_SECONDS)

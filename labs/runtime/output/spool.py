@@ -1,7 +1,7 @@
-"""A file that a trial's processes append to while somebody else reads it.
+"""Spool files: a trial's processes append to them while another process reads them.
 
-Whoever writes holds a shared lock on it, which its child processes inherit, and which the system takes
-back when the last of them has gone, however it went.
+A writer holds a shared lock on the file. Its child processes inherit the lock, and the system releases
+it when the last of them has ended, even by a crash. So a reader knows when there are no writers left.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import io
 import os
 
 SENT = "~sent"
-"""End of the name of a spool file that comes from another machine, where its limits are kept."""
+"""End of the name of a spool file with output from another machine, which was limited there."""
 
 PART_SECONDS = 1.0
-"""A line without an end is shown after so long."""
+"""An unfinished line is returned after this many seconds."""
 _CHUNK = 2**20
 _TRUNCATED = 2**24
-"""A file of which so much was read is emptied."""
+"""A file is truncated after this many bytes were read, so that it does not fill the disk."""
 
 
 def trial_of(spool_name: str) -> str:
@@ -26,18 +26,18 @@ def trial_of(spool_name: str) -> str:
 
 
 def create(path: str) -> io.FileIO:
-    """A new spool file, which other processes may append to as well; with a lock on it."""
+    """Create a spool file with a lock on it; other processes may append to it, too."""
     directory, name = os.path.split(path)
     hidden = os.path.join(directory, f".{name}")
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     file = io.FileIO(os.open(hidden, flags, 0o600), "a+")
     fcntl.flock(file, fcntl.LOCK_SH)
-    os.rename(hidden, path)  # without a lock it would look as if its writers had gone
+    os.rename(hidden, path)  # only now, since without the lock it would seem to have no writers
     return file
 
 
 class Spool:
-    """Reads a spool file, each time from where the last reading ended."""
+    """Reads a spool file, each time from the end of the last read."""
 
     def __init__(self, path: str) -> None:
         self._file = open(path, "r+b", buffering=0)  # noqa: SIM115  # close() closes it
@@ -45,7 +45,7 @@ class Spool:
         self._part, self._part_since = b"", 0.0
 
     def is_over(self) -> bool:
-        """Whether nobody writes it any more."""
+        """Whether it has no writers any more."""
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -53,16 +53,17 @@ class Spool:
         return True
 
     def read(self, now: float, everything: bool = False) -> bytes:
-        """The whole lines that are new, about a MiB at most; nothing where there are none.
+        """The new complete lines, about a MiB at most; empty if there are none.
 
         Args:
-            now: the time, for a line without an end that waits too long.
-            everything: also a line that has no end yet.
+            now: the time in seconds, to return an unfinished line after ``PART_SECONDS``.
+            everything: also return an unfinished line.
         """
         data = os.pread(self._file.fileno(), _CHUNK, self._position)
         self._position += len(data)
         if self._position > _TRUNCATED and len(data) < _CHUNK:
-            # Only a flood gets here: what is written between is among the lines that it loses.
+            # Only a flood of output gets here. What is written between the read and the truncation is
+            # lost, as most of the flood's lines are.
             self._file.truncate(0)
             self._position = 0
         if not self._part:

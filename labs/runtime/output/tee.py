@@ -1,4 +1,4 @@
-"""What a trial prints in this process, into its log as well: console and debugger stay as they are."""
+"""Copying the output of a trial in this process to its log; the console and debugger are not changed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 from labs.runtime.output.log_file import LogFile
 
 _DEBUGGERS = ("pdb", "cmd", "bdb")
-"""Modules whose own output is no trial's."""
+"""Modules whose output does not belong to a trial."""
 
 
 class Tee:
-    """A text stream that writes where another one does, and into a log while it has one.
+    """A text stream that writes to another stream, and to a log while it has one.
 
-    It is that other stream for all who ask, so that input with a history works at a breakpoint.
+    All other attributes are those of the other stream, so that a debugger's line editing works.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -45,7 +45,7 @@ class Tee:
 
 @contextlib.contextmanager
 def logged(log: LogFile) -> Iterator[None]:
-    """Inside the block, what this process prints by Python goes into ``log``, too."""
+    """Inside the block, what Python code prints in this process also goes to ``log``."""
     before = sys.stdout, sys.stderr
     tees = [Tee(stream) for stream in before]
     streams = dict(zip(map(id, before), tees, strict=True))
@@ -58,7 +58,7 @@ def logged(log: LogFile) -> Iterator[None]:
     try:
         yield
     finally:
-        # Whoever has kept one writes to the console alone from now on.
+        # Code that has kept a reference to one writes only to the console from now on.
         for tee in tees:
             tee.log = None
         if sys.stdout is tees[0]:
@@ -71,7 +71,7 @@ def logged(log: LogFile) -> Iterator[None]:
 
 
 def _handlers() -> list[logging.StreamHandler[Any]]:
-    """The handlers of all loggers that write to a stream which they have been given."""
+    """The handlers of all loggers that have a stream of their own."""
     loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
     handlers = [h for found in loggers if isinstance(found, logging.Logger) for h in found.handlers]
     return [

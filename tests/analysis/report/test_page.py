@@ -199,7 +199,7 @@ def test_several_runs_on_one_page(path: Path, tmp_path: Path) -> None:
     assert "What differs" in page.text and "2 runs" in page.text
     identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(identifiers) == len(set(identifiers))
-    with pytest.raises(InputError, match="is not the directory of a run"):
+    with pytest.raises(InputError, match="is not a run directory"):
         write_report([tmp_path], tmp_path / "x.html")
 
 

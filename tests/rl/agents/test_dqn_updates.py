@@ -252,7 +252,7 @@ def test_epsilon_falls_linearly_and_stays() -> None:
     ],
 )
 def test_values_out_of_range_are_named(field: str, value: float) -> None:
-    with pytest.raises(InputError, match=f"`{field}` .*use for instance"):
+    with pytest.raises(InputError, match=f"`{field}` .*must be"):
         DQNConfig(**{field: value})
 
 

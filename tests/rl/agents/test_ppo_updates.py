@@ -351,5 +351,5 @@ def test_an_exported_policy_acts_as_the_learner_evaluates(spaces: Spaces) -> Non
     ],
 )
 def test_values_out_of_range_are_named(field: str, value: Any) -> None:
-    with pytest.raises(InputError, match=f"`{field}` .*use for instance"):
+    with pytest.raises(InputError, match=f"`{field}` .*must be"):
         PPOConfig(**{field: value})

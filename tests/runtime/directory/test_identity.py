@@ -106,7 +106,7 @@ def test_what_is_no_grid_is_refused() -> None:
         match_trials([], [Config(), Config(rate=0.1)])
     with pytest.raises(InputError, match="empty"):
         match_trials([], [])
-    with pytest.raises(InputError, match="frozen dataclass, and this one is a dict"):
+    with pytest.raises(InputError, match="frozen dataclass, not a dict"):
         match_trials([], [{"rate": 0.1}])
 
     @dataclass
@@ -120,7 +120,7 @@ def test_what_is_no_grid_is_refused() -> None:
     class Odd:
         model: Any = None
 
-    with pytest.raises(InputError, match="`model` is a Linear, which a config cannot hold"):
+    with pytest.raises(InputError, match="`model` is a Linear, which is not allowed in a config"):
         match_trials([], [Odd(torch.nn.Linear(1, 1))])
 
 

@@ -24,7 +24,7 @@ def test_two_runs_that_begin_in_the_same_second_do_not_share_a_directory(
         second.path = first.path  # even where a second began in between
         first.start()
         written = (first.path / "config.json").read_text()
-        with pytest.raises(InputError, match="has just been taken by another run"):
+        with pytest.raises(InputError, match="has just been created by another run"):
             second.start()
     assert (first.path / "config.json").read_text() == written
     assert json.loads(written)["config"]["verbose"] is False

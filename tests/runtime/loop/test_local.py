@@ -224,7 +224,7 @@ def test_asha_says_that_it_stops_none(tmp_path: Path, capsys: pytest.CaptureFixt
         objective = Objective("walk/position", last_step=8)
         result = run_grid(walk, configs, run=run, objective=objective)
     assert list(result.table["status"]) == ["done"] * 3
-    assert "asha stops none" in capsys.readouterr().out
+    assert "asha has no effect" in capsys.readouterr().out
 
 
 SCRIPT = """
@@ -313,7 +313,7 @@ def test_leaving_the_debugger_ends_the_run(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path, "if step == 2: breakpoint()")
     terminal.expect(r"\(Pdb\) ")
     os.write(terminal.fd, b"q\n")
-    terminal.expect("the debugger was left: the run ends here")
+    terminal.expect("left the debugger: the run ends here")
     terminal.expect("interrupted with 2 of 2 trials not finished")
     terminal.expect("no ray")
     assert terminal.process.wait(60) == 1

@@ -10,7 +10,7 @@ import pytest
 import ray
 
 from labs.runtime.loop import waiting
-from labs.runtime.loop.waiting import Pauses, said_while_waiting
+from labs.runtime.loop.waiting import Pauses, report_while_waiting
 from labs.runtime.machine import compat, start_watch
 from labs.runtime.machine.resources import Resources, reserve_request
 from labs.runtime.machine.start_watch import StartWatch, waited_for
@@ -46,12 +46,12 @@ def test_a_block_that_takes_long(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(waiting, "FIRST_SECONDS", 0.05)
-    with said_while_waiting("Godot", interval=0.01):
+    with report_while_waiting("Godot", interval=0.01):
         deadline = time.monotonic() + 10
         while not (out := capsys.readouterr().out) and time.monotonic() < deadline:
             time.sleep(0.01)
     assert out == "waiting for Godot (0 s)\n"
-    with said_while_waiting("nobody", interval=0.01):
+    with report_while_waiting("nobody", interval=0.01):
         pass
     time.sleep(0.1)
     assert capsys.readouterr().out == ""
@@ -132,7 +132,7 @@ def test_a_machine_of_the_reserve_is_asked_for_until_a_trial_runs(
     failed["t4"] = "no capacity"
     assert asked == []
     assert after(61, pending).endswith(
-        "\nno machine of t4 can be started: asking for one of dear\n"
+        "\nno machine of t4 can be started: requesting one of dear\n"
     )
     assert asked == [[{"CPU": 1, "GPU": 1, "on_demand": 1.0}]]
     assert "asking" not in after(121, pending)
@@ -159,7 +159,7 @@ def test_cores_that_others_hold() -> None:
     ray.get(held.ready())
     ours = ray.util.placement_group([{"CPU": 1}])
     try:
-        wait_until("1 CPU: only 0 of 2 CPU are free, others hold the rest")
+        wait_until("1 CPU: only 0 of 2 CPU are free, the rest is in use")
         assert compat.autoscaler_error() == ""
         key = ray._private.ray_constants.DEBUG_AUTOSCALING_ERROR
         ray.experimental.internal_kv._internal_kv_put(key, "Traceback:\n  x\nno capacity\n\n")

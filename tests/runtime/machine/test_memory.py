@@ -107,7 +107,7 @@ def test_the_advice_is_given_where_the_answer_changes() -> None:
     assert peaks.advice(0, "x") is None  # a smaller one leaves the share as it is
     peaks.add(2, use(1.0, 12.0))
     assert peaks.advice(2, "b") == (
-        "b took 12.0 of the GPU's 22.0 GiB: no second one such as it would fit on the GPU"
+        "b took 12.0 of the GPU's 22.0 GiB: a second trial like it would not fit on the GPU"
         " (--gpus-per-trial 1)"
     )
     on_cpu = memory.PeakMemory()

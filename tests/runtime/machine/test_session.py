@@ -100,7 +100,7 @@ def test_how_many_trials_fit_at_once() -> None:
     assert concurrent_trials(Resources(1, 0.25), nodes) == 8
     assert concurrent_trials(Resources(3, 0), nodes) == 3  # a trial does not span machines
     assert concurrent_trials(Resources(1, 0, workers=2), nodes) == 4  # but its actors may
-    with pytest.raises(InputError, match="1 CPU and 3 GPU, and there is no room"):
+    with pytest.raises(InputError, match="1 CPU and 3 GPU, and not even one fits"):
         require_room(Resources(1, 3), nodes)
 
 
