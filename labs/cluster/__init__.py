@@ -1,1 +1,1 @@
-"""Where machines come from: an AWS account, and plans of time and cost."""
+"""Clusters: an AWS account, jobs on a cluster, and estimates of time and cost."""

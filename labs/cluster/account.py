@@ -1,6 +1,6 @@
-"""What a cluster needs in an AWS account beside instances: checked, made, listed and removed.
+"""What a cluster needs in an AWS account beside instances: create, list and delete it.
 
-Whatever changes the account is checked before it begins. A step that fails undoes the earlier ones.
+All conditions are checked before the account is changed. If a step fails, the earlier ones are undone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from labs.cluster.permissions import (
 from labs.runtime.errors import InputError
 
 POLICY = "cluster"
-"""Name of the one policy that each of the two roles has."""
+"""Name of the policy of each of the two roles."""
 
 LIFECYCLE_RULE = {
     "ID": "labs-incomplete-uploads",
@@ -32,7 +32,7 @@ LIFECYCLE_RULE = {
     "Filter": {"Prefix": ""},
     "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
 }
-"""Parts of an upload that broke off cost money, and no listing shows them."""
+"""Parts of an interrupted upload cost money, and no listing shows them."""
 
 BUCKET_CLOSED = dict.fromkeys(
     ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
@@ -43,7 +43,7 @@ class Account:
     """The AWS account and region of a cluster.
 
     Args:
-        names: what the cluster's file calls everything.
+        names: the names in the cluster file.
     """
 
     def __init__(self, names: Names) -> None:
@@ -55,21 +55,21 @@ class Account:
         self.iam = session.client("iam")
         self.s3 = session.client("s3")
 
-    # What is there
+    # List
 
     def costs(self) -> list[str]:
-        """One line for every instance and every loose disk of the cluster."""
+        """One line for every instance and every unattached disk of the cluster."""
         lines = []
         for instance in self.ec2.instances.filter(Filters=self._tagged()):
             state = instance.state["Name"]
             if state != "terminated":
                 lines.append(f"instance {instance.id} {instance.instance_type} {state}")
         for volume in self._loose_volumes():
-            lines.append(f"volume {volume.id} {volume.size} GiB, attached to nothing")
+            lines.append(f"volume {volume.id} {volume.size} GiB, not attached")
         return lines
 
-    def remains(self) -> list[str]:
-        """One line for everything of the cluster that is there, the bucket apart."""
+    def leftovers(self) -> list[str]:
+        """One line for everything that exists of the cluster, except the bucket."""
         profiles = (self.names.head_profile, self.names.worker_profile)
         return [
             *self.costs(),
@@ -83,7 +83,7 @@ class Account:
         return [{"Name": f"tag:{CLUSTER_TAG}", "Values": [self.names.cluster]}]
 
     def _loose_volumes(self) -> list[Any]:
-        """Disks of this cluster that no instance has: not those of others in the region."""
+        """Unattached disks of this cluster, but not those of others in the region."""
         loose = {"Name": "status", "Values": ["available"]}
         return list(self.ec2.volumes.filter(Filters=[*self._tagged(), loose]))
 
@@ -92,7 +92,7 @@ class Account:
         return list(self.ec2.security_groups.filter(Filters=[named]))
 
     def _key_pairs(self) -> list[str]:
-        """Ray's key pairs: it makes ``NAME_key-1`` and so on where it has lost the key of ``NAME``."""
+        """Ray's key pairs; it creates ``NAME_key-1`` and so on if it has lost the key of ``NAME``."""
         pattern = re.compile(rf"{re.escape(self.names.key_pair)}(_key-\d+)?")
         found = self.ec2.meta.client.describe_key_pairs()["KeyPairs"]
         return [pair["KeyName"] for pair in found if pattern.fullmatch(pair["KeyName"])]
@@ -108,20 +108,20 @@ class Account:
         return None
 
     def _networks(self) -> set[str]:
-        """Networks (VPCs) with public subnets: Ray chooses among them."""
+        """Networks (VPCs) with public subnets, of which Ray chooses one."""
         return {s.vpc_id for s in self.ec2.subnets.all() if s.map_public_ip_on_launch}
 
-    # Making it
+    # Create
 
     def create(self, bucket: str, ssh_from: str) -> None:
-        """Make the bucket, the security groups and the instance profiles, or bring them up to date.
+        """Create or update the bucket, the security groups and the instance profiles.
 
         Args:
-            bucket: name of the results' bucket.
-            ssh_from: network in CIDR form that may log in.
+            bucket: name of the bucket for results.
+            ssh_from: network that may log in, in CIDR form.
 
         Raises:
-            InputError: something stands in the way; then nothing has changed.
+            InputError: it is not possible; then nothing has changed.
         """
         exists = self._check_before_create(bucket)
         with Changes() as changes:
@@ -133,13 +133,13 @@ class Account:
             self._create_profile(changes, self.names.head_profile, head)
             for group in self._create_groups(changes):
                 set_ingress(changes, group, ssh_from)
-            self._allow_spot()  # last, since it is for the whole account and not put back
+            self._allow_spot()  # last: it is for the whole account, and is not undone
 
     def _check_before_create(self, bucket: str) -> bool:
-        """Whether the bucket exists; InputError where ``create`` would fail on its way."""
+        """Whether the bucket exists; raises InputError if a step of ``create`` would fail."""
         if not self._networks():
             raise InputError(
-                f"there is no public subnet in {self.names.region}: make the default network with"
+                f"there is no public subnet in {self.names.region}: create the default network with"
                 " `aws ec2 create-default-vpc`"
             )
         for name in (self.names.head_profile, self.names.worker_profile):
@@ -147,8 +147,8 @@ class Account:
             foreign = [r["RoleName"] for r in (profile or {}).get("Roles", [])]
             if foreign not in ([], [name]):
                 raise InputError(
-                    f"the instance profile {name} has the role {foreign[0]}, which is not this"
-                    " cluster's: choose another name in the cluster's file"
+                    f"the instance profile {name} has the role {foreign[0]}, which does not belong to"
+                    " this cluster: choose another name in the cluster file"
                 )
         return self._owns_bucket(bucket)
 
@@ -157,7 +157,7 @@ class Account:
 
         try:
             self.s3.head_bucket(Bucket=bucket)
-        except ClientError as error:  # the answer to HEAD has no body, hence no better code
+        except ClientError as error:  # the response to HEAD has no body, and only the HTTP status
             code = error.response["Error"]["Code"]
             if code in ("404", "NoSuchBucket"):
                 return False
@@ -192,7 +192,7 @@ class Account:
         self._expire_incomplete_uploads(changes, bucket)
 
     def _expire_incomplete_uploads(self, changes: Changes, bucket: str) -> None:
-        """Add our rule to the bucket's lifecycle; the user's own rules stay."""
+        """Add our rule to the bucket's lifecycle; other rules are kept."""
         before = self._bucket_setting(self.s3.get_bucket_lifecycle_configuration, bucket)
         rules = before.get("Rules", [])
         if any(rule.get("ID") == LIFECYCLE_RULE["ID"] for rule in rules):
@@ -211,7 +211,7 @@ class Account:
         )
 
     def _bucket_setting(self, get: Callable[..., Any], bucket: str) -> dict[str, Any]:
-        """A bucket's setting in the form that its ``put`` takes; empty where there is none."""
+        """A bucket's setting in the form that the matching ``put`` takes; empty if there is none."""
         from botocore.exceptions import ClientError
 
         try:
@@ -223,7 +223,7 @@ class Account:
         return {key: value for key, value in answer.items() if key != "ResponseMetadata"}
 
     def _create_profile(self, changes: Changes, name: str, statements: list[Statement]) -> str:
-        """An instance profile with a role of the same name; returns the role's ARN."""
+        """Create an instance profile and a role with the same name; returns the role's ARN."""
         trusted = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}}
         trust = {"Version": "2012-10-17", "Statement": [{**trusted, "Action": "sts:AssumeRole"}]}
         role = self._role(name)
@@ -266,7 +266,7 @@ class Account:
         )
 
     def _create_groups(self, changes: Changes) -> list[Any]:
-        """One group in each network with public subnets."""
+        """Create a group in each network with public subnets."""
         for network in self._networks() - {group.vpc_id for group in self._groups()}:
             group = self.ec2.create_security_group(
                 GroupName=self.names.group,
@@ -277,16 +277,16 @@ class Account:
         return self._groups()
 
     def _allow_spot(self) -> None:
-        """The role under which EC2 starts spot instances: an account's first user has to make it."""
+        """Create the role for spot instances, which the first user of an account needs."""
         exceptions = self.iam.exceptions
         there = exceptions.InvalidInputException, exceptions.EntityAlreadyExistsException
         with contextlib.suppress(*there):
             self.iam.create_service_linked_role(AWSServiceName="spot.amazonaws.com")
 
-    # Removing it
+    # Delete
 
     def delete(self) -> None:
-        """Remove everything but the bucket. Safe to repeat.
+        """Delete everything except the bucket. It can be repeated.
 
         Raises:
             InputError: something is in use; then nothing has changed.
@@ -298,18 +298,18 @@ class Account:
             group.delete()
         for name in self._key_pairs():
             self.ec2.meta.client.delete_key_pair(KeyName=name)
-            # Ray would take a file without a pair for a lost one, and make NAME_key-1 beside it.
+            # With only the file, Ray would think that the key is lost and create NAME_key-1.
             (Path.home() / ".ssh" / f"{name}.pem").unlink(missing_ok=True)
         for name in (self.names.head_profile, self.names.worker_profile):
             self._delete_profile(name)
-        left = self.remains()
+        left = self.leftovers()
         if left:
-            raise InputError(f"still in {self.names.region}: {', '.join(left)}; delete again")
+            raise InputError(f"still in {self.names.region}: {', '.join(left)}; run delete again")
 
     def _check_before_delete(self) -> None:
         instances = [line for line in self.costs() if line.startswith("instance")]
         if instances:
-            raise InputError(f"{instances[0]}: run `ray down` with the cluster's file first")
+            raise InputError(f"{instances[0]}: run `ray down` with the cluster file first")
         for group in self._groups():
             used = {"Name": "group-id", "Values": [group.id]}
             for interface in self.ec2.network_interfaces.filter(Filters=[used]):
@@ -327,8 +327,8 @@ class Account:
                 foreign = [p["PolicyName"] for p in attached] + [p for p in inline if p != POLICY]
                 if foreign:
                     raise InputError(
-                        f"role {name} has the policy {foreign[0]}, which is not this cluster's:"
-                        " remove it first"
+                        f"role {name} has the policy {foreign[0]}, which does not belong to this"
+                        " cluster: remove it first"
                     )
 
     def _delete_profile(self, name: str) -> None:

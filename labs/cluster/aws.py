@@ -1,11 +1,11 @@
-"""What ``cluster.yaml`` needs in an AWS account beside instances: make it, look at it, remove it.
+"""Create, list and delete what ``cluster.yaml`` needs in an AWS account beside instances.
 
     python -m labs.cluster.aws create --bucket NAME --ssh-from 203.0.113.7
     python -m labs.cluster.aws status
     python -m labs.cluster.aws delete
 
-With ``ray up`` alone the whole world could try to log in, and the cluster could do anything on EC2 and
-S3. All names come from the cluster's file, so that there is one place to change them.
+With ``ray up`` alone, anybody could try to log in, and the cluster would have full access to EC2 and
+S3. All names are read from the cluster file.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
 
 INTERNAL_ERROR = 70
-"""Exit status after a fault of this program (EX_SOFTWARE): 1 has a meaning of its own."""
+"""Exit status after a fault of this program (EX_SOFTWARE), since 1 means that something costs money."""
 
-WIDEST = 16
-"""A network of this many fixed bits is as wide as a large university; a wider one lets strangers in."""
+MIN_PREFIX = 16
+"""Shortest network prefix that may log in: a network of /16 is as large as that of a large university."""
 
 _NOT_PUBLIC = [
     ipaddress.IPv4Network(text)
@@ -46,17 +46,17 @@ _NOT_PUBLIC = [
         "224.0.0.0/3",
     )
 ]
-"""Addresses that never reach AWS from outside (RFC 6890); documentation's are left for the tests."""
+"""Addresses that are not public (RFC 6890), except those for documentation, which the tests use."""
 
 
 def parse_network(text: str) -> str:
-    """The network that may log in, in the CIDR form that AWS takes.
+    """The network that may log in, in AWS's CIDR form.
 
     Args:
-        text: an IPv4 address, which stands for itself alone, or a network such as 203.0.113.0/24.
+        text: a single IPv4 address, or a network such as 203.0.113.0/24.
 
     Raises:
-        InputError: it is not one, is too wide, or has no public address in it.
+        InputError: it is neither, it is too large, or its addresses are not public.
     """
     example = "use one such as 203.0.113.7 (your own: curl -4 https://checkip.amazonaws.com)"
     try:
@@ -65,16 +65,16 @@ def parse_network(text: str) -> str:
         raise InputError(f"`ssh_from` {text} is not a network: {example}") from None
     if not isinstance(network, ipaddress.IPv4Network):
         raise InputError(
-            f"`ssh_from` {text} is an IPv6 address, and the cluster's machines have IPv4 addresses"
-            f" only: {example}"
+            f"`ssh_from` {text} is an IPv6 address, and the cluster's machines only have IPv4"
+            f" addresses: {example}"
         )
-    if network.prefixlen < WIDEST:
-        raise InputError(f"`ssh_from` {text} lets strangers in: {example}")
+    if network.prefixlen < MIN_PREFIX:
+        raise InputError(f"`ssh_from` {text} is too large a network: {example}")
     address = ipaddress.IPv4Address(text.strip().partition("/")[0])
     if address != network.network_address:
         raise InputError(
-            f"`ssh_from` {text} names both an address and a network: use {address}/32 for the"
-            f" address alone, or {network} for all {network.num_addresses} of the network"
+            f"`ssh_from` {text} is both an address and a network: use {address}/32 for the address"
+            f" alone, or {network} for all {network.num_addresses} addresses of the network"
         )
     if any(network.overlaps(other) for other in _NOT_PUBLIC):
         raise InputError(
@@ -85,40 +85,40 @@ def parse_network(text: str) -> str:
 
 @dataclass(frozen=True)
 class Create:
-    """Make the security group, the instance profiles and the bucket, or bring them up to date."""
+    """Create or update the security group, the instance profiles and the bucket."""
 
     bucket: str
-    """S3 bucket of the results; made if it does not exist."""
+    """S3 bucket for results; created if it does not exist."""
 
     ssh_from: str
     """Address or network that may log in, for instance your own address: 203.0.113.7."""
 
     file: Path = field(default_factory=default_file)
-    """The cluster's file."""
+    """The cluster file."""
 
     def __post_init__(self) -> None:
         parse_network(self.ssh_from)
         if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", self.bucket):
             raise InputError(
-                f"`bucket` {self.bucket} is not a valid name of a bucket: use 3 to 63 lower-case"
-                " letters, digits and hyphens, such as my-results"
+                f"`bucket` {self.bucket} is not a valid bucket name: use 3 to 63 lower-case letters,"
+                " digits and hyphens, such as my-results"
             )
 
 
 @dataclass(frozen=True)
 class Status:
-    """List what costs money. Exit status 1 where anything does beside the bucket, 2 after an error."""
+    """List what costs money. The exit status is 1 if anything does except the bucket, 2 for errors."""
 
     file: Path = field(default_factory=default_file)
-    """The cluster's file."""
+    """The cluster file."""
 
 
 @dataclass(frozen=True)
 class Delete:
-    """Remove what ``create`` and ``ray up`` made; the bucket, with the results, stays."""
+    """Delete what ``create`` and ``ray up`` created, except the bucket with the results."""
 
     file: Path = field(default_factory=default_file)
-    """The cluster's file."""
+    """The cluster file."""
 
 
 @dataclass(frozen=True)
@@ -129,10 +129,10 @@ class Command:
 
 
 def create(options: Create) -> int:
-    """Make everything; safe to run again, for instance after a change of address or of the file.
+    """Create everything. Run it again after a change of the address or of the file.
 
     Raises:
-        InputError: it is not possible; the account is then as it was.
+        InputError: it is not possible; then the account has not changed.
     """
     names, network = read_names(options.file), parse_network(options.ssh_from)
     with aws_errors():
@@ -145,19 +145,19 @@ def create(options: Create) -> int:
 
 
 def status(options: Status) -> int:
-    """Print what costs money; 1 where anything does."""
+    """Print what costs money; returns 1 if anything does."""
     names = read_names(options.file)
     with aws_errors():
         lines = Account(names).costs()
     for line in lines:
         say(line)
     if not lines:
-        say(f"no instance and no loose volume of cluster {names.cluster} in {names.region}")
+        say(f"no instance and no unattached volume of cluster {names.cluster} in {names.region}")
     return 1 if lines else 0
 
 
 def delete(options: Delete) -> int:
-    """Remove the groups, the profiles with their roles, the key pairs, and disks left behind.
+    """Delete the groups, the profiles with their roles, the key pairs, and unattached disks.
 
     Raises:
         InputError: something is still in use.
@@ -165,12 +165,12 @@ def delete(options: Delete) -> int:
     names = read_names(options.file)
     with aws_errors():
         Account(names).delete()
-    say(f"nothing of cluster {names.cluster} is left in {names.region} but the bucket")
+    say(f"nothing of cluster {names.cluster} is left in {names.region}, except the bucket")
     return 0
 
 
 def run(options: Command) -> int:
-    """Run one command; the exit status."""
+    """Run one command; returns the exit status."""
     command = options.command
     try:
         if isinstance(command, Create):
@@ -178,13 +178,13 @@ def run(options: Command) -> int:
         return status(command) if isinstance(command, Status) else delete(command)
     except (InputError, BrokenPipeError):
         raise
-    except Exception:  # a traceback's status 1 would say that something costs money
+    except Exception:  # not status 1, which means that something costs money
         traceback.print_exc()
         return INTERNAL_ERROR
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """The command line. Exits with its status."""
+    """Run the command line and exit with its status."""
     launch(run, Command, arguments=arguments)
     raise AssertionError("launch exits")
 

@@ -1,4 +1,4 @@
-"""Steps that change an account, and how they are undone when a later step fails."""
+"""Undoing the steps that have changed an account when a later step fails."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from labs.runtime.errors import InputError
 
 
 class Changes:
-    """Changes of an account that are undone, the last one first, when the block fails."""
+    """Changes of an account that are undone in reverse order if the block raises."""
 
     def __init__(self) -> None:
         self._undo: list[tuple[str, Callable[[], object]]] = []
 
     def done(self, what: str, undo: Callable[[], object]) -> None:
-        """Remember how to undo a change that was just made."""
+        """Record a change that has been made, and how to undo it."""
         self._undo.append((what, undo))
 
     def __enter__(self) -> Self:
@@ -35,7 +35,7 @@ class Changes:
         for what, undo in reversed(self._undo):
             try:
                 undo()
-            except Exception:  # the others are still undone
+            except Exception:  # go on with the others
                 left.append(what)
         if left:
             raise InputError(

@@ -1,4 +1,4 @@
-"""Leave the commit of this checkout's code in ``labs/commit.json``, for machines that get it without git.
+"""Write the commit of this checkout to ``labs/commit.json``, for machines that get the code without git.
 
 python -m labs.cluster.commit && ray up cluster.yaml
 """
@@ -13,29 +13,29 @@ from labs.runtime.loop.console import say
 from labs.runtime.machine import commits
 
 
-def leave_commit() -> str:
-    """Write the file; the commit, ``-dirty`` where files differ from it.
+def record_commit() -> str:
+    """Write the file; returns the commit, with ``-dirty`` if files have changed.
 
     Raises:
-        InputError: this ``labs`` is in no git repository, or git is not installed.
+        InputError: this ``labs`` is not in a git repository, or git is not installed.
     """
     commit = commits.write_stamp()
     if commit is None:
         raise InputError(
-            f"{commits.PACKAGE} is not tracked by a git repository (or there is no git): config.json on"
-            " the nodes will have no commit"
+            f"{commits.PACKAGE} is not tracked by git, or git is not installed: config.json on the nodes"
+            " will have no commit"
         )
     return commit
 
 
 @dataclass(frozen=True)
 class Command:
-    """Leave the commit of this code in labs/commit.json, before it is sent to other machines."""
+    """Write the commit of this code to labs/commit.json, before it is sent to other machines."""
 
 
 def run(_: Command) -> int:
-    """Write the file, and say what is in it."""
-    say(f"labs/{commits.STAMP}: {leave_commit()}")
+    """Write the file and print the commit."""
+    say(f"labs/{commits.STAMP}: {record_commit()}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Every error of AWS's library as one sentence that says what to do."""
+"""Errors of AWS and its library as one sentence with advice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from labs.runtime.errors import InputError
 _LOG_IN = "run `aws configure` or `aws sso login`, or set AWS_PROFILE"
 
 _ADVICE = (
-    # (pattern of the error's class or of AWS's code, what to do), the first that matches counts
+    # (pattern of the error's class or of AWS's code, advice); the first match counts
     (
         r"NoCredentials|PartialCredentials|CredentialRetrieval|UnknownCredential|NoAuthToken",
         _LOG_IN,
@@ -21,7 +21,7 @@ _ADVICE = (
     (r"InvalidClientTokenId|UnrecognizedClient|AuthFailure|InvalidAccessKeyId", _LOG_IN),
     (r"SignatureDoesNotMatch|IncompleteSignature|InvalidToken|MissingAuthentication", _LOG_IN),
     (r"ProfileNotFound|Config", "see AWS_PROFILE and ~/.aws/config"),
-    (r"NoRegion|InvalidRegion|UnknownRegion|OptInRequired", "see `region` in the cluster's file"),
+    (r"NoRegion|InvalidRegion|UnknownRegion|OptInRequired", "see `region` in the cluster file"),
     (
         r"AccessDenied|Unauthorized|Forbidden|^403$|NotAuthorized",
         "use credentials that may use EC2, S3 and IAM",
@@ -29,14 +29,14 @@ _ADVICE = (
     (r"Throttl|LimitExceeded|TooManyRequests|SlowDown|Capacity", "wait a minute and try again"),
     (r"Proxy", "see HTTPS_PROXY"),
     (r"SSL", "see AWS_CA_BUNDLE and the clock of this machine"),
-    (r"Endpoint|Connect|Timeout|HTTPClient", "see `region` in the cluster's file, and the network"),
+    (r"Endpoint|Connect|Timeout|HTTPClient", "see `region` in the cluster file, and the network"),
     (r"InternalError|ServiceUnavailable|InternalFailure|^5\d\d$", "try again later"),
-    (r"ParamValidation|Validation|InvalidParameter|Malformed", "see the cluster's file"),
+    (r"ParamValidation|Validation|InvalidParameter|Malformed", "see the cluster file"),
 )
 
 
 def explain(error: BaseException) -> str:
-    """What AWS or its library said, in one line, and what to do about it."""
+    """The message of AWS or its library in one line, with advice."""
     response: dict[str, Any] = getattr(error, "response", None) or {}
     details = response.get("Error", {})
     name = details.get("Code") or type(error).__name__
@@ -44,13 +44,13 @@ def explain(error: BaseException) -> str:
     said = " ".join(str(details.get("Message") or error).split()).rstrip(".:")
     said = re.sub(r" Encoded authorization failure message:.*", "", said)
     advice = next((text for pattern, text in _ADVICE if re.search(pattern, name)), None)
-    what = f"AWS refuses {operation} ({name})" if operation else "AWS cannot be used"
+    what = f"AWS refused {operation} ({name})" if operation else "AWS cannot be used"
     return f"{what}: {said}" + (f"; {advice}" if advice else "")
 
 
 @contextlib.contextmanager
 def aws_errors() -> Iterator[None]:
-    """Inside the block an error of AWS or of its library is an :class:`InputError`."""
+    """Turn errors of AWS and its library inside the block into :class:`InputError`."""
     try:
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
@@ -60,10 +60,6 @@ def aws_errors() -> Iterator[None]:
         ) from None
     try:
         yield
-    except (BotoCoreError, ClientError, Boto3Error) as error:
-        raise InputError(explain(error)) from None
-    except (
-        ValueError,
-        OSError,
-    ) as error:  # a bad AWS_ENDPOINT_URL, AWS_MAX_ATTEMPTS, AWS_CA_BUNDLE
+    # ValueError and OSError come from an invalid AWS_ENDPOINT_URL, AWS_MAX_ATTEMPTS or AWS_CA_BUNDLE.
+    except (BotoCoreError, ClientError, Boto3Error, ValueError, OSError) as error:
         raise InputError(explain(error)) from None

@@ -1,4 +1,4 @@
-"""The cluster's file: where it is, and the names in it."""
+"""The cluster file: where it is, and the names in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from labs.runtime.errors import InputError
 
 
 def default_file() -> Path:
-    """``cluster.yaml`` of the current directory, else the one of the checkout that ``labs`` is in."""
+    """``cluster.yaml`` in the current directory, otherwise the one in the checkout of ``labs``."""
     here = Path("cluster.yaml")
     checkout = Path(__file__).resolve().parents[2] / "cluster.yaml"
     return checkout if checkout.is_file() and not here.is_file() else here
@@ -22,7 +22,7 @@ def load(file: Path) -> Any:
     """The content of a YAML file.
 
     Raises:
-        InputError: it cannot be read, or is not YAML.
+        InputError: it cannot be read, or it is not YAML.
     """
     try:
         return yaml.safe_load(file.read_text())
@@ -35,7 +35,7 @@ def load(file: Path) -> Any:
 
 @dataclass(frozen=True)
 class Names:
-    """What a cluster's file calls the things that it needs in an account."""
+    """The names in a cluster file of what the cluster needs in an account."""
 
     region: str
     cluster: str
@@ -47,7 +47,7 @@ class Names:
 
 
 def read_names(file: Path) -> Names:
-    """The names in a cluster's file.
+    """Read the names in a cluster file.
 
     Raises:
         InputError: it cannot be read, or a name is missing.
@@ -74,6 +74,6 @@ def read_names(file: Path) -> Names:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise InputError(
-            f"`file` {file} lacks something: compare it with the project's cluster.yaml ({reason})"
+            f"`file` {file} is not complete: compare it with the project's cluster.yaml ({reason})"
         ) from None
     return names

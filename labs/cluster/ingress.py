@@ -1,4 +1,4 @@
-"""Who may open a connection to a cluster's machines: the rules of its security groups."""
+"""The rules of a cluster's security groups: who may connect to its machines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SOURCES = {
 
 
 def _rules(permissions: list[Any]) -> dict[Rule, dict[str, Any]]:
-    """A security group's permissions as rules with one source each, keyed by what they admit."""
+    """A security group's permissions as rules with one source each, by what they allow."""
     return {
         (p["IpProtocol"], p.get("FromPort"), p.get("ToPort"), kind, source[key]): {
             **{k: p[k] for k in ("IpProtocol", "FromPort", "ToPort") if k in p},
@@ -29,9 +29,9 @@ def _rules(permissions: list[Any]) -> dict[Rule, dict[str, Any]]:
 
 
 def set_ingress(changes: Changes, group: Any, ssh_from: str) -> None:
-    """The group's only rules: everything among its members, and SSH from one network.
+    """Set the group's rules: all traffic among its members, SSH from one network, and nothing else.
 
-    What is missing is added before what is too much goes, so that nobody is locked out meanwhile.
+    Missing rules are added before others are removed, so that nobody is locked out in between.
     """
     ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": ssh_from}]}
     members = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group.id}]}

@@ -1,7 +1,7 @@
-"""Experiments as jobs of a cluster: sent, watched and ended over its dashboard's HTTP interface.
+"""Experiments as jobs of a cluster: submit, follow and stop them through the dashboard's HTTP interface.
 
-The interface is Ray's (``/api/jobs``, ``/api/packages``), the same in all versions that are supported. A
-job runs on the head, and goes on when this machine is switched off.
+It is Ray's own interface (``/api/jobs``, ``/api/packages``), which is the same in all supported versions
+(2.54.1 to 2.60.0). A job runs on the head, and continues when this machine is switched off.
 """
 
 from __future__ import annotations
@@ -20,37 +20,36 @@ from typing import Any
 
 from labs.runtime.errors import InputError
 
-SUCCEEDED = "SUCCEEDED"
-OVER = (SUCCEEDED, "FAILED", "STOPPED")
+SUCCEEDED, FAILED = "SUCCEEDED", "FAILED"
+OVER = (SUCCEEDED, FAILED, "STOPPED")
 """Statuses of jobs that have ended."""
 
-
 NEW_HEAD_SECONDS = 60.0
-"""A head that has just started refuses jobs for some seconds (``No available agent``, Ray 2.54.1)."""
+"""A new head refuses jobs for some seconds (``No available agent``, Ray 2.54.1)."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What the cluster knows of a job."""
+    """A job of the cluster."""
 
     name: str
     status: str
     """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
     command: str
     message: str
-    """Why it is in this status."""
+    """Why it has this status."""
     began: float | None
-    """Seconds since 1970; None where it has not begun."""
+    """When it started, in seconds since 1970; None if it has not started."""
 
 
 class Jobs:
-    """The jobs of the cluster whose dashboard answers at an address.
+    """The jobs of the cluster with its dashboard at an address.
 
     Args:
-        address: ``http://127.0.0.1:8265``, the near end of a tunnel.
+        address: for instance ``http://127.0.0.1:8265``, the local end of a tunnel.
         token: the cluster's token; None sends none.
 
-    Every method raises InputError where the cluster does not answer, or refuses.
+    Every method raises InputError if the cluster does not answer or refuses the request.
     """
 
     def __init__(self, address: str, token: str | None = None) -> None:
@@ -63,11 +62,11 @@ class Jobs:
         """Send code and start a command in it.
 
         Args:
-            name: the job's, which no other of this cluster has had.
-            command: for a shell on the head, which starts in the folder of the code.
-            package: name of the code, another one for another content.
-            content: the code, as a zip file. All machines that run tasks of the job get it.
-            folder: of the script, within the code: its neighbours can be imported there too.
+            name: name of the job, which no earlier job of this cluster has.
+            command: a shell command on the head, which starts in the folder of the code.
+            package: name of the code, different for different content.
+            content: the code as a zip file. All machines that run tasks of the job get it.
+            folder: folder of the script within the code, whose modules can be imported.
         """
         self._ask("PUT", f"/api/packages/gcs/{package}", content)
         job = {
@@ -75,7 +74,8 @@ class Jobs:
             "submission_id": name,
             "runtime_env": {
                 "working_dir": f"gcs://{package}",
-                # Workers start in the code's folder. Ray 2.60 no longer tells them the script's.
+                # Workers start in the folder of the code. With Ray 2.60 their sys.path no longer has
+                # the folder of the script.
                 "env_vars": {"PYTHONPATH": folder},
             },
         }
@@ -94,21 +94,21 @@ class Jobs:
         return _job(json.loads(self._ask("GET", f"/api/jobs/{_quoted(name)}")))
 
     def all(self) -> list[Job]:
-        """All jobs that were sent, the newest last."""
+        """All submitted jobs, the newest last."""
         listed = json.loads(self._ask("GET", "/api/jobs/"))
         jobs = [_job(entry) for entry in listed if entry.get("submission_id")]
         return sorted(jobs, key=lambda job: job.began or float("inf"))
 
     def stop(self, name: str) -> None:
-        """End a job as Ctrl-C does: SIGTERM, and after a few seconds SIGKILL."""
+        """Stop a job: SIGTERM, and after a few seconds SIGKILL."""
         self._ask("POST", f"/api/jobs/{_quoted(name)}/stop")
 
     def follow(self, name: str, pause: float = 1.0) -> Iterator[str]:
-        """What a job prints, piece by piece, until it has ended.
+        """Yield the output of a job in pieces until it has ended.
 
         Args:
-            name: the job's.
-            pause: seconds between two questions.
+            name: name of the job.
+            pause: seconds between two requests.
         """
         shown = 0
         while True:
@@ -151,16 +151,13 @@ def _job(entry: dict[str, Any]) -> Job:
 
 
 def _refusal(error: urllib.error.HTTPError) -> str:
-    """One sentence for an answer that is an error; Ray's may be a traceback."""
+    """One sentence for an error response; Ray may send a traceback."""
     if error.code in (401, 403):
-        return (
-            "the cluster refuses the token: it needs the one of ~/.ray/auth_token with which it was"
-            " started"
-        )
+        return "the cluster refused the token: it needs the ~/.ray/auth_token with which it was started"
     text = ""
     with contextlib.suppress(OSError):
         text = error.read().decode(errors="replace").strip()
-    lines = [] if text.startswith("<") else text.splitlines()  # a page is for browsers
+    lines = [] if text.startswith("<") else text.splitlines()  # not an HTML page
     errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
     said = (errors or [line for line in lines if re.search(r"\w", line)] or [error.reason])[-1]
-    return f"the cluster refuses: {said.strip()}"
+    return f"the cluster refused: {said.strip()}"

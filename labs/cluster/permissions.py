@@ -1,4 +1,4 @@
-"""What the machines of a cluster may do in its AWS account, as statements of IAM policies."""
+"""Statements of the IAM policies: what a cluster's machines may do in its AWS account."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from labs.cluster.file import Names
 
 CLUSTER_TAG = "ray-cluster-name"
-"""Ray tags every instance with it, and ``cluster.yaml`` every disk."""
+"""The tag with the cluster's name: Ray sets it on every instance, ``cluster.yaml`` on every disk."""
 
 Statement = dict[str, Any]
 
@@ -34,11 +34,11 @@ def bucket_statements(bucket: str) -> list[Statement]:
 
 
 def head_statements(names: Names, worker_role: str) -> list[Statement]:
-    """Start instances of the file's types; end and tag those of this cluster only.
+    """Start instances of the types in the file; terminate and tag only those of this cluster.
 
     Args:
-        names: what the cluster's file calls everything.
-        worker_role: ARN of the role that workers get.
+        names: the names in the cluster file.
+        worker_role: ARN of the workers' role.
     """
     here = {"aws:RequestedRegion": names.region}
     own = {f"ec2:ResourceTag/{CLUSTER_TAG}": names.cluster}
@@ -76,7 +76,7 @@ def head_statements(names: Names, worker_role: str) -> list[Statement]:
         },
         {
             "Effect": "Allow",
-            "Action": "ssm:GetParameters",  # RunInstances looks the image up with them
+            "Action": "ssm:GetParameters",  # RunInstances needs it to look up the image
             "Resource": "arn:aws:ssm:*:*:parameter/aws/service/*",
         },
     ]

@@ -1,7 +1,7 @@
-"""How long a sweep takes and what it costs on a given cluster, without starting anything.
+"""Estimating the time and cost of a sweep on a cluster, without starting anything.
 
-The rule is the runner's: whenever a place is free, the next trial of the list takes it. With the
-longest trials first this is at most 4/3 of the best possible time (Graham 1969, "Bounds on
+The simulation follows the runner: whenever a slot is free, the next trial of the list starts. With the
+longest trials first, this takes at most 4/3 of the best possible time (Graham 1969, "Bounds on
 Multiprocessing Timing Anomalies").
 """
 
@@ -23,16 +23,16 @@ PRICES_OF = "June 2025, us-west-2, Linux, on demand"
 
 @dataclass(frozen=True)
 class Instance:
-    """What one kind of machine has and costs."""
+    """The resources and the price of an instance type."""
 
     cpus: int
     gpus: int
     hourly: float
-    """US dollars an hour on demand. Spot instances cost less, at a price that changes."""
+    """US dollars per hour on demand. Spot instances cost less, at varying prices."""
 
     @property
     def node(self) -> Node:
-        """What the scheduler sees of it."""
+        """Its resources in Ray's form."""
         return {"CPU": float(self.cpus), "GPU": float(self.gpus)}
 
 
@@ -49,29 +49,29 @@ INSTANCES = {
 
 @dataclass(frozen=True)
 class ClusterFile:
-    """What a cluster's file says that matters to a plan."""
+    """The part of a cluster file that a plan needs."""
 
     head: Instance
     kinds: dict[str, Instance]
-    """Kinds of workers, by name; without those that stand behind others (``on_demand``)."""
-    most: dict[str, int]
-    """The file's limit on the number of each kind."""
+    """Kinds of workers by name, without the reserve (``on_demand``)."""
+    limits: dict[str, int]
+    """Largest number of machines of each kind."""
     idle_seconds: float
     """How long a machine stays after its last trial."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """When a list of trials has run."""
+    """The times of a simulated sweep."""
 
     makespan: float
     """Seconds from the first start to the last end."""
     node_ends: list[float]
-    """Seconds until each node has ended its last trial; 0 for a node that had none."""
+    """Seconds until the end of each node's last trial; 0 for a node without trials."""
 
 
 def read_cluster_file(path: Path) -> ClusterFile:
-    """The head and the kinds of workers of a cluster's file.
+    """Read the head and the kinds of workers of a cluster file.
 
     Raises:
         InputError: it cannot be read, or has an instance type of unknown size and price.
@@ -83,12 +83,12 @@ def read_cluster_file(path: Path) -> ClusterFile:
         }
         head = content["head_node_type"]
         limit = content["max_workers"]
-        most = {
+        limits = {
             name: min(limit, kind.get("max_workers", limit))
             for name, kind in content["available_node_types"].items()
         }
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"`file` {path} is not a cluster's file for AWS: {error}") from None
+        raise InputError(f"`file` {path} is not a cluster file for AWS: {error}") from None
     unknown = sorted(set(types.values()) - set(INSTANCES))
     if unknown:
         raise InputError(
@@ -101,18 +101,18 @@ def read_cluster_file(path: Path) -> ClusterFile:
     names = [name for name in types if name != head and name not in reserve]
     workers = {name: INSTANCES[types[name]] for name in names}
     idle = 60.0 * content.get("idle_timeout_minutes", 5)
-    return ClusterFile(INSTANCES[types[head]], workers, most, idle)
+    return ClusterFile(INSTANCES[types[head]], workers, limits, idle)
 
 
 def simulate(durations: Sequence[float], slots_per_node: int, nodes: int) -> Schedule:
-    """Run trials in the order given: each takes the place that is free first.
+    """Simulate trials in the given order; each takes the slot that is free first.
 
     Args:
         durations: seconds of each trial.
         slots_per_node: trials that one node runs at once.
-        nodes: number of equal nodes, all there from the beginning.
+        nodes: number of equal nodes, all of them available from the start.
     """
-    # Equal times go to the node with the lower number, one trial each before any gets a second.
+    # Of slots that are free at the same time, the first ones are on different nodes.
     free = [(0.0, slot, node) for slot in range(slots_per_node) for node in range(nodes)]
     heapq.heapify(free)
     ends = [0.0] * nodes
@@ -125,12 +125,12 @@ def simulate(durations: Sequence[float], slots_per_node: int, nodes: int) -> Sch
 
 
 def lower_bound(durations: Sequence[float], slots: int) -> float:
-    """No order is faster than the longest trial, nor than all work spread evenly."""
+    """A bound for every order: the longest trial, or all work spread evenly over the slots."""
     return max(max(durations), sum(durations) / slots)
 
 
 def longest_first(durations: Sequence[float]) -> list[float]:
-    """The order in which ``run_grid`` starts trials whose cost it is told."""
+    """The order in which ``run_grid`` starts trials if it knows their cost."""
     return sorted(durations, reverse=True)
 
 
@@ -141,18 +141,18 @@ def plan(
     counts: Sequence[int] | None = None,
     node_start: float = 0.0,
 ) -> pd.DataFrame:
-    """One row per kind of machine and number of them.
+    """One row per kind and number of machines.
 
     Args:
         durations: seconds of each trial, in grid order.
-        request: what each trial asks for.
-        counts: numbers of machines; by default 1, 2, 4, ... up to what the file allows.
-        node_start: seconds until a machine that was asked for runs its first trial.
+        request: the resources of each trial.
+        counts: numbers of machines; by default 1, 2, 4, ... up to the limit of the file.
+        node_start: seconds from the request for a machine to its first trial.
 
     Returns:
         Columns ``kind``, ``nodes``, ``at_once`` (trials), ``hours`` (longest trials first, from the
         first request for machines to the last end), ``hours_in_grid_order``, ``hours_at_best`` (the
-        lower bound), ``node_hours`` (paid for, idle time until it is given back included) and
+        lower bound), ``node_hours`` (paid for, with the idle time until a machine is terminated) and
         ``dollars`` (on demand, with the head).
 
     Raises:
@@ -164,7 +164,7 @@ def plan(
         slots = concurrent_trials(request, [instance.node])
         if slots == 0:
             continue
-        for nodes in counts or _doubling(cluster.most[name]):
+        for nodes in counts or _doubling(cluster.limits[name]):
             schedule = simulate(ordered, slots, nodes)
             used = [end for end in schedule.node_ends if end > 0]
             paid = sum(end + node_start + cluster.idle_seconds for end in used) / 3600
@@ -184,7 +184,7 @@ def plan(
             )
     if not rows:
         have = "; ".join(f"{n}: {i.cpus} CPU and {i.gpus} GPU" for n, i in cluster.kinds.items())
-        raise InputError(f"a trial asks for {request}, and fits on no kind of machine ({have})")
+        raise InputError(f"a trial needs {request}, and fits on no kind of machine ({have})")
     return pd.DataFrame(rows)
 
 
@@ -193,7 +193,7 @@ def measured_durations(run: Path, steps: int | None = None) -> list[float]:
 
     Args:
         run: a run's directory, for instance of a sweep with ``--epochs 1``.
-        steps: where given, the time that so many steps take at each trial's measured pace.
+        steps: scale the times to this number of steps, at each trial's measured speed.
 
     Raises:
         InputError: no trial in the directory has reported.
@@ -207,11 +207,11 @@ def measured_durations(run: Path, steps: int | None = None) -> list[float]:
             last = history[-1]
             durations.append(last["seconds"] * (steps / last["step"] if steps else 1.0))
     if not durations:
-        raise InputError(f"`run` {run} has no trial that has reported: name the directory of a run")
+        raise InputError(f"`run` {run} has no trial that has reported: name a run directory")
     return durations
 
 
-def _doubling(most: int) -> list[int]:
-    """1, 2, 4, ... and ``most``."""
-    counts = [2**power for power in range(most.bit_length()) if 2**power < most]
-    return [*counts, most] if most else []
+def _doubling(limit: int) -> list[int]:
+    """1, 2, 4, ... and ``limit``."""
+    counts = [2**power for power in range(limit.bit_length()) if 2**power < limit]
+    return [*counts, limit] if limit else []

@@ -1,4 +1,4 @@
-"""From a script on this machine to a job on a cluster and its results back: tunnel, token, code, log."""
+"""Running a script of this machine as a job on a cluster, and fetching its results."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from labs.cluster.file import load
-from labs.cluster.jobs import SUCCEEDED, Job, Jobs
+from labs.cluster.jobs import FAILED, SUCCEEDED, Job, Jobs
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
 from labs.runtime.loop.waiting import report_while_waiting
 from labs.runtime.machine import commits
 
-LARGEST_CODE = 100 * 2**20
-"""Bytes of code that a job takes along: Ray's own limit is 500 MiB, and each machine fetches it."""
+MAX_CODE_BYTES = 100 * 2**20
+"""Largest code of a job. Ray's own limit is 500 MiB, but every machine downloads the code."""
 
-LEFT_OUT = ("runs", "data", "checkpoints")
-"""Folders at a project's top that are not sent where git does not say what belongs to the code. Deeper
-down they may be code. Hidden ones and ``__pycache__`` are never sent then."""
+NOT_CODE = ("runs", "data", "checkpoints")
+"""Top-level folders of a project without git that are not sent. Further down they may contain code.
+Hidden files and ``__pycache__`` are not sent either."""
 
 TUNNEL_SECONDS = 60.0
 
 RAY = Path(sys.executable).with_name("ray")
-"""The command of the Ray that is installed beside this Python."""
+"""The ``ray`` command that belongs to this Python."""
 
 
 def project_of(script: Path) -> Path:
-    """The folder that is sent: the nearest one above the script with a project file or git, else its own."""
+    """The folder to send: the closest one above the script with a pyproject.toml or .git, else its own."""
     for folder in script.resolve().parents:
         if (folder / "pyproject.toml").is_file() or (folder / ".git").exists():
             return folder
@@ -47,12 +47,12 @@ def project_of(script: Path) -> Path:
 
 
 def code_files(project: Path) -> list[Path]:
-    """The files of a project that a job takes along, without what git ignores."""
+    """The files of a project that are sent, without those that git ignores."""
     listed = commits.git_files(project)
     if listed is None:
         found = []
         for folder, folders, names in os.walk(project):
-            left_out = LEFT_OUT if Path(folder) == project else ()
+            left_out = NOT_CODE if Path(folder) == project else ()
             folders[:] = [f for f in folders if f not in (*left_out, "__pycache__") and f[0] != "."]
             found += [Path(folder, name) for name in names if not name.startswith(".")]
         return sorted(found)
@@ -60,19 +60,19 @@ def code_files(project: Path) -> list[Path]:
 
 
 def pack(project: Path) -> tuple[str, bytes]:
-    """A project's code as a zip file, and a name that is its content's.
+    """A project's code: a name that depends on the content, and the zip file.
 
     Raises:
         InputError: it is too large.
     """
     files = code_files(project)
     sizes = {path: path.stat().st_size for path in files}
-    if sum(sizes.values()) > LARGEST_CODE:
+    if sum(sizes.values()) > MAX_CODE_BYTES:
         largest = max(sizes, key=lambda path: sizes[path])
         raise InputError(
             f"the code in {project} is {sum(sizes.values()) / 2**20:.0f} MiB, and at most"
-            f" {LARGEST_CODE / 2**20:.0f} MiB are sent: let git ignore what is data (the largest file"
-            f" is {largest.relative_to(project)})"
+            f" {MAX_CODE_BYTES / 2**20:.0f} MiB are sent: add data to .gitignore (the largest file is"
+            f" {largest.relative_to(project)})"
         )
     stamp = project / "labs" / commits.STAMP
     if commits.write_stamp(project / "labs") is not None and stamp not in files:
@@ -80,7 +80,7 @@ def pack(project: Path) -> tuple[str, bytes]:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in files:
-            # A fixed time: the same code has the same name, and is stored once.
+            # ZipInfo has a fixed time, so that the same code gets the same name and is stored once.
             entry = zipfile.ZipInfo(path.relative_to(project).as_posix())
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = (path.stat().st_mode & 0xFFFF) << 16
@@ -92,8 +92,8 @@ def pack(project: Path) -> tuple[str, bytes]:
 def command_on_head(script: Path, project: Path, options: Sequence[str]) -> str:
     """The command that runs a script of the project on the head.
 
-    It starts in the folder of the code, which goes with the job, and runs in the home directory, where
-    ``runs/`` stays.
+    It starts in the folder of the code, which is deleted with the job, and changes to the home
+    directory, where ``runs/`` is kept.
     """
     where = shlex.quote(script.resolve().relative_to(project.resolve()).as_posix())
     start = (
@@ -103,7 +103,7 @@ def command_on_head(script: Path, project: Path, options: Sequence[str]) -> str:
 
 
 def read_token() -> str | None:
-    """The cluster's token, as ``make cluster-token`` leaves it; None where there is none."""
+    """The cluster's token, which ``make cluster-token`` creates; None if there is none."""
     if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
         return token
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
@@ -115,13 +115,13 @@ def read_token() -> str | None:
 
 @contextlib.contextmanager
 def tunnel(file: Path) -> Iterator[str]:
-    """An SSH tunnel to the dashboard of a cluster; the address of its near end.
+    """An SSH tunnel to the dashboard of a cluster; yields the address of its local end.
 
     Args:
-        file: the cluster's file.
+        file: the cluster file.
 
     Raises:
-        InputError: there is no such file, or no cluster of it runs.
+        InputError: there is no such file, or its cluster is not running.
     """
     load(file)
     with socket.socket() as free:
@@ -133,7 +133,7 @@ def tunnel(file: Path) -> Iterator[str]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for this command, which still needs the tunnel
+            start_new_session=True,  # so that Ctrl-C ends only this command, which needs the tunnel
         )
         try:
             with report_while_waiting("the tunnel to the head"):
@@ -160,16 +160,16 @@ def _wait_for_tunnel(process: subprocess.Popen[bytes], port: int, file: Path) ->
 
 
 def start(jobs: Jobs, script: Path, options: Sequence[str], name: str | None = None) -> str:
-    """Send a script with its project and start it; the job's name.
+    """Send a script with its project and start it; returns the job's name.
 
     Args:
-        jobs: of the cluster.
+        jobs: the jobs of the cluster.
         script: a Python file on this machine.
-        options: of the script.
-        name: of the job; the default is made of the script's and the time.
+        options: options of the script.
+        name: name of the job; the default is made of the script's name and the time.
 
     Raises:
-        InputError: there is no such script, its project is too large, or the cluster refuses.
+        InputError: there is no such script, its project is too large, or the cluster refuses the job.
     """
     if not script.is_file():
         raise InputError(f"`script` {script} is not a file")
@@ -183,7 +183,7 @@ def start(jobs: Jobs, script: Path, options: Sequence[str], name: str | None = N
 
 
 def watch(jobs: Jobs, name: str) -> int:
-    """Print what a job prints until it has ended; the exit status of this command."""
+    """Print a job's output until it has ended; returns the exit status of this command."""
     for piece in jobs.follow(name):
         sys.stdout.write(piece)
         sys.stdout.flush()
@@ -202,20 +202,20 @@ def describe(job: Job) -> str:
         else f"  since {time.strftime('%F %H:%M', time.localtime(job.began))}"
     )
     command = job.command.rpartition('exec python "$code"/')[2]
-    why = f"  ({job.message})" if job.status == "FAILED" and job.message else ""
+    why = f"  ({job.message})" if job.status == FAILED and job.message else ""
     return f"{job.name}  {job.status}{began}  {command}{why}"
 
 
 def fetch(file: Path, run: str | None, into: Path) -> None:
-    """Bring what the head has in ``~/runs`` home.
+    """Download the runs in ``~/runs`` of the head.
 
     Args:
-        file: the cluster's file.
+        file: the cluster file.
         run: ``EXPERIMENT/RUN`` for one run; None for all.
-        into: directory of the runs here.
+        into: local directory of runs.
 
     Raises:
-        InputError: there is no such file, no cluster runs, or no such run.
+        InputError: there is no such file or no such run, or the cluster is not running.
     """
     load(file)
     part = f"{run.strip('/')}/" if run else ""
@@ -224,8 +224,7 @@ def fetch(file: Path, run: str | None, into: Path) -> None:
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines()
-        with contextlib.suppress(OSError):  # only what is empty
+        with contextlib.suppress(OSError):  # it is kept if it is not empty
             (into / part).rmdir()
-        raise InputError(
-            f"nothing came from ~/runs/{part} of the head: {lines[-1].strip() if lines else 'no reason'}"
-        )
+        reason = lines[-1].strip() if lines else "no reason given"
+        raise InputError(f"cannot fetch ~/runs/{part} from the head: {reason}")

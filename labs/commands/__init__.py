@@ -1,1 +1,1 @@
-"""The ``labs`` command: runs on disk are listed, shown, compared and run again."""
+"""The ``labs`` command: list, show, compare and repeat runs, and submit jobs to a cluster."""

@@ -1,4 +1,4 @@
-"""``labs list``, ``labs show``, ...: which sub-command is asked for, and its exit status."""
+"""The command line of ``labs list``, ``labs show`` and the other sub-commands."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one sub-command and exit with its status. Never returns.
 
     Args:
-        arguments: the command line, for tests.
+        arguments: the command line; None takes ``sys.argv``.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     exit_with(lambda: _run(given), Command)
@@ -47,13 +47,13 @@ def _run(arguments: Sequence[str]) -> int:
         Command,
         args=own or ["--help"],
         prog="labs",
-        description="Runs: what is there, what came out, running them again, and on a cluster.",
+        description="List, show, compare and repeat runs, and run experiments on a cluster.",
         return_unknown_args=True,
     )
     if isinstance(command, Rerun):
         return command.run_again(unknown)
     if unknown:
-        raise InputError(f"{unknown[0]} is no option here: see labs {arguments[0]} --help")
+        raise InputError(f"{unknown[0]} is not an option: see labs {arguments[0]} --help")
     if isinstance(command, Submit):
         return command.run(others)
     return command.run()

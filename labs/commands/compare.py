@@ -1,4 +1,4 @@
-"""``labs compare``: several runs beside each other."""
+"""``labs compare``: compare several runs."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from labs.runtime.loop.console import say, show_table
 
 @dataclass(frozen=True)
 class Compare:
-    """Compare runs: the options that differ, each config's metric with its interval, and a figure."""
+    """Compare runs: options that differ, the metric of each config with its interval, and a figure."""
 
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN RUN ...")]
-    """Directories of runs, or their places on shared storage (s3://...)."""
+    """Directories of runs, or their URIs on shared storage (s3://...)."""
 
     metric: Annotated[str | None, tyro.conf.arg(metavar="TAG")] = None
-    """What they are compared by. The default is what they select by."""
+    """Metric to compare by. The default is the one that the runs select by."""
 
     mode: Annotated[Literal["max", "min"] | None, tyro.conf.arg(metavar="{max,min}")] = None
-    """Which value of the metric is better. The default is the runs' own."""
+    """Which value of the metric is better. The default is that of the runs."""
 
     figure: Path = Path("comparison.png")
-    """File of the figure; its ending says in which format."""
+    """File of the figure; its extension sets the format."""
 
     def run(self) -> int:
         """Print the tables and sentences, and draw the figure."""
@@ -50,7 +50,10 @@ class Compare:
             say(sentence)
         try:
             comparison.figure().savefig(self.figure, dpi=150, bbox_inches="tight")
-        except (OSError, ValueError) as error:  # ValueError: a format that Matplotlib does not have
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # ValueError for a format that Matplotlib does not know
             raise InputError(f"`figure` {self.figure} cannot be written: {error}") from None
         say(f"figure: {self.figure}")
         return 0

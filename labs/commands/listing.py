@@ -1,4 +1,4 @@
-"""``labs list``: the runs below a directory, the newest last."""
+"""``labs list``: list the runs below a directory, the newest last."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from labs.runtime.directory.storage import StoragePath, reason
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
 from labs.runtime.reports import Objective
-from labs.runtime.results import DONE, FAILED, OVER, best_row, finished
+from labs.runtime.results import DONE, FAILED, OVER, RUNNING, best_row, finished
 
 _DEPTH = 3
-"""``EXPERIMENT/NAME/config.json``: a root, one experiment's directory and one run are looked into."""
+"""Depth of ``EXPERIMENT/NAME/config.json``. The root may also be an experiment or a run."""
 
 
 @dataclass(frozen=True)
 class List:
-    """List the runs below a directory: how far each has come, and its best value."""
+    """List the runs below a directory, with their progress and their best values."""
 
     root: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[ROOT]")] = "runs"
-    """Directory of runs, or its place on shared storage (s3://bucket/runs)."""
+    """Directory of runs, or its URI on shared storage (s3://bucket/runs)."""
 
     def run(self) -> int:
         """Print a line per run."""
@@ -38,14 +38,14 @@ class List:
         except OSError as error:
             raise InputError(f"{self.root} cannot be read: {reason(error)}") from None
         if not rows:
-            raise InputError(f"{self.root} holds no runs: name another directory such as runs")
+            raise InputError(f"{self.root} contains no runs: name another directory such as runs")
         rows.sort(key=lambda row: str(row.pop("created")))
         say(pd.DataFrame(rows).to_string(index=False, na_rep=""))
         return 0
 
 
 def find_runs(root: StoragePath) -> list[str]:
-    """The runs in a directory, relative to it; ``.`` where it is one itself."""
+    """The runs in a directory, relative to it; ``.`` if it is a run itself."""
     if root.local is None:
         names = [name for name in root.files() if name.count("/") < _DEPTH]
     else:
@@ -58,7 +58,7 @@ def find_runs(root: StoragePath) -> list[str]:
 
 
 def describe(root: StoragePath, place: str) -> dict[str, Any] | None:
-    """A run's line; None for a file that is no run's."""
+    """A run's line; None if the file does not belong to a run."""
     directory = root if place == "." else root / place
     described = _parsed(directory / CONFIG_FILE)
     if not isinstance(described, dict) or "experiment" not in described:
@@ -71,7 +71,7 @@ def describe(root: StoragePath, place: str) -> dict[str, Any] | None:
     created = str(described.get("created", ""))
     row |= {"created": created, "began": created[:16].replace("T", " ")}
     row |= {"done": f"{over}/{len(trials)}", "failed": int(counts.get(FAILED, 0)) or ""}
-    row["state"] = "running" if is_written(directory) else _state(over, len(trials))
+    row["state"] = RUNNING if is_written(directory) else _state(over, len(trials))
     return row | {"best": _best(table, restore(Objective, described.get("objective") or {}))}
 
 
@@ -87,7 +87,7 @@ def _state(over: int, trials: int) -> str:
 
 
 def read_table(directory: StoragePath) -> pd.DataFrame:
-    """A run's ``results.csv``; an empty table where there is none yet."""
+    """A run's ``results.csv``; an empty table if it does not exist yet."""
     content = (directory / "results.csv").read()
     if not content:
         return pd.DataFrame()

@@ -1,4 +1,4 @@
-"""``labs report``: a run's report.html made again, or one over several runs."""
+"""``labs report``: write the report.html of a run again, or one for several runs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from labs.runtime.loop.console import say
 
 @dataclass(frozen=True)
 class Report:
-    """Make the report of a run again, or one page over several runs."""
+    """Write the report of a run again, or one page for several runs."""
 
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN [RUN ...]")]
-    """Directories of runs, or their places on shared storage (s3://...)."""
+    """Directories of runs, or their URIs on shared storage (s3://...)."""
 
     to: Path | None = None
-    """File of the page. The default is report.html, in the run's directory where there is one run."""
+    """File of the page. The default is report.html; for a single run in the run's directory."""
 
     def run(self) -> int:
         """Write the page."""

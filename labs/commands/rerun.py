@@ -1,4 +1,4 @@
-"""``labs rerun``: a run's program once more, with the run's options, into a new run."""
+"""``labs rerun``: start a new run with the program and the options of another run."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
 
 _FROM_PYTHON = {"trials"}
-"""The only field of the config of a run that ``labs.sweep`` made: it has no options."""
+"""The fields of a config that ``labs.sweep`` wrote, which has no options."""
 
 
 @dataclass(frozen=True)
 class Rerun:
-    """Run a run again, from its config.json into a new run.
+    """Start a new run with the options of another run, from its config.json.
 
-    Options that follow are the program's own and replace the run's: labs rerun RUN --seeds 8. It is said
-    where the code, the versions or the trials are no longer those of the run.
+    Options of the program may follow and replace those of the run: labs rerun RUN --seeds 8. A note says
+    if the code, the versions or the trials are no longer those of the run.
     """
 
     run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
-    """Directory of the run, or its place on shared storage (s3://...)."""
+    """Directory of the run, or its URI on shared storage (s3://...)."""
 
     script: Path | None = None
-    """The run's script, where it is no longer in its place."""
+    """The run's script, if it has been moved."""
 
     def run_again(self, options: Sequence[str]) -> int:
-        """Become the run's program. Never returns.
+        """Replace this process by the run's program. Never returns.
 
         Args:
-            options: of the program.
+            options: options of the program.
 
         Raises:
-            InputError: the run was not made by a command line, or its program is not there.
+            InputError: the run was not started from a command line, or its program does not exist.
         """
         described = read_description(local_copy(self.run))
         if described["config"].keys() == _FROM_PYTHON:
             raise InputError(
-                f"{self.run} was made from Python, by labs.sweep, and has no options: run its program"
+                f"{self.run} was started in Python, by labs.sweep, and has no options: run its program"
                 f" again, {command_of(described, *described['arguments'])}"
             )
         program = program_of(described) if self.script is None else [str(self.script.absolute())]
         place = self.run if is_remote(self.run) else str(Path(self.run).expanduser().resolve())
         if program[0] != "-m" and not Path(program[0]).is_file():
-            raise InputError(f"{program[0]} is not there: say with `script` where it is now")
+            raise InputError(f"{program[0]} does not exist: give its new path with `script`")
         where = Path(described.get("directory", ""))
-        if where.is_dir():  # a program may read files of the directory that it was started in
+        if where.is_dir():  # the program may use paths relative to the directory it was started in
             os.chdir(where)
         command = ["python", *program, "--rerun", place, *options]
         say(f"running {' '.join(command)}")

@@ -1,4 +1,4 @@
-"""``labs show``: one run, finished or under way."""
+"""``labs show``: show a run, finished or still running."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from labs.runtime.directory.description import command_of
 from labs.runtime.directory.mirror import is_remote
 from labs.runtime.directory.runs import read_answers
 from labs.runtime.loop.console import duration, say, show_table
-from labs.runtime.results import OVER
+from labs.runtime.results import OVER, RUNNING
 
 SHOWN_TRIALS = 20
-"""Failed trials, and running ones, that are named."""
+"""Largest number of failed and of running trials that are listed."""
 
 SHOWN_LOGS = 3
-"""Failed trials of which the last lines are shown."""
+"""Number of failed trials with the last lines of their logs."""
 
 
 @dataclass(frozen=True)
 class Show:
-    """Show a run, also in mid-run: its table, its answers, what failed, and how to go on."""
+    """Show a run, also while it is running: table, conclusions, failures, and how to continue."""
 
     run_: Annotated[tyro.conf.Positional[str], tyro.conf.arg(name="run", metavar="RUN")]
-    """Directory of the run, or its place on shared storage (s3://...)."""
+    """Directory of the run, or its URI on shared storage (s3://...)."""
 
     def run(self) -> int:
-        """Print it."""
+        """Print the run."""
         run = load_run(self.run_)
         running = run.is_written
         for line in head(run, running):
@@ -46,18 +46,18 @@ class Show:
             show_table(shown_summary(summary, metric).head(MAX_ROWS), intervals=(metric,))
         for line in (*read_answers(run.path), *_failures(run), *_unfinished(run, running)):
             say(line)
-        for line in _ways_on(run, running, self.run_):
+        for line in _next_commands(run, running, self.run_):
             say(line)
         return 0
 
 
 def head(run: LoadedRun, running: bool) -> Iterator[str]:
-    """What ran, how far it has come, and with which code and versions."""
+    """The experiment, its progress, its command, code and versions."""
     described, table = run.description, run.table
     over = int(table["status"].isin(OVER).sum())
-    state = "running" if running else "finished" if over == len(table) else "not finished"
+    state = RUNNING if running else "finished" if over == len(table) else "not finished"
     yield f"{described['experiment']} {run.path.name}: {state}, {over} of {len(table)} trials done"
-    yield f"began {described['created']}: {described['command']}"
+    yield f"started {described['created']}: {described['command']}"
     code = {part: commit for part, commit in (described.get("git") or {}).items() if commit}
     commits = [f"{part} at {commit[:10]}{'-dirty' * commit.endswith('-dirty')}"
                for part, commit in code.items()]  # fmt: skip
@@ -75,7 +75,7 @@ def _failures(run: LoadedRun) -> Iterator[str]:
 
 
 def _unfinished(run: LoadedRun, running: bool) -> Iterator[str]:
-    """Of a run under way, the trials that have reported; of another one, how many are left."""
+    """The trials of a running run that have reported; for another run, how many have not ended."""
     left = run.interrupted
     begun = left[left["step"].notna()] if "step" in left else left
     if running:
@@ -83,9 +83,9 @@ def _unfinished(run: LoadedRun, running: bool) -> Iterator[str]:
             yield f"running: {row['name']}: step {_last_step(run, int(row['trial']))}"
         waiting = len(left) - len(begun)
         if waiting:
-            yield f"{waiting} trials wait"
+            yield f"{waiting} trials are waiting"
     elif len(left):
-        yield f"{len(left)} trials did not end, {len(begun)} of them have begun"
+        yield f"{len(left)} trials have not ended, {len(begun)} of them have started"
 
 
 def _last_step(run: LoadedRun, trial: int) -> str:
@@ -98,7 +98,7 @@ def _last_step(run: LoadedRun, trial: int) -> str:
     return text
 
 
-def _ways_on(run: LoadedRun, running: bool, place: str) -> Iterator[str]:
+def _next_commands(run: LoadedRun, running: bool, place: str) -> Iterator[str]:
     described, where = run.description, place if is_remote(place) else str(run.path)
     if (run.path / "report.html").exists() and not is_remote(place):
         yield f"report: {run.path / 'report.html'}"

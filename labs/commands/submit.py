@@ -1,4 +1,4 @@
-"""``labs submit`` and ``labs fetch``: an experiment as a job of a cluster, and its results home."""
+"""``labs submit`` and ``labs fetch``: run a script as a job of a cluster, and fetch its results."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from labs.runtime.loop.console import say
 
 @dataclass(frozen=True)
 class Submit:
-    """Run a script on a cluster, as a job that goes on when this machine is switched off.
+    """Run a script on a cluster, as a job that continues when this machine is switched off.
 
-    What follows the script is its own: labs submit cluster.yaml experiments/depth_sweep.py --preset paper.
-    Its project goes along (what git does not ignore), and what it prints is shown until it ends or Ctrl-C.
+    Options after the script are for the script: labs submit cluster.yaml experiments/depth_sweep.py
+    --preset paper. Its project is sent (except what git ignores), and its output is shown until the job
+    ends or Ctrl-C.
     """
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
-    """The cluster's file, with which `ray up` started it."""
+    """The cluster file that `ray up` was called with."""
 
     script: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="SCRIPT")] = None
     """A Python file on this machine."""
@@ -33,21 +34,21 @@ class Submit:
     """List the cluster's jobs."""
 
     log: str | None = None
-    """Show what this job has printed, until it ends or Ctrl-C."""
+    """Show the output of this job, until it ends or Ctrl-C."""
 
     stop: str | None = None
-    """End this job: its run is left as Ctrl-C leaves it, and can be resumed."""
+    """Stop this job as Ctrl-C does; its run can be resumed."""
 
     def __post_init__(self) -> None:
         wanted = (self.script is not None, self.status, self.log is not None, self.stop is not None)
         if sum(wanted) != 1:
-            raise InputError("give one of a script, `status`, `log` and `stop`")
+            raise InputError("give exactly one of a script, `status`, `log` and `stop`")
 
     def run(self, options: Sequence[str] = ()) -> int:
-        """Open the tunnel and do it.
+        """Open the tunnel and run the command.
 
         Args:
-            options: of the script.
+            options: options of the script.
         """
         if self.script is not None and not self.script.is_file():
             raise InputError(f"`script` {self.script} is not a file")
@@ -63,15 +64,15 @@ class Submit:
             return self._watch(jobs, self.log)
         if self.stop is not None:
             if jobs.job(self.stop).status in OVER:
-                raise InputError(f"`stop` {self.stop}: this job has ended already")
+                raise InputError(f"`stop` {self.stop}: this job has already ended")
             jobs.stop(self.stop)
-            say(f"job {self.stop} is told to end")
+            say(f"job {self.stop} is being stopped")
             return 0
         found = jobs.all()
         for job in found:
             say(describe(job))
         if not found:
-            say("no job has been sent to this cluster")
+            say("no job has been submitted to this cluster")
         return 0
 
     def _watch(self, jobs: Jobs, name: str) -> int:
@@ -79,28 +80,28 @@ class Submit:
             status = watch(jobs, name)
         except KeyboardInterrupt:
             say(
-                f"\njob {name} goes on: labs submit {self.file} --log {name} shows it,"
-                f" labs submit {self.file} --stop {name} ends it"
+                f"\njob {name} is still running: labs submit {self.file} --log {name} shows it,"
+                f" labs submit {self.file} --stop {name} stops it"
             )
             return 0
-        say(f"bring its results home with: labs fetch {self.file}")
+        say(f"fetch its results with: labs fetch {self.file}")
         return status
 
 
 @dataclass(frozen=True)
 class Fetch:
-    """Bring the runs of a cluster's head home."""
+    """Download the runs from the head of a cluster."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
-    """The cluster's file."""
+    """The cluster file."""
 
     run_: Annotated[
         tyro.conf.Positional[str | None], tyro.conf.arg(name="run", metavar="EXPERIMENT/RUN")
     ] = None
-    """One run. The default is all."""
+    """One run. The default is all runs."""
 
     into: Path = Path("runs")
-    """Directory of the runs here."""
+    """Local directory of runs."""
 
     def run(self) -> int:
         """Copy what is new."""
@@ -110,6 +111,6 @@ class Fetch:
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """A command line of ``labs submit``: up to the script, and the script's own options."""
+    """The command line of ``labs submit``: the part up to the script, and the script's options."""
     end = next((i for i, word in enumerate(arguments) if word.endswith(".py")), len(arguments)) + 1
     return list(arguments[:end]), list(arguments[end:])

@@ -81,7 +81,7 @@ def test_the_same_code_has_the_same_name(project: Path) -> None:
 
 def test_too_much_code_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "studies" / "weights.bin").write_bytes(bytes(3 * 2**20))
-    monkeypatch.setattr(submit, "LARGEST_CODE", 2 * 2**20)
+    monkeypatch.setattr(submit, "MAX_CODE_BYTES", 2 * 2**20)
     with pytest.raises(InputError, match=r"is 3 MiB, and at most 2 MiB .* studies/weights\.bin\)"):
         pack(project)
 
@@ -224,7 +224,7 @@ def test_the_commands(
 
     monkeypatch.setattr(command, "tunnel", tunnel)
     monkeypatch.setenv("RAY_AUTH_TOKEN", state.token)
-    assert labs("--status") == (0, "no job has been sent to this cluster\n", "")
+    assert labs("--status") == (0, "no job has been submitted to this cluster\n", "")
     monkeypatch.setattr(Jobs.follow, "__defaults__", (0,))
     # What follows the script is the script's, whatever it looks like
     status, out, _ = labs(str(project / "studies" / "a study.py"), "--stop", "1e-3", "--help")
@@ -237,11 +237,11 @@ def test_the_commands(
     assert (status, out.count("\n")) == (0, 1)
     assert out.startswith(f"{name}  SUCCEEDED  since ")
     assert labs("--log", name)[1].startswith("line 0\nline 1\nline 2\n")
-    assert labs("--stop", name) == (2, "", f"error: --stop {name}: this job has ended already\n")
+    assert labs("--stop", name) == (2, "", f"error: --stop {name}: this job has already ended\n")
     state.jobs[name]["status"] = "RUNNING"
-    assert labs("--stop", name) == (0, f"job {name} is told to end\n", "")
+    assert labs("--stop", name) == (0, f"job {name} is being stopped\n", "")
     assert state.jobs[name]["status"] == "STOPPED"
-    wrong = "error: give one of a script, --status, --log and --stop\n"
+    wrong = "error: give exactly one of a script, --status, --log and --stop\n"
     for arguments in ([], ["--status", "--log", "x"], ["--status", "x.py"]):
         assert labs(*arguments) == (2, "", wrong)
     assert labs("x.py") == (2, "", "error: --script x.py is not a file\n")
@@ -252,16 +252,16 @@ def test_the_commands(
     monkeypatch.setattr(command, "watch", interrupt)
     status, out, _ = labs("--log", name)
     assert status == 0
-    assert f"job {name} goes on: labs submit {FILE} --log {name} shows it" in out
+    assert f"job {name} is still running: labs submit {FILE} --log {name} shows it" in out
 
 
 def test_refusals_are_one_sentence(head: tuple[str, type[FakeHead]], project: Path) -> None:
     address, state = head
     for token in (None, "0" * 64):
-        with pytest.raises(InputError, match=r"refuses the token: .*\.ray/auth_token"):
+        with pytest.raises(InputError, match=r"refused the token: .*\.ray/auth_token"):
             Jobs(address, token).all()
     state.refuse = "Traceback:\n  File x\nValueError: job first exists already\n.\n"
-    with pytest.raises(InputError, match=r"^the cluster refuses: ValueError: job first exists"):
+    with pytest.raises(InputError, match=r"^the cluster refused: ValueError: job first exists"):
         Jobs(address, state.token).job("first")
     with pytest.raises(InputError, match=r"does not answer at http://127\.0\.0\.1:1: .*refused"):
         Jobs("http://127.0.0.1:1").all()
@@ -330,7 +330,7 @@ def test_results_come_home(fake_ray: None, tmp_path: Path) -> None:
         Path("runs/sweep/first/results.csv"): "~/runs/sweep/first/",
         Path("runs/results.csv"): "~/runs/",
     }
-    with pytest.raises(InputError, match=r"from ~/runs/x/none/ of the head: rsync: no such"):
+    with pytest.raises(InputError, match=r"fetch ~/runs/x/none/ from the head: rsync: no such"):
         fetch(FILE, "x/none", tmp_path / "runs")
     assert not (tmp_path / "runs" / "x" / "none").exists()
 
@@ -407,12 +407,12 @@ def test_a_real_head_runs_the_code_that_was_sent(
         except InputError as error:
             assert "does not answer" in str(error) and time.monotonic() < deadline, error
             time.sleep(0.5)
-    with pytest.raises(InputError, match="refuses the token"):
+    with pytest.raises(InputError, match="refused the token"):
         Jobs(real_head, "d" * 64).all()
     assert watch(jobs, start(jobs, script, ["it's"], "good")) == 0
     assert f"answer 42 {tmp_path}/home it's\n" in capsys.readouterr().out
     assert watch(jobs, start(jobs, script, ["a", "b"], "bad")) == 1
     assert "bad  FAILED" in capsys.readouterr().out
     assert [job.name for job in jobs.all()] == ["good", "bad"]
-    with pytest.raises(InputError, match="the cluster refuses: .*good"):
+    with pytest.raises(InputError, match="the cluster refused: .*good"):
         start(jobs, script, [], "good")

@@ -103,7 +103,7 @@ def test_list(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "second" in capsys.readouterr().out
     assert labs("list", root / "nowhere") == 2
     assert capsys.readouterr().err == (
-        f"error: {root / 'nowhere'} holds no runs: name another directory such as runs\n"
+        f"error: {root / 'nowhere'} contains no runs: name another directory such as runs\n"
     )
 
 
@@ -146,7 +146,7 @@ def test_show_in_mid_run(root: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     table.to_csv(run / "results.csv", index=False)
     assert labs("show", run) == 0
     assert "not finished, 3 of 6" in (out := capsys.readouterr().out)
-    assert "3 trials did not end, 1 of them have begun" in out
+    assert "3 trials have not ended, 1 of them have started" in out
     lease = Lease(StoragePath(run))
     lease.acquire()
     try:
@@ -156,7 +156,7 @@ def test_show_in_mid_run(root: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         assert "hills going: running, 3 of 6 trials done" in out
         value = json.loads(reports[1])["metrics"]["val/score"]
         assert f"running: {trials[3].name}: step 2, " in out and f"val/score {value:.4g}" in out
-        assert "2 trials wait" in out and "run the rest" not in out
+        assert "2 trials are waiting" in out and "run the rest" not in out
         assert labs("list", run) == 0
         line = capsys.readouterr().out.splitlines()[1]
         assert line.split()[3:5] == ["3/6", "running"]
@@ -256,8 +256,11 @@ def test_rerun_says_what_is_no_longer_the_same(
     [
         (("rerun", "nothing"), "nothing is not a run directory"),
         (("show", "nothing"), "nothing is not a run directory"),
-        (("show", "nothing", "--wide"), "--wide is no option here: see labs show --help"),
-        (("rerun", "RUN", "--script", "gone.py"), "gone.py is not there: say with --script where"),
+        (("show", "nothing", "--wide"), "--wide is not an option: see labs show --help"),
+        (
+            ("rerun", "RUN", "--script", "gone.py"),
+            "gone.py does not exist: give its new path with --script",
+        ),
     ],
 )
 def test_bad_input(

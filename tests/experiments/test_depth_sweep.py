@@ -179,7 +179,7 @@ def test_seeds_until_it_is_decided_which_model_is_best(
         (["--seeds", "0"], "--seeds 0"),
         (["--depths", "3", "3"], "same trial twice"),
         (["--batch-size", "5000"], "--batch-size 5000 is larger than the training set"),
-        (["--gpus-per-trial", "8"], "asks for 1 CPU and 8 GPU"),
+        (["--gpus-per-trial", "8"], "needs 1 CPU and 8 GPU"),
         (["--resume", "."], "is not a run directory"),
     ],
 )

@@ -268,7 +268,7 @@ def test_max_concurrent(tmp_path: Path) -> None:
 
 
 def test_a_request_that_never_fits_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"asks for 3 CPU.*2 CPU and 0 GPU"):
+    with pytest.raises(InputError, match=r"needs 3 CPU.*2 CPU and 0 GPU"):
         sweep(tmp_path, [WalkConfig()], cpus_per_trial=3)
     with pytest.raises(InputError, match="1 CPU and 0.5 GPU"):
         sweep(tmp_path, [WalkConfig()], gpus_per_trial=0.5)
@@ -287,7 +287,7 @@ def test_run_directory_describes_the_run(tmp_path: Path) -> None:
     table = (run / "results.csv").read_text().splitlines()
     assert len(table) == 2
     assert table[0].split(",") == list(result.table.columns)
-    with pytest.raises(InputError, match="mine exists already"):
+    with pytest.raises(InputError, match="mine already exists"):
         sweep(tmp_path, [WalkConfig(seed=4)], run_name="mine")
 
 

@@ -85,7 +85,9 @@ def test_a_silent_driver_elsewhere_is_followed_after_a_while_by_the_watcher_s_cl
     clock = Clock()
     Lease(StoragePath(tmp_path), clock=clock, sleep=clock.sleep).acquire()
     assert TAKEOVER_SECONDS <= clock.now < TAKEOVER_SECONDS + 5
-    assert "was not released by other (process 7): waiting up to 90 seconds" in capsys.readouterr().out
+    assert (
+        "was not released by other (process 7): waiting up to 90 seconds" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("at", [1.0, 19.0, 88.0])

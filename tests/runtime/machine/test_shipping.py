@@ -63,7 +63,9 @@ def test_a_package_that_is_too_large_is_one_sentence(
     monkeypatch.setattr(shipping, "MAX_MIB", 2)
     runtime_env()  # what is left behind does not count
     (tmp_path / "ship_two" / "large.bin").write_bytes(bytes(3 * 2**20))
-    with pytest.raises(InputError, match=r"ship_two has 3 MiB, and at most 2 MiB are sent .*: move"):
+    with pytest.raises(
+        InputError, match=r"ship_two has 3 MiB, and at most 2 MiB are sent .*: move"
+    ):
         runtime_env()
 
 
