@@ -146,7 +146,7 @@ def main(config: Config) -> int:
         pairs = pairs_table(runs, scales)
         curves = comparison.curves_table(runs, result.history, scales)
         run.add_table("curves", curves, shown=False)
-        run.add_figure("learning", comparison_figures.learning_curves(curves, scales))
+        run.add_figure("learning", comparison_figures.comparison_curves(curves, scales))
         if pairs.empty:
             show_table(runs)
         else:

@@ -32,7 +32,7 @@ import tyro
 from labs.analysis.answers import take_look
 from labs.analysis.decisions import ALPHA, Decision
 from labs.analysis.report.page import open_run
-from labs.rounds import most_seeds, run_until_decided
+from labs.rounds import max_seeds, run_until_decided
 from labs.runtime.cli import launch
 from labs.runtime.directory.runs import Run
 from labs.runtime.errors import InputError
@@ -170,7 +170,7 @@ class Config:
 def main(config: Config) -> int:
     """Train the grid; leave tables, figures and the answers."""
     plans = config.plans()
-    most = most_seeds(config.until_decided)
+    most = max_seeds(config.until_decided)
     trials = depth.grid(
         plans,
         trial_seeds(config.seed, config.seeds),

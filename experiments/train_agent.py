@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from labs.analysis.answers import leave_answers
+from labs.analysis.answers import write_answers
 from labs.analysis.configs import group_configs
 from labs.analysis.curves import learning_curves
 from labs.analysis.decisions import Decision
@@ -28,7 +28,7 @@ from labs.rl.agents.config import AgentConfig
 from labs.rl.options import CHOICE, agent_configs, describe
 from labs.rl.rollouts.advice import workers_note
 from labs.rl.training import CURVES, METRIC, check_agent, train_agent
-from labs.rounds import most_seeds, run_until_decided
+from labs.rounds import max_seeds, run_until_decided
 from labs.runtime.choices import launch_choice
 from labs.runtime.cli import spell_options
 from labs.runtime.loop.console import say
@@ -68,8 +68,8 @@ def main(options: Any) -> int:
                 groups = group_configs(result.table, METRIC)
                 curves = learning_curves(result.history, groups, CURVES, "environment steps")
                 run.add_figure("learning", curves)
-            most = most_seeds(options.until_decided)
-            decision = leave_answers(result, run, planned=most)
+            most = max_seeds(options.until_decided)
+            decision = write_answers(result, run, planned=most)
             best = result.best()
             if best is not None:
                 say(f"best: {best['name']}, {METRIC} {best[METRIC]:.3f} at step {best['step']}")
@@ -77,7 +77,7 @@ def main(options: Any) -> int:
             run.say_curves()
         return result, decision, run.path
 
-    most = most_seeds(options.until_decided)
+    most = max_seeds(options.until_decided)
     if most is None:
         return run_once(trials, options.runtime)[0].exit_status
     return run_until_decided(run_once, trials, options.runtime, most).exit_status

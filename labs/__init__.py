@@ -1,7 +1,7 @@
 """Deep-learning experiments that run unchanged in a debugger, on a laptop and on a GPU cluster.
 
-The names below are all that an experiment of one's own needs. They are imported when they are first
-used, since every Ray worker imports this package, and torch and Ray take seconds.
+The names below are the public interface. They are imported on first use, since every Ray worker imports
+this package, and torch and Ray take seconds.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, imported now (PEP 562)."""
+    """Import a public name on first use (PEP 562)."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_MODULES[name]), name)
@@ -107,12 +107,11 @@ def __dir__() -> list[str]:
 def _fix_torchvision_beside_cpu_torch() -> None:
     """Let torchvision import beside a CPU-only build of torch.
 
-    torchvision's wheel links its C++ operators against CUDA. Beside a ``+cpu`` build of torch they
-    cannot load, and ``torchvision._meta_registrations``, which only describes those operators, then
-    fails the whole import with "operator torchvision::nms does not exist" (and every
-    ``transformers`` model with it). Nothing here uses these operators, so an empty module takes its
-    place. The build is read from the package metadata: importing torch takes seconds, and every
-    Ray worker imports this package.
+    torchvision's wheel links its C++ operators against CUDA. With a ``+cpu`` build of torch they cannot
+    be loaded, and ``torchvision._meta_registrations``, which only describes those operators, then fails
+    the whole import with "operator torchvision::nms does not exist" (and every ``transformers`` model
+    with it). Nothing here uses these operators, so the module is replaced by an empty one. The build is
+    read from the package metadata, because it takes seconds to import torch.
     """
     name = "torchvision._meta_registrations"
     try:

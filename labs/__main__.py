@@ -1,4 +1,4 @@
-"""``python -m labs``: what is in a directory of runs, and what can be done with a run."""
+"""``python -m labs``: the same as the ``labs`` command."""
 
 from labs.commands.cli import main
 

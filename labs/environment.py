@@ -1,4 +1,4 @@
-"""Environment variables of other programs, and missing ones, that would stop this one at an import."""
+"""Environment variables that would make an import fail, because of their values or because they are missing."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import tempfile
 
 
 def prepare() -> None:
-    """Set right what the imports after this one depend on. Workers inherit it."""
+    """Fix the environment for the imports after this one. Worker processes inherit it."""
     _require_matplotlib_backend()
     _require_home()
 
 
 def _require_matplotlib_backend() -> None:
-    """Ignore an ``MPLBACKEND`` that Matplotlib does not know: figures here go to files only.
+    """Replace an ``MPLBACKEND`` that Matplotlib does not know, since figures are only written to files.
 
-    A notebook's kernel exports its own backend, and every command of a notebook's cell inherits it.
-    Where its package is not installed, importing Matplotlib (3.11) is a ValueError.
+    A notebook's kernel exports its own backend, and every command in a cell inherits it. If the package
+    of that backend is not installed, importing Matplotlib (3.11) raises a ValueError.
     """
     if not os.environ.get("MPLBACKEND") or "matplotlib" in sys.modules:
         return
@@ -26,20 +26,20 @@ def _require_matplotlib_backend() -> None:
     import matplotlib
 
     try:
-        matplotlib.rcParams["backend"] = backend  # what importing it does with the variable
+        matplotlib.rcParams["backend"] = backend  # as Matplotlib's import does with the variable
     except ValueError:
         backend = "agg"
     os.environ["MPLBACKEND"] = backend
 
 
 def _require_home() -> None:
-    """A home directory and a user's name where the system knows neither.
+    """Set a home directory and a user name if the system has none.
 
-    In a container that runs under a number without an entry in its user database, ``Path.home()`` is a
-    RuntimeError, which Ray Tune (2.54.1 to 2.60.0) and others meet when they are imported.
+    In a container whose user id is not in the user database, ``Path.home()`` raises a RuntimeError, which
+    makes the import of Ray Tune (2.54.1 to 2.60.0) and others fail.
     """
     if not os.path.isabs(os.path.expanduser("~")):
-        # Not one directory for all users: what lies in it is trusted.
+        # A directory per user, since its content is trusted.
         path = os.path.join(tempfile.gettempdir(), f"home-{os.getuid()}")
         os.makedirs(path, mode=0o700, exist_ok=True)
         if os.stat(path).st_uid != os.getuid():

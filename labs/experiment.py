@@ -1,7 +1,7 @@
-"""An experiment of one's own: a generator of reports and a dataclass, and nothing else.
+"""A user's own experiment: a generator of reports and a dataclass.
 
-``labs.main`` makes a command line of the dataclass, ``labs.sweep`` does the same from Python. Both run
-the grid, and leave what every run leaves: tables, curves, and what the seeds can tell.
+``labs.main`` turns the dataclass into a command line, ``labs.sweep`` does the same from Python. Both run
+the grid and write tables, curves and conclusions.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from labs.analysis.answers import leave_answers
+from labs.analysis.answers import write_answers
 from labs.analysis.configs import SEED
 from labs.analysis.decisions import Decision
 from labs.analysis.report.page import open_run
-from labs.rounds import most_seeds, run_until_decided
+from labs.rounds import max_seeds, run_until_decided
 from labs.runtime.cli import launch
 from labs.runtime.errors import InputError
 from labs.runtime.field_options import check_config_type, expand, options_type
@@ -31,15 +31,15 @@ from labs.runtime.results import GridResult
 from labs.runtime.sweep import run_grid
 
 Data = Callable[[], Mapping[str, Any]]
-"""Called once, in the driver; each trial gets what it returns as keyword arguments."""
+"""Called once, in the driver; every trial gets the result as keyword arguments."""
 
 PROCEDURE = "procedure"
-"""The config's field that names one of several training procedures."""
+"""The field of the config that selects one of several training procedures."""
 
 
 @dataclass(frozen=True)
 class Procedures:
-    """Several training procedures as one: the config says which."""
+    """Several training procedures as one; the config selects which."""
 
     by_name: Mapping[str, Train]
 
@@ -52,12 +52,7 @@ class Procedures:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What an experiment is, whoever asks for which trials.
-
-    Raises:
-        InputError: ``train`` cannot be called as a training procedure is, or the config's type is
-            not one that trials can have.
-    """
+    """An experiment, without its trials."""
 
     train: Train
     config_type: type
@@ -67,7 +62,7 @@ class Experiment:
 
     @cached_property
     def default(self) -> dict[str, Any] | None:
-        """The default config's fields, if all fields have defaults; several procedures have none."""
+        """The fields of the default config; None with several procedures, which have no default."""
         if isinstance(self.train, Procedures):
             return None
         return {name: value for name, value in _fields(self.config_type()).items() if name != SEED}
@@ -79,13 +74,13 @@ class Experiment:
         options: RuntimeOptions,
         until_decided: int | None = None,
     ) -> GridResult:
-        """Run the configs; leave tables, figures and sentences in the run's directory.
+        """Run the configs; write tables, figures and conclusions to the run's directory.
 
         Args:
             configs: one per trial.
-            config: what ``config.json`` describes the grid by.
-            options: where and how.
-            until_decided: add seeds until it is decided which config is best, up to so many of each.
+            config: the description of the grid for ``config.json``.
+            options: where and how to run.
+            until_decided: add seeds, up to this many per config, until the best config is decided.
         """
         shared = dict(self.data()) if self.data is not None else {}
         check_signature(self.train, shared)
@@ -97,7 +92,7 @@ class Experiment:
                 result = run_grid(
                     self.train, trials, run=run, objective=self.objective, shared=shared
                 )
-                decision = leave_answers(result, run, default=self.default, planned=until_decided)
+                decision = write_answers(result, run, default=self.default, planned=until_decided)
                 run.say_curves()
             return result, decision, run.path
 
@@ -118,22 +113,22 @@ def main(
 ) -> None:
     """Run an experiment from the command line, and exit with its status. Never returns.
 
-    Each field of ``config_type`` is an option that takes one value or several; several make a grid,
-    ``1e-4..1e-1:log`` with ``--samples`` draws from a range, ``--seeds`` repeats.
+    Each field of ``config_type`` is an option that takes one or more values. Several values span a grid,
+    ``1e-4..1e-1:log`` with ``--samples`` draws from a range, and ``--seeds`` repeats each config.
 
     Args:
-        train: generator of reports, called as ``train(config, resume=..., **data)``. Several, by
-            name, are compared: the option ``--procedure`` chooses among them.
-        config_type: frozen dataclass; every field has a default, one is called ``seed`` where
-            seeds mean something.
-        metric: tag that decides each trial's best report and checkpoint, and which config is best.
+        train: generator of reports, called as ``train(config, resume=..., **data)``. Several ones, by
+            name, are compared, and the option ``--procedure`` selects among them.
+        config_type: frozen dataclass with a default for every field. If the experiment has a seed, its
+            field must be called ``seed``.
+        metric: tag that selects each trial's best report and checkpoint, and the best config.
         mode: ``max`` or ``min``: which value of the metric is better.
-        last_step: the last step that a trial reports, or the config's field that holds it;
+        last_step: the last step that a trial reports, or the name of the config's field with it;
             ``--scheduler asha`` needs it.
         data: called once, in the driver; returns the keyword arguments that all trials share.
-        arguments: the command line, for tests.
+        arguments: the command line; None takes ``sys.argv``.
 
-    The run's directory is below ``--run-root``, in one with the script's name.
+    The run's directory is in ``--run-root``, in a directory with the script's name.
     """
     try:
         objective = Objective(metric, mode, last_step)
@@ -146,12 +141,12 @@ def main(
     def run(config: Any) -> int:
         configs = expand(experiment.config_type, config)
         if config.plan:
-            from labs.planning import say_plan  # what others need not wait for
+            from labs.planning import say_plan  # only here, because its import takes time
 
             say_plan(experiment.name, configs, objective, config.runtime)
             return 0
-        most = most_seeds(config.until_decided) if hasattr(config, "until_decided") else None
-        return experiment.run(configs, config, config.runtime, most).exit_status
+        limit = max_seeds(config.until_decided) if hasattr(config, "until_decided") else None
+        return experiment.run(configs, config, config.runtime, limit).exit_status
 
     grows = [field.name for field in dataclasses.fields(options) if field.name != "runtime"]
     launch(run, options, grows=grows, arguments=arguments)
@@ -172,13 +167,13 @@ def sweep(
     >>> labs.sweep(train, labs.grid(Trial, learning_rate=[1e-3, 1e-2], seed=range(5)), metric="val/accuracy")
 
     Args:
-        train, metric, mode, last_step, data: as for :func:`main`. With several procedures each of
-            them runs every config.
-        configs: one per trial, for instance of :func:`labs.grid`.
-        options: where and how. The default is a private Ray on this machine.
+        train, metric, mode, last_step, data: as for :func:`main`. Several procedures each run every
+            config.
+        configs: one per trial, for instance from :func:`labs.grid`.
+        options: where and how to run. The default is a private Ray on this machine.
 
     Raises:
-        InputError: bad input, as ``main`` prints it.
+        InputError: bad input; ``main`` prints the same message.
     """
     if not configs:
         raise InputError("the grid is empty: give every field at least one value")
@@ -197,7 +192,7 @@ def sweep(
 
 @dataclass(frozen=True)
 class ConfigList:
-    """What ``config.json`` says of a grid that was made in Python; its trials stand there, too."""
+    """The description in ``config.json`` of a grid that was made in Python."""
 
     trials: int
 
@@ -228,8 +223,8 @@ def _with_procedure(config_type: type, names: Sequence[str]) -> type:
     """The config's type with one more field, which has the names as its values."""
     if PROCEDURE in {field.name for field in dataclasses.fields(config_type)}:
         raise InputError(
-            f"{config_type.__name__} has a field {PROCEDURE}, which names one of several training"
-            " procedures: give the field another name"
+            f"{config_type.__name__} has a field {PROCEDURE}, which is needed to select one of several"
+            " training procedures: rename the field"
         )
     field = (PROCEDURE, Literal[tuple(names)], dataclasses.field(default=names[0]))
     return dataclasses.make_dataclass(
@@ -242,10 +237,10 @@ def _fields(config: Any) -> dict[str, Any]:
 
 
 def check_signature(train: Any, shared: Mapping[str, Any]) -> None:
-    """Whether each procedure takes a config, ``resume`` and what all trials share, and may yield reports.
+    """Check that procedures take a config, ``resume`` and the shared arguments, and can yield reports.
 
     Raises:
-        InputError: it does not, or is not callable.
+        InputError: a procedure does not, or it is not callable.
     """
     for procedure in train.by_name.values() if isinstance(train, Procedures) else [train]:
         if not callable(procedure):
@@ -260,14 +255,14 @@ def check_signature(train: Any, shared: Mapping[str, Any]) -> None:
             raise InputError(f"{name} must take ({wanted}): {error}") from None
         if _cannot_yield(procedure):
             raise InputError(
-                f"{name} is no generator: it must yield labs.Report(step, metrics), at least once"
+                f"{name} is not a generator: it must yield labs.Report(step, metrics), at least once"
             )
 
 
 def _cannot_yield(procedure: Any) -> bool:
     """Whether a function neither yields nor returns anything, or is asynchronous.
 
-    One that returns something may return a generator, which only its call shows.
+    A function that returns something may return a generator, which is known only when it is called.
     """
     while isinstance(procedure, functools.partial):
         procedure = procedure.func

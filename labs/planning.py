@@ -1,4 +1,4 @@
-"""How long a grid would take and what it would cost, before anything starts: ``--plan``."""
+"""Estimating how long a grid takes and what it costs, without starting it: ``--plan``."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from labs.runtime.reports import Objective
 from labs.runtime.results import OVER
 
 NODE_START = 420.0
-"""Seconds from asking for a machine of a cluster to its first trial."""
+"""Seconds from the request for a machine of a cluster to its first trial."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A trial that has run to its end."""
+    """The time of a trial that ran to its end."""
 
     config: str
-    """The identity of its config, without the seed."""
+    """Identity of its config without the seed."""
     seconds: float
     last_step: int
 
@@ -45,25 +45,26 @@ def say_plan(
 ) -> None:
     """Print how many trials there are, how long they take and what that costs.
 
-    The times are those of the run that is resumed, else of the experiment's newest run that has any: of
-    the same config where it has run, else the mean of all; per step where the last step is known.
+    The times are those of the run that is resumed, or else of the experiment's newest run with finished
+    trials. A config that has run before gets its own mean time, any other the mean of all trials, per
+    step if the last step is known.
 
     Args:
-        name: the experiment's.
+        name: name of the experiment.
         configs: one per trial. Trials of a resumed run that are over do not count.
-        objective: tells the last step.
+        objective: has the last step.
         options: where it would run.
 
     Raises:
-        InputError: the grid cannot be run: see ``run_grid``.
+        InputError: the grid cannot be run; see ``run_grid``.
     """
-    match_trials([], configs)  # refuses what is no grid
+    match_trials([], configs)  # raises if these are not the configs of a grid
     kinds = [_kind(config) for config in configs]
     resumed = load_run(options.resume) if options.resume else None
     if resumed is not None:
         over = _over(resumed)
         left = [i for i, config in enumerate(configs) if identity(plain(config)) not in over]
-        say(f"{len(configs) - len(left)} of {len(configs)} trials are finished already")
+        say(f"{len(configs) - len(left)} of {len(configs)} trials are already finished")
         configs, kinds = [configs[i] for i in left], [kinds[i] for i in left]
     say(f"{len(configs)} trials, of {len(set(kinds))} configs")
     if not configs:
@@ -72,7 +73,7 @@ def say_plan(
     source = resumed if resumed is not None else _newest(root)
     measured = [] if source is None else _measured(source)
     if not measured:
-        say(f"how long they take is not known: {root} has no finished trial; run one first")
+        say(f"their time is not known, since {root} has no finished trial: run one first")
         return
     assert source is not None
     say(f"the times are those of {len(measured)} trials in {source.path}")
@@ -87,7 +88,7 @@ def say_plan(
         request = trial_resources(options, [kind.node for kind in cluster.kinds.values()])
         say_prices(durations, request, file)
     else:
-        say("what it costs in a cloud is not known: there is no cluster.yaml here")
+        say("the cost in a cloud is not known, since there is no cluster.yaml here")
 
 
 def say_prices(
@@ -97,14 +98,14 @@ def say_prices(
     counts: Sequence[int] | None = None,
     node_start: float = NODE_START,
 ) -> None:
-    """Print hours and dollars on the machines of a cluster's file.
+    """Print hours and dollars on the machines of a cluster file.
 
     Args:
         durations: seconds of each trial, in grid order.
-        request: what each trial asks for.
-        file: the cluster's file.
-        counts: numbers of machines; by default 1, 2, 4, ... up to what the file allows.
-        node_start: seconds until a machine that was asked for runs its first trial.
+        request: the resources of each trial.
+        file: the cluster file.
+        counts: numbers of machines; by default 1, 2, 4, ... up to the limit of the file.
+        node_start: seconds from the request for a machine to its first trial.
 
     Raises:
         InputError: the file cannot be read, or a trial fits on none of its machines.
@@ -116,13 +117,13 @@ def say_prices(
     )
     show_table(table)
     say(
-        f"hours: the longest trials first, {duration(node_start)} for the machines to start"
-        f" included. dollars: {PRICES_OF}, with the head; spot instances cost less. Machines of {file}"
+        f"hours: the longest trials first, with {duration(node_start)} for the start of the machines."
+        f" dollars: {PRICES_OF}, with the head; spot instances cost less. Machines of {file}"
     )
 
 
 def _say_time_here(durations: Sequence[float], options: RuntimeOptions) -> None:
-    """The time on this machine; that of a cluster that is only joined is not known."""
+    """Print the time on this machine; for a running cluster it is not known."""
     nodes = available_nodes(options)
     if not nodes:
         return
@@ -134,7 +135,7 @@ def _say_time_here(durations: Sequence[float], options: RuntimeOptions) -> None:
 
 
 def _kind(config: Any) -> str:
-    """What all seeds of a config have in common."""
+    """Identity of a config without its seed."""
     return _kind_of(plain(config))
 
 
@@ -150,7 +151,7 @@ def _over(run: LoadedRun) -> set[str]:
 
 
 def _newest(root: Path) -> LoadedRun | None:
-    """The experiment's newest run with a trial that has run to its end."""
+    """The experiment's newest run with a trial that ran to its end."""
     found = sorted(root.glob("*/config.json"), key=lambda path: -path.stat().st_mtime)
     for path in found:
         try:

@@ -1,4 +1,4 @@
-"""Modules of users' own, named on the command line: environments, networks, encoders, classifiers."""
+"""Importing users' modules that options name: environments, networks, encoders, classifiers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from labs.runtime.errors import InputError
 
 
 def import_module(name: str, field: str) -> ModuleType:
-    """Import a module, from wherever Python finds it or else from the current directory.
+    """Import a module from Python's path, or else from the current directory.
 
-    A script's own directory is on Python's path, the one it is called from is not. It is added, at the
-    end, when a module is found nowhere else.
+    Python's path has the directory of the script, but not the current directory. That is appended if the
+    module is not found elsewhere.
 
     Args:
         name: dotted name.
-        field: the option that named it, for the error.
+        field: the option that names the module, for the error message.
 
     Raises:
         InputError: there is no such module, it has a syntax error, or something it imports is
@@ -38,20 +38,20 @@ def import_module(name: str, field: str) -> ModuleType:
         if isinstance(error, ModuleNotFoundError) and error.name in _parents(name):
             raise InputError(
                 f"`{field}`: there is no module {name}, neither installed nor in the current"
-                f" directory {os.getcwd()}: go to the directory of its file, or add it to PYTHONPATH"
+                f" directory {os.getcwd()}: run in the directory of its file, or add that to PYTHONPATH"
             ) from None
         raise InputError(f"`{field}`: module {name} cannot be imported: {error}") from None
 
 
 def load_object(path: str, field: str) -> Any:
-    """What ``module:name`` names, for instance a class.
+    """Import the object ``module:name``, for instance a class.
 
     Args:
-        path: dotted name of the module, a colon, and dotted name in it.
-        field: the option that named it, for the error.
+        path: dotted name of the module, a colon, and a dotted name in it.
+        field: the option that names the object, for the error message.
 
     Raises:
-        InputError: another form, or as for ``import_module``, or the module has no such name.
+        InputError: ``path`` has another form, the module cannot be imported, or it has no such name.
     """
     module_name, _, name = path.partition(":")
     if not (module_name and name):

@@ -1,10 +1,10 @@
 """Intervals and tests over seeds, episodes and test items: pure functions, used by every experiment.
 
-No spread over the seeds is not no uncertainty: three seeds that tie on 359 test images prove nothing.
-Where there is no spread there is no interval and no verdict, unless the number of test items is known,
-whose own (binomial) error is then the least that an interval allows for.
+Equal scores of all seeds do not mean that there is no uncertainty: three seeds with the same score on
+359 test images prove nothing. Without variance there is no interval and no verdict, unless the number of
+test items is known; then the binomial error of the items is a lower bound of the interval's width.
 
-The statistics of Agarwal et al. (2021, arXiv:2108.13264) are written out here because their library,
+The statistics of Agarwal et al. (2021, arXiv:2108.13264) are implemented here because their library,
 rliable 1.2.0, needs a version of arch that cannot be imported with pandas 3.
 """
 
@@ -15,17 +15,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import special  # scipy.stats takes longer to import than torch, in every worker
+from scipy import special  # the import of scipy.stats takes longer than that of torch
 
 MIN_SEEDS = 3
 """With fewer values on a side there is no verdict."""
-MOST_SEEDS = 1000
-"""``seeds_to_tell`` looks no further."""
+MAX_SEEDS = 1000
+"""Largest result of ``seeds_to_tell``."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its confidence interval; ``low`` and ``high`` are NaN where none exists."""
+    """An estimate with its confidence interval; ``low`` and ``high`` are NaN if there is none."""
 
     estimate: float
     low: float
@@ -35,21 +35,21 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the data tell the sign of the quantity."""
+        """Whether the sign of the quantity is significant."""
         return self.low > 0 or self.high < 0
 
     def within(self, least: float, most: float) -> Interval:
-        """The same with its ends inside a range, such as 0 to 1 for an accuracy."""
+        """The interval clipped to a range, such as 0 to 1 for an accuracy."""
         low, high = (max(least, min(most, end)) for end in (self.low, self.high))
         return self if math.isnan(self.low) else replace(self, low=low, high=high)
 
     def scaled(self, factor: float) -> Interval:
-        """The same in another unit, for instance in points of a hundred."""
+        """The interval in another unit, for instance in percentage points."""
         estimate, low, high = (value * factor for value in (self.estimate, self.low, self.high))
         return Interval(estimate, low, high, self.n)
 
     def format(self, digits: int = 3, scale: float = 1.0) -> str:
-        """``0.934 [0.921, 0.947]``; the estimate alone where there is no interval."""
+        """``0.934 [0.921, 0.947]``; only the estimate if there is no interval."""
         text = f"{self.estimate * scale:.{digits}f}"
         if math.isnan(self.low):
             return text
@@ -69,7 +69,7 @@ def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
 def mean_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> Interval:
     """Student's t interval of the mean of independent values, for instance one per seed.
 
-    One value, or values that are all equal, have no interval.
+    There is no interval for a single value or for values that are all equal.
 
     Raises:
         ValueError: no values, or one of them is not finite.
@@ -84,7 +84,7 @@ def mean_band(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """``mean_interval`` of a whole curve: values ``[n, t]`` to mean, low and high ``[t]`` each.
 
-    The interval holds point by point, not for the curve as a whole.
+    The interval is pointwise, not for the curve as a whole.
     """
     n, mean = len(values), values.mean(axis=0)
     if n < 2:
@@ -97,7 +97,7 @@ def mean_band(
 
 
 def _variance(values: np.ndarray) -> np.ndarray:
-    """Sample variance along the first axis; exactly 0 where the values differ by rounding only."""
+    """Sample variance along the first axis; exactly 0 if the values differ only by rounding."""
     tied = np.ptp(values, axis=0) <= 1e-12 * np.abs(values).max(axis=0)
     return np.where(tied, 0.0, values.var(axis=0, ddof=1))
 
@@ -122,16 +122,16 @@ def difference_interval(
 ) -> Interval:
     """Welch's interval of ``mean(first) - mean(second)``; ``n`` is the smaller sample's size.
 
-    The variances may differ (Welch, 1947). With fewer than two values on a side, or no spread on
-    either, there is no interval.
+    The variances may differ (Welch, 1947). There is no interval with fewer than two values on a side, or
+    without variance on both sides.
 
     Args:
         first: independent values, for instance one per seed.
-        second: likewise.
+        second: the same for the other side.
         confidence: of the interval.
-        items: where the values are proportions of the same number of test items, such as
-            accuracies: how many. The interval is then at least as wide as the binomial one, since
-            other items would have given other proportions, however well the seeds agree.
+        items: number of test items, if the values are proportions of them, such as accuracies. The
+            interval is then at least as wide as the binomial one, since with other items the
+            proportions would differ, even if all seeds agree.
 
     Raises:
         ValueError: no values on a side, or one of them is not finite.
@@ -155,7 +155,7 @@ def difference_interval(
 
 
 def _binomial_variance(proportions: np.ndarray, items: int) -> np.ndarray:
-    """Of proportions of ``items`` test items; not 0 at 0 and 1 (Agresti and Coull, 1998)."""
+    """Variance of proportions of ``items`` test items, above 0 also at 0 and 1 (Agresti and Coull, 1998)."""
     adjusted = (proportions * items + 2) / (items + 4)
     return adjusted * (1 - adjusted) / items
 
@@ -163,17 +163,17 @@ def _binomial_variance(proportions: np.ndarray, items: int) -> np.ndarray:
 def welch_p_values(samples: Sequence[np.ndarray], items: int | None = None) -> np.ndarray:
     """Two-sided p-values that the means of two samples are equal, for all pairs, ``[k, k]``.
 
-    Welch's test. With three samples or more the variance of each is taken to be at least their
-    median: among many configs there are always some whose few seeds agree by chance, the more so
-    where scores lie in two heaps (it learned, or it did not).
+    Welch's test. With three samples or more, the variance of each is at least the median of all: among
+    many configs there are some whose few seeds agree by chance, especially if the scores are bimodal
+    (some runs learned and others did not).
 
     Args:
         samples: ``k`` arrays of independent values, for instance the scores of a config's seeds.
-        items: as for ``difference_interval``; no p-value is then below the binomial test's.
+        items: as for ``difference_interval``; p-values are then at least those of the binomial test.
 
     Returns:
-        NaN where there is no verdict: on the diagonal, with fewer than ``MIN_SEEDS`` values on a
-        side, or without any spread.
+        The p-values; NaN on the diagonal, with fewer than ``MIN_SEEDS`` values on a side, or without
+        any variance.
     """
     arrays = [_finite(sample) for sample in samples]
     sizes = np.array([array.size for array in arrays])
@@ -201,17 +201,17 @@ def welch_p_values(samples: Sequence[np.ndarray], items: int | None = None) -> n
 def holm(p_values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Holm's (1979) adjusted p-values of a family of tests, ``[m]``.
 
-    To reject those that are at most alpha is wrong about any of them with probability alpha at
-    most, whatever their dependence.
+    If the tests with a value of at most alpha are rejected, the probability of any false rejection is at
+    most alpha, for any dependence between the tests.
 
     Args:
-        p_values: NaN (no verdict) stays NaN, and counts as one of the family.
-        weights: importance of each test; ``None``: all the same.
+        p_values: NaN (no verdict) stays NaN, and counts as a member of the family.
+        weights: importance of each test; ``None`` for equal weights.
     """
     p = np.where(np.isnan(p_values), 1.0, p_values)
     shares = np.ones_like(p) if weights is None else np.asarray(weights, dtype=float)
     order = np.argsort(p / shares, kind="stable")
-    left = np.cumsum(shares[order][::-1])[::-1]  # weight of this test and all that come later
+    left = np.cumsum(shares[order][::-1])[::-1]  # weight of this test and of all later ones
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate((p / shares)[order] * left))
     return np.where(np.isnan(p_values), math.nan, adjusted)
@@ -220,11 +220,11 @@ def holm(p_values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
 def seeds_to_tell(
     first: np.ndarray, second: np.ndarray, alpha: float = 0.05, power: float = 0.8
 ) -> int | None:
-    """How many values a side would tell the means apart, if difference and spread are as seen.
+    """Number of values per side that would show a difference, if it and the variances are as observed.
 
     The smallest number at which Welch's test at level ``alpha`` finds the difference with the given
-    probability (noncentral t, approximated by a shifted one); ``None`` beyond ``MOST_SEEDS``, or
-    where nothing can be said: no difference, no spread, or fewer than two values on a side.
+    power (a noncentral t distribution, approximated by a shifted one). ``None`` above ``MAX_SEEDS``,
+    without a difference, without variance, or with fewer than two values on a side.
     """
     a, b = _finite(first), _finite(second)
     distance = abs(float(a.mean() - b.mean()))
@@ -233,7 +233,7 @@ def seeds_to_tell(
     va, vb = float(_variance(a)), float(_variance(b))
     if va + vb == 0:
         return None
-    n = np.arange(MIN_SEEDS, MOST_SEEDS + 1)
+    n = np.arange(MIN_SEEDS, MAX_SEEDS + 1)
     freedom = (n - 1) * (va + vb) ** 2 / (va**2 + vb**2)
     shift = distance / np.sqrt((va + vb) / n) - special.stdtrit(freedom, 1 - alpha / 2)
     found = np.flatnonzero(special.stdtr(freedom, shift) >= power)
@@ -241,7 +241,7 @@ def seeds_to_tell(
 
 
 def proportion_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval of a proportion (Wilson, 1927), sound near 0 and 1.
+    """Wilson's score interval of a proportion (Wilson, 1927), which is valid near 0 and 1.
 
     Raises:
         ValueError: no trials, or successes outside 0 to trials.
@@ -268,7 +268,7 @@ def bootstrap_interval(
     Args:
         statistic: takes int64 indices of shape ``[n]`` into the items, returns a number.
         n: number of items, for instance test texts.
-        seed: of the resampling; the same seed gives the same interval.
+        seed: seed of the resampling.
     """
     items = [np.arange(n)]
     return stratified_interval(
@@ -285,16 +285,16 @@ def stratified_interval(
 ) -> Interval:
     """Percentile bootstrap that resamples within every stratum (Agarwal et al., 2021).
 
-    A stratum is for instance the runs of one agent in one environment: what was decided when the
-    experiment was planned, here the number of runs of each, stays fixed.
+    A stratum is for instance the runs of one agent in one environment. What was fixed in the plan of the
+    experiment, here the number of runs in each stratum, is fixed in the resampling.
 
     Args:
         strata: arrays ``[runs, ...]``; runs are drawn with replacement.
         statistic: takes such a list, returns a number.
-        seed: of the resampling; the same seed gives the same interval.
+        seed: seed of the resampling.
 
     Returns:
-        The statistic of the data themselves, with its interval; ``n`` is the smallest stratum.
+        The statistic of the data with its interval; ``n`` is the size of the smallest stratum.
     """
     mean, low, high = stratified_band(strata, statistic, seed, resamples, confidence)
     return Interval(float(mean), float(low), float(high), min(len(runs) for runs in strata))
@@ -307,9 +307,9 @@ def stratified_band(
     resamples: int = 2000,
     confidence: float = 0.95,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``stratified_interval`` of a whole curve: the statistic, and both ends at each of its points.
+    """``stratified_interval`` of a whole curve: the statistic, low and high at each of its points.
 
-    The interval holds point by point, not for the curve as a whole.
+    The interval is pointwise, not for the curve as a whole.
     """
     rng = np.random.default_rng(seed)
     values = [
@@ -323,9 +323,9 @@ def stratified_band(
 
 
 def interquartile_mean(values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Mean of the middle half along the first axis: robust like the median, and less wasteful.
+    """Mean of the middle half along the first axis: robust, and more efficient than the median.
 
-    A quarter of the values, rounded down, is left out at either end (Agarwal et al., 2021).
+    A quarter of the values, rounded down, is left out at each end (Agarwal et al., 2021).
     """
     array = np.sort(np.asarray(values, dtype=float), axis=0)
     cut = len(array) // 4
@@ -333,9 +333,9 @@ def interquartile_mean(values: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def probability_of_improvement(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
-    """How often a run of ``first`` beats one of ``second``, a draw counting half; mean over strata.
+    """Probability that a run of ``first`` beats a run of ``second``; ties count half; mean over strata.
 
-    Mann and Whitney's U over the number of pairs, for every stratum (environment) the same weight
+    Mann and Whitney's U over the number of pairs, with the same weight for every stratum (environment)
     (Agarwal et al., 2021).
     """
     shares = [
@@ -346,6 +346,6 @@ def probability_of_improvement(first: Sequence[np.ndarray], second: Sequence[np.
 
 
 def performance_profile(strata: Sequence[np.ndarray], thresholds: np.ndarray) -> np.ndarray:
-    """Share of runs that score more than each threshold, ``[thresholds]``; mean over strata."""
+    """Share of runs with a score above each threshold, ``[thresholds]``; mean over strata."""
     shares = [(runs[:, None] > thresholds[None, :]).mean(axis=0) for runs in strata]
     return np.mean(shares, axis=0)

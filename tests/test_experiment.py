@@ -146,9 +146,9 @@ class Listed:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"train": no_generator}, "error: no_generator is no generator: it must yield"),
-        ({"train": functools.partial(no_generator)}, " is no generator: it must yield"),
-        ({"train": asynchronous}, "error: asynchronous is no generator: it must yield"),
+        ({"train": no_generator}, "error: no_generator is not a generator: it must yield"),
+        ({"train": functools.partial(no_generator)}, " is not a generator: it must yield"),
+        ({"train": asynchronous}, "error: asynchronous is not a generator: it must yield"),
         (
             {"train": with_a_lock()},
             "error: the training procedure cannot be sent to other processes",
@@ -244,5 +244,5 @@ def test_a_plan_says_trials_time_and_price_and_starts_nothing(
     assert "dollars" in shown and "g4dn" not in shown.split("dollars")[0].splitlines()[0]
     resume = ("--resume", str(run), "--slope", "1", "3", "--seeds", "2")
     shown = planned(capsys, tmp_path, *resume)
-    assert "2 of 4 trials are finished already\n2 trials, of 2 configs\n" in shown
+    assert "2 of 4 trials are already finished\n2 trials, of 2 configs\n" in shown
     assert sorted(path.stat().st_mtime_ns for path in run.rglob("*")) == before

@@ -71,7 +71,7 @@ def test_without_a_difference_it_ends_at_the_most(
     assert call(tmp_path, "--height", 1.0, 1.01, "--until-decided", 6) == 0
     assert {len(numbers) for numbers in seeds(only_run(tmp_path)).values()} == {6}
     said = capsys.readouterr().out
-    assert "not decided with the most seeds (12 trials instead of 12: 0 saved)" in said
+    assert "not decided with all seeds (12 trials instead of 12: 0 saved)" in said
 
 
 def test_a_resumed_search_keeps_its_seeds_and_goes_on(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""What every experiment does with its results: tables over seeds, verdicts, curves. Knows no Ray."""
+"""Analysis of results: tables over seeds, verdicts, figures, comparison and report. No Ray."""

@@ -1,4 +1,4 @@
-"""What any run leaves for a reader: a table per config, figures, and what the seeds tell."""
+"""The results of a run for a reader: a table of its configs, figures, and conclusions."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from labs.runtime.loop.console import show_table
 from labs.runtime.results import GridResult
 
 LOOKS_FILE = "looks.json"
-"""All looks that were taken at a run's results: together they spend 5%."""
+"""The looks at a run's results, which together spend 5%."""
 
 MAX_PANELS = 4
-"""The selected metric and the next ones are drawn, up to so many."""
+"""Number of metrics that are drawn, the selected one first."""
 
 MAX_ROWS = 40
-"""Configs that the terminal shows; summary.csv has all."""
+"""Number of configs shown in the terminal; summary.csv has all."""
 
 
-def leave_answers(
+def write_answers(
     result: GridResult,
     run: Run,
     *,
     default: Mapping[str, Any] | None = None,
     planned: int | None = None,
 ) -> Decision | None:
-    """Leave ``summary.csv``, figures and sentences in the run's directory and in TensorBoard.
+    """Write ``summary.csv``, figures and conclusions to the run's directory and TensorBoard.
 
     Args:
-        result: of the grid.
-        run: where it goes.
+        result: the results of the grid.
+        run: the run that they belong to.
         default: values of the fields of the default config, with which the others are compared.
-        planned: the most seeds per config, where seeds are added until the question is decided.
+        planned: the largest number of seeds per config, if seeds are added until it is decided.
 
     Returns:
-        What the seeds tell; None where nothing is selected by a metric.
+        The decision; None without a metric.
     """
     metric, mode = result.objective.metric, result.objective.mode
     if metric is None:
@@ -55,7 +55,7 @@ def leave_answers(
     summary = summarise(result.table, metric, mode)
     run.add_table("summary", summary)
     show_table(shown_summary(summary, metric).head(MAX_ROWS), intervals=(metric,))
-    _leave_figures(result, run, ranked(configs, mode), metric)
+    _add_figures(result, run, ranked(configs, mode), metric)
     run.answer("answers", sentences(configs, decision, metric))
     return decision
 
@@ -72,9 +72,9 @@ def take_look(
 
     Args:
         run: the run.
-        configs: of ``group_configs``.
+        configs: the result of ``group_configs``.
         mode: ``max`` or ``min``: which value is better.
-        default, planned: as for ``leave_answers``.
+        default, planned: as for ``write_answers``.
     """
     decision, looks = look(read_looks(run.path), configs, mode, planned=planned, default=default)
     content = json.dumps([dataclasses.asdict(past) for past in looks], indent=2)
@@ -84,14 +84,12 @@ def take_look(
 
 
 def read_looks(directory: Path) -> list[Look]:
-    """The looks that a run has recorded, oldest first."""
+    """The looks that are recorded in a run's directory, oldest first."""
     path = directory / LOOKS_FILE
     return [Look.from_json(one) for one in json.loads(path.read_text())] if path.exists() else []
 
 
-def _leave_figures(
-    result: GridResult, run: Run, configs: Sequence[ConfigRuns], metric: str
-) -> None:
+def _add_figures(result: GridResult, run: Run, configs: Sequence[ConfigRuns], metric: str) -> None:
     if result.history.empty:
         return
     others = [tag for tag in result.history.columns if "/" in tag and tag != metric]

@@ -1,4 +1,4 @@
-"""Several runs beside each other: in what their options differ, and what their seeds tell."""
+"""Comparison of several runs: how their options differ, and which is better."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from labs.runtime.errors import InputError
 from labs.statistics import difference_interval
 
 RUN = "run"
-"""The column that says which run a trial is of."""
+"""The column with the run that a trial belongs to."""
 
 MAX_BARS = 40
-"""Configs that the figure shows."""
+"""Number of configs in the figure."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Comparison:
     """Two runs or more.
 
     Attributes:
-        runs: in the order in which they were named.
-        metric: what they are compared by.
+        runs: the runs, in the order in which they were given.
+        metric: the metric to compare by.
         mode: ``max`` or ``min``: which value is better.
 
     Raises:
@@ -47,7 +47,7 @@ class Comparison:
 
     def __post_init__(self) -> None:
         if len(self.runs) < 2:
-            raise InputError("a comparison needs two runs or more: name another one")
+            raise InputError("a comparison needs two or more runs: name another one")
         for run in self.runs:
             if self.metric not in run.table:
                 tags = ", ".join(tag for tag in map(str, run.table) if "/" in tag) or "no metric"
@@ -55,7 +55,7 @@ class Comparison:
 
     @cached_property
     def names(self) -> list[str]:
-        """What each run is called: its directory's name, and more where two have the same."""
+        """A name for each run: that of its directory, and more if two are the same."""
         names = [run.path.name for run in self.runs]
         if len(set(names)) < len(names):
             names = [f"{run.description['experiment']}/{run.path.name}" for run in self.runs]
@@ -71,8 +71,8 @@ class Comparison:
         for name, run in zip(self.names, self.runs, strict=True):
             for row in run.table.to_dict("records"):
                 config = {field: row.get(field) for field in fields}
-                told = {"trial": len(rows), "name": f"{name}/{row['name']}", RUN: name, **config}
-                rows.append(told | {"status": row["status"], self.metric: row.get(self.metric)})
+                first = {"trial": len(rows), "name": f"{name}/{row['name']}", RUN: name, **config}
+                rows.append(first | {"status": row["status"], self.metric: row.get(self.metric)})
         return pd.DataFrame(rows, dtype=object)
 
     @cached_property
@@ -81,25 +81,25 @@ class Comparison:
         return group_configs(self.table, self.metric)
 
     def options(self) -> pd.DataFrame:
-        """The options, versions and commits in which the runs differ, a row each and a column per run."""
-        told = [_told(run.description) for run in self.runs]
-        names = list(dict.fromkeys(name for values in told for name in values))
+        """The options, versions and commits that differ: a row for each, with a column per run."""
+        settings = [_settings(run.description) for run in self.runs]
+        names = list(dict.fromkeys(name for values in settings for name in values))
         rows = []
         for name in names:
-            values = [values.get(name, "") for values in told]
+            values = [values.get(name, "") for values in settings]
             if len(set(values)) > 1:
                 rows.append({"what": name, **dict(zip(self.names, values, strict=True))})
         return pd.DataFrame(rows, columns=["what", *self.names])
 
     def sentences(self) -> list[str]:
-        """What the seeds tell: config by config where all runs have the same, else which is best."""
+        """Conclusions: config by config if all runs have the same configs, else which one is best."""
         if self._same_configs:
             return [*self._between_runs(), *not_compared(self.configs)]
         decision: Decision = decide(self.configs, self.mode)
         return [*best_sentences(decision, self.metric), *not_compared(self.configs)]
 
     def figure(self) -> Figure:
-        """Each config's mean with its 95% interval and its seeds, a colour per run; the best on top."""
+        """The mean of each config with its 95% interval and its seeds, a colour per run, best first."""
         shown = ranked(self.configs, self.mode)[:MAX_BARS]
         figure = Figure(figsize=(8, 1.4 + 0.32 * len(shown)), layout="constrained")
         axes = figure.subplots()
@@ -122,7 +122,7 @@ class Comparison:
         axes.set_yticks(range(len(shown)), [config.label for config in shown])
         axes.invert_yaxis()
         axes.set_xlabel(
-            f"{self.metric} (mean, 95% interval; dots: seeds; hollow: not all seeds ended)"
+            f"{self.metric} (mean, 95% interval; dots: seeds; hollow: some seeds did not finish)"
         )
         axes.grid(alpha=0.3)
         return figure
@@ -133,7 +133,7 @@ class Comparison:
         return all(configs == found[0] for configs in found)
 
     def _by_config(self, run: str) -> dict[str, ConfigRuns]:
-        """A run's configs, by their fields without the run's name."""
+        """A run's configs by their fields without the run's name."""
         return {
             repr({name: value for name, value in config.fields.items() if name != RUN}): config
             for config in self.configs
@@ -150,7 +150,7 @@ class Comparison:
             return []
         equal = [a for a, b in pairs if _scores(a) == _scores(b)]
         if len(equal) == len(pairs):
-            return [f"The runs have the same {self.metric} in all trials, seed by seed."]
+            return [f"The runs have the same {self.metric} for every config and seed."]
         p_values = planned_p_values([(a.scores, b.scores) for a, b in pairs])
         sentences, unknown = [], 0
         for (mine, other), p in zip(pairs, p_values, strict=True):
@@ -166,7 +166,7 @@ class Comparison:
             )
         if unknown:
             what = "pair of configs" if unknown == 1 else "pairs of configs"
-            sentences.append(f"{unknown} {what} cannot be told apart between the runs.")
+            sentences.append(f"No significant difference between the runs for {unknown} {what}.")
         return sentences
 
 
@@ -175,13 +175,13 @@ def _scores(config: ConfigRuns) -> dict[Any, float]:
     return dict(zip(seeds, config.scores.tolist(), strict=True))
 
 
-def _told(described: Mapping[str, Any]) -> dict[str, str]:
-    """What a run was asked for and made with, each as text."""
-    told = {"experiment": str(described["experiment"])}
-    told |= {name: _text(value) for name, value in described["config"].items()}
-    told |= {f"version of {name}": value for name, value in described["versions"].items()}
+def _settings(described: Mapping[str, Any]) -> dict[str, str]:
+    """A run's experiment, options, versions and commits, each as text."""
+    found = {"experiment": str(described["experiment"])}
+    found |= {name: _text(value) for name, value in described["config"].items()}
+    found |= {f"version of {name}": value for name, value in described["versions"].items()}
     git = described.get("git") or {}
-    return told | {f"code of {part}": (commit or "")[:46] for part, commit in git.items()}
+    return found | {f"code of {part}": (commit or "")[:46] for part, commit in git.items()}
 
 
 def _text(value: Any) -> str:
@@ -193,13 +193,13 @@ def _text(value: Any) -> str:
 def compare_runs(
     runs: Sequence[LoadedRun], metric: str | None = None, mode: str | None = None
 ) -> Comparison:
-    """Compare runs by the metric of the first one that has one, unless another is named.
+    """Compare runs by ``metric``, by default that of the first run that has one.
 
     Raises:
-        InputError: nothing says by which metric, or they cannot be compared by it.
+        InputError: there is no metric, or not all runs have it.
     """
     objective = next((run.objective for run in runs if run.objective.metric is not None), None)
     metric = metric or (None if objective is None else objective.metric)
     if metric is None:
-        raise InputError("nothing says what the runs are compared by: name a `metric`")
+        raise InputError("a comparison needs a `metric`, and the runs have none: name one")
     return Comparison(runs, metric, mode or ("max" if objective is None else objective.mode))

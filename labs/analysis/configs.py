@@ -1,8 +1,8 @@
-"""The trials of a grid, config by config: what is compared is a config over its seeds.
+"""The trials of a grid by config, since configs are compared over their seeds.
 
 A config takes part in a comparison only if all its seeds ran to the end. To drop the seeds that a
-scheduler stopped would keep the lucky ones: simulated with four equal configs whose lower half is
-stopped, the survivors' means lie 0.6 standard deviations too high.
+scheduler stopped would keep the lucky ones: in a simulation of four equal configs whose lower half is
+stopped, the means of the others are 0.6 standard deviations too high.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pandas as pd
 from labs.runtime.results import DONE, FAILED, STOPPED
 
 SEED = "seed"
-"""The field that repeats a config."""
+"""The field that differs between the repeats of a config."""
 
 
 @dataclass(frozen=True)
@@ -31,29 +31,29 @@ class ConfigRuns:
     """The fields that vary within the grid: ``cnn depth=20``."""
 
     fields: Mapping[str, Any]
-    """Every field but the seed."""
+    """All fields except the seed."""
 
     trials: tuple[int, ...]
     """The trials' numbers, in the order of the table."""
 
     seeds: tuple[Any, ...]
-    """Of the trials that ran to the end, in the order of ``scores``."""
+    """Seeds of the trials that ran to the end, in the order of ``scores``."""
 
     scores: np.ndarray
     """float64 ``[n]``: the metric of the trials that ran to the end."""
 
     stopped: int
-    """How many trials a scheduler stopped early."""
+    """Number of trials that a scheduler stopped early."""
 
     failed: int
-    """How many trials failed, or have not ended, or ended without the metric."""
+    """Number of trials that failed, have not ended, or ended without the metric."""
 
     unfinished: int = 0
-    """How many of these have not ended: a resumed run goes on with them."""
+    """Number of these trials that have not ended, which a resumed run would continue."""
 
     @cached_property
     def key(self) -> str:
-        """Every field but the seed, as JSON: it stays the same when the grid grows."""
+        """All fields except the seed as JSON, which stays the same when the grid grows."""
         return json.dumps(dict(self.fields), sort_keys=True, default=str)
 
     @property
@@ -63,7 +63,7 @@ class ConfigRuns:
 
 
 def config_fields(table: pd.DataFrame) -> list[str]:
-    """The config's fields among a grid's columns, which stand between ``name`` and ``status``."""
+    """The config's fields among a grid's columns: those between ``name`` and ``status``."""
     columns = list(table.columns)
     return columns[columns.index("name") + 1 : columns.index("status")]
 
@@ -75,7 +75,7 @@ def group_configs(
 
     Args:
         table: one row per trial, with ``trial``, the config's fields, ``status`` and ``metric``.
-        metric: what the configs are compared by.
+        metric: the metric to compare by.
         fields: the config's fields; ``None`` takes the columns between ``name`` and ``status``.
     """
     fields = [f for f in (config_fields(table) if fields is None else fields) if f != SEED]
@@ -107,24 +107,24 @@ def _config_runs(
 
 
 def _plain(value: Any) -> Any:
-    """A cell as Python's own value; what pandas makes of None in a column of numbers is None."""
+    """A cell as a Python value; NaN, which pandas makes of None in a column of numbers, as None."""
     value = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def complete_rows(table: pd.DataFrame, fields: Sequence[str]) -> pd.DataFrame:
-    """The rows of the configs of which every trial ran to its end: those that may be compared.
+    """The rows of the configs whose trials all ran to their end: those that may be compared.
 
     Args:
         table: one row per trial, with ``status``.
-        fields: what makes a config; the trials that agree in them differ in their seed alone.
+        fields: the config's fields; trials that agree in them differ only in their seed.
     """
     ended = (table["status"] == DONE).groupby([table[field] for field in fields]).transform("all")
     return table[ended.astype(bool)]
 
 
 def config_label(fields: Mapping[str, Any]) -> str:
-    """``cnn depth=20 learning_rate=0.001``: text stands for itself."""
+    """A label such as ``cnn depth=20 learning_rate=0.001``; strings appear without their field."""
     parts = [
         value if isinstance(value, str) and value else f"{name}={_short(value)}"
         for name, value in fields.items()
@@ -137,7 +137,7 @@ def _short(value: Any) -> str:
 
 
 def ranked(configs: Sequence[ConfigRuns], mode: str) -> list[ConfigRuns]:
-    """The complete configs, the best mean first; then the others, in their order."""
+    """The complete configs, the best mean first, then the others in their order."""
     sign = -1.0 if mode == "max" else 1.0
     complete = [config for config in configs if config.complete]
     complete.sort(key=lambda config: sign * float(config.scores.mean()))

@@ -15,7 +15,7 @@ from labs.analysis.configs import ConfigRuns
 from labs.statistics import mean_band
 
 MAX_SHOWN = 12
-"""Lines in a panel: more cannot be told apart."""
+"""Largest number of lines in a panel that can be distinguished."""
 
 
 @dataclass(frozen=True)
@@ -23,26 +23,28 @@ class Curve:
     """The mean of a metric over the seeds of a config, step by step."""
 
     steps: np.ndarray
-    """Where any seed reported, from the first to the last step that all of them reached, ``[t]``."""
+    """Steps at which any seed reported, as far as all seeds have a value, ``[t]``."""
 
     mean: np.ndarray
     """float64 ``[t]``."""
 
     low: np.ndarray
     high: np.ndarray
-    """Ends of the 95% interval of the mean (Student's t), point by point, float64 ``[t]``; NaN
-    where there is none."""
+    """Pointwise 95% interval of the mean (Student's t), float64 ``[t]`` each; NaN if there is none."""
 
 
 def mean_curve(history: pd.DataFrame, trials: Sequence[int], metric: str) -> Curve | None:
-    """The mean over ``trials``; between two of its reports a trial's last value holds.
+    """The mean over ``trials``; between two reports of a trial, the value of the earlier one is used.
 
-    A curve ends where its first trial ends: beyond, it would be the mean of those that are left.
+    The curve ends where the first trial ends, since beyond it would be the mean of only some trials.
 
     Args:
         history: one row per report: ``trial``, ``step`` and the metrics.
         trials: numbers of the trials, one per seed.
-        metric: reports without it are left out. ``None`` is returned where no step is common.
+        metric: the metric; reports without it are ignored.
+
+    Returns:
+        The curve; None if the trials have no step in common.
     """
     if metric not in history:
         return None
@@ -69,9 +71,9 @@ def learning_curves(
 
     Args:
         history: one row per report: ``trial``, ``step`` and the metrics.
-        configs: of ``group_configs``, or the best first.
-        panels: titles by metric; metrics that nobody reported are left out.
-        xlabel: what a step is.
+        configs: the result of ``group_configs`` or ``ranked``.
+        panels: titles by metric; metrics without reports are left out.
+        xlabel: label of the x axis, with the unit of a step.
     """
     shown = configs[:MAX_SHOWN]
     tags = [tag for tag in panels if tag in history and history[tag].notna().any()]

@@ -1,12 +1,12 @@
-"""Which configs differ, over all that are compared and all looks that are taken.
+"""Deciding which configs differ, with an error rate for all comparisons and all looks together.
 
 All verdicts of a look are one family: Welch's test for every pair of configs, adjusted by Holm's
-(1979) procedure, so that with probability 95% none of them is wrong. Half of the weight goes to the
-pairs with the default config, where there is one: few tests that most users ask about.
+(1979) procedure, so that with a probability of at least 95% none of them is wrong. If there is a default
+config, half of the weight goes to the pairs with it, which are few and the most interesting ones.
 
-To look at the results, add seeds and look again makes errors more likely. The looks of a run therefore
-share the 5%: each spends a part of it (alpha spending, Lan and DeMets, 1983), and since the parts sum
-to 5% the whole is wrong with probability 5% at most (Bonferroni). Simulated in the tests.
+To look at the results, add seeds and look again would make errors more likely. The looks of a run
+therefore share the 5%: each spends a part of it (alpha spending, Lan and DeMets, 1983), and since the
+parts sum to 5%, the probability of any error is at most 5% (Bonferroni). The tests simulate it.
 """
 
 from __future__ import annotations
@@ -26,46 +26,46 @@ ALPHA = 0.05
 """The probability of any wrong verdict, over all configs and all looks."""
 
 _FIXED_SHARE = 0.8
-"""What a look that nobody planned to repeat spends of the alpha that is left. At n = 3 this costs
+"""Share of the remaining alpha that a look spends if no further look is planned. At n = 3 this costs
 little (t must exceed 3.0 instead of 2.8), and a run that is grown later can still be decided."""
 
 _SPENDING = ((0.0, 0.0), (0.15, 0.04), (0.25, 0.14), (0.4, 0.34), (0.6, 0.6), (1.0, 1.0))
-"""Share of the seeds that were planned, and the share of alpha that has then been spent: little at
-first, where only a large difference should end the search. Of 20 seeds the looks at 3, 5, 8, 12 and
-20 spend 0.002, 0.005, 0.01, 0.013 and 0.02."""
+"""Pairs of the share of the planned seeds and the share of alpha that is spent by then. It is small at
+first, when only a large difference should end the search. With 20 seeds, the looks at 3, 5, 8, 12 and 20
+spend 0.002, 0.005, 0.01, 0.013 and 0.02."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """One look at the results of a run, as a run records it."""
+    """One look at the results of a run, as it is recorded with the run."""
 
     seeds: Mapping[str, int]
-    """How many seeds each compared config had, by its key."""
+    """Number of seeds of each compared config, by its key."""
 
     alpha: float
-    """What the look spent."""
+    """The alpha that the look spent."""
 
     verdicts: tuple[tuple[str, str], ...] = ()
-    """Keys of the configs that it told apart, the better one first."""
+    """Pairs of keys of configs that differ, the better one first."""
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Look:
-        """From what ``dataclasses.asdict`` and JSON made of it."""
+        """A look from its JSON values."""
         verdicts = tuple((better, worse) for better, worse in values["verdicts"])
         return cls(dict(values["seeds"]), float(values["alpha"]), verdicts)
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What one look tells of the configs that may be compared.
+    """The verdicts of one look.
 
     Attributes:
-        configs: those whose seeds all ran to the end, the best mean first.
+        configs: the configs whose seeds all ran to the end, the best mean first.
         mode: ``max`` or ``min``: which value is better.
-        alpha: what this look spends.
-        p_values: Holm's adjusted p-values of all pairs, ``[k, k]``; NaN where there is no verdict.
-        default: place of the default config among ``configs``, if it is there.
-        earlier: pairs of keys, the better one first, that earlier looks told apart.
+        alpha: the alpha that this look spends.
+        p_values: Holm's adjusted p-values of all pairs, ``[k, k]``; NaN without a verdict.
+        default: index of the default config in ``configs``, or None.
+        earlier: pairs of keys of configs that differ by an earlier look, the better one first.
     """
 
     configs: tuple[ConfigRuns, ...]
@@ -77,38 +77,39 @@ class Decision:
 
     @cached_property
     def beats(self) -> np.ndarray:
-        """Whether the row's config is shown to be better than the column's, bool ``[k, k]``."""
+        """Whether the row's config is significantly better than the column's, bool ``[k, k]``."""
         means = np.array([config.scores.mean() for config in self.configs])
         ahead = means[:, None] > means[None, :]
         with np.errstate(invalid="ignore"):
-            told = (self.p_values < self.alpha) & (ahead if self.mode == "max" else ahead.T)
+            beats = (self.p_values < self.alpha) & (ahead if self.mode == "max" else ahead.T)
         places = {config.key: place for place, config in enumerate(self.configs)}
+        # Earlier verdicts stand: the alpha that they spent is for the whole run.
         for better, worse in self.earlier:
             if better in places and worse in places:
-                told[places[better], places[worse]] = True
-                told[places[worse], places[better]] = False
-        return told
+                beats[places[better], places[worse]] = True
+                beats[places[worse], places[better]] = False
+        return beats
 
     @property
     def candidates(self) -> list[int]:
-        """Places of the configs that no other one is shown to beat: any of them may be the best."""
+        """Indices of the configs that no other one beats, any of which may be the best."""
         return [place for place in range(len(self.configs)) if not self.beats[:, place].any()]
 
     @property
     def decided(self) -> bool:
-        """Whether every config but one is shown not to be the best."""
+        """Whether only one config may be the best."""
         return len(self.candidates) == 1 < len(self.configs)
 
     @property
     def in_question(self) -> list[int]:
-        """Places of the configs for which further seeds could help to decide which is the best."""
+        """Indices of the configs for which more seeds may decide which is the best."""
         return [] if self.decided else self.candidates
 
     def seeds_to_tell(self, first: int, second: int) -> int | None:
-        """How many seeds would probably tell two configs apart, in another run of this size.
+        """Number of seeds per config that would probably show a difference in a new run of this size.
 
-        The test's level is that of one pair among all of this look's; see
-        ``labs.statistics.seeds_to_tell`` for ``None``.
+        The level of the test is that of one pair among all pairs of this look. For ``None`` see
+        ``labs.statistics.seeds_to_tell``.
         """
         pairs = len(self.configs) * (len(self.configs) - 1) / 2
         a, b = (self.configs[place].scores for place in (first, second))
@@ -127,12 +128,12 @@ def decide(
     """Compare all configs whose seeds all ran to the end.
 
     Args:
-        configs: of ``group_configs``; the others are left out.
+        configs: the result of ``group_configs``; configs that are not complete are left out.
         mode: ``max`` or ``min``: which value is better.
         default: values of the fields of the default config.
         alpha: the level of the family.
         items: as for ``labs.statistics.difference_interval``.
-        earlier: verdicts of earlier looks, which stand.
+        earlier: verdicts of earlier looks, which remain valid.
     """
     sign = -1.0 if mode == "max" else 1.0
     compared = [config for config in configs if config.complete]
@@ -154,14 +155,14 @@ def decide(
 def planned_p_values(
     pairs: Sequence[tuple[np.ndarray, np.ndarray]], items: Sequence[int | None] | None = None
 ) -> np.ndarray:
-    """Adjusted p-values of comparisons that were decided on before the results were seen, ``[m]``.
+    """Adjusted p-values of comparisons that were planned before the results were seen, ``[m]``.
 
-    Welch's test for each under Holm's procedure: to act on those below alpha is wrong about any of
-    them with probability alpha at most. NaN where there is no verdict.
+    Welch's test for each pair, with Holm's procedure: the probability that any of the pairs with a
+    value below alpha is a false positive is at most alpha. NaN without a verdict.
 
     Args:
         pairs: the scores of both sides.
-        items: test items behind the scores of each pair, see ``labs.statistics.difference_interval``.
+        items: number of test items for each pair, see ``labs.statistics.difference_interval``.
     """
     counts = items or [None] * len(pairs)
     raw = [welch_p_values(pair, count)[0, 1] for pair, count in zip(pairs, counts, strict=True)]
@@ -189,21 +190,21 @@ def look(
     default: Mapping[str, Any] | None = None,
     items: int | None = None,
 ) -> tuple[Decision, list[Look]]:
-    """Look at a run, spend a part of the alpha that its earlier looks left, and record it.
+    """Look at a run, and spend a part of the alpha that its earlier looks have left.
 
-    A look at what has been looked at already gives the same verdicts and spends nothing.
+    To look at the same results again gives the same verdicts and spends nothing.
 
     Args:
-        looks: those that the run has recorded, oldest first.
-        configs: of ``group_configs``.
+        looks: the earlier looks at the run, oldest first.
+        configs: the result of ``group_configs``.
         mode: ``max`` or ``min``: which value is better.
-        planned: the most seeds per config, where seeds are added until the question is decided;
-            ``None`` where this look is meant to be the last.
+        planned: the largest number of seeds per config, if seeds are added until it is decided;
+            ``None`` if no further look is planned.
         default: as for ``decide``.
         items: as for ``decide``.
 
     Returns:
-        The decision, and the looks to be recorded in place of ``looks``.
+        The decision, and the looks to record instead of ``looks``.
     """
     compared = [config for config in configs if config.complete]
     seeds = {config.key: len(config.scores) for config in compared}
@@ -219,15 +220,15 @@ def look(
     if again or not testable:
         return decision, list(looks)
     keys = [config.key for config in decision.configs]
-    told = tuple((keys[i], keys[j]) for i, j in np.argwhere(decision.beats))
-    return decision, [*looks, Look(seeds, alpha, told)]
+    verdicts = tuple((keys[i], keys[j]) for i, j in np.argwhere(decision.beats))
+    return decision, [*looks, Look(seeds, alpha, verdicts)]
 
 
 def next_alpha(looks: Sequence[Look], n: int, planned: int | None = None) -> float:
-    """What a look at ``n`` seeds may spend.
+    """The alpha that a look at ``n`` seeds may spend.
 
     Args:
-        looks: the earlier ones.
+        looks: the earlier looks.
         n: the largest number of seeds of a config.
         planned: as for ``look``.
     """
@@ -244,9 +245,9 @@ def _spent_at(share: float) -> float:
     return float(np.interp(share, places, values))
 
 
-def look_sizes(most: int) -> list[int]:
-    """After how many seeds to look: 3, 5, 8, 12, 20, each about 1.6 times the last, and ``most``."""
+def look_sizes(limit: int) -> list[int]:
+    """Numbers of seeds at which to look: 3, 5, 8, 12, 20, each about 1.6 times the last, and ``limit``."""
     sizes = [3, 5, 8, 12, 20]
-    while sizes[-1] < most:
+    while sizes[-1] < limit:
         sizes.append(round(sizes[-1] * 1.6))
-    return [size for size in sizes if size < most] + [most]
+    return [size for size in sizes if size < limit] + [limit]

@@ -1,4 +1,4 @@
-"""The metric of a grid against each field that varies."""
+"""Figures of the metric of a grid against each field that varies."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from labs.analysis.summary import score_interval, varying_fields
 from labs.statistics import Interval
 
 _MAX_LEGEND = 10
-_LOG_RANGE = 8.0  # values that span more than this factor are on a logarithmic axis
+_LOG_RANGE = 8.0  # values that span a larger factor get a logarithmic axis
 
 
 def field_panels(configs: Sequence[ConfigRuns], metric: str) -> Figure | None:
-    """A panel per field that varies, with a line for each setting of the other fields.
+    """A panel per field that varies, with a line for each combination of the other fields.
 
-    Points are means over the seeds with their 95% intervals (Student's t), dots the seeds. A config
-    that is not complete is drawn hollow, and without an interval. ``None`` where nothing varies.
+    Points are means over the seeds with their 95% intervals (Student's t), small dots are the seeds. A
+    config that is not complete is hollow and has no interval. ``None`` if no field varies.
     """
     fields = varying_fields(configs)
     if not fields:
@@ -33,7 +33,7 @@ def field_panels(configs: Sequence[ConfigRuns], metric: str) -> Figure | None:
         _draw_field(axes, configs, field, fields)
     grid[0].set_ylabel(metric)
     figure.suptitle(
-        "means over the seeds with 95% intervals; dots: seeds; hollow: not all seeds ran to the end",
+        "means over the seeds with 95% intervals; dots: seeds; hollow: some seeds did not finish",
         fontsize="small",
         color="0.3",
     )
@@ -69,7 +69,7 @@ def _draw_field(
 
 
 def error_bars(intervals: Sequence[Interval]) -> np.ndarray:
-    """Distances from the estimates to the ends, ``[2, n]``; 0 where there is no interval."""
+    """Distances from the estimates to the ends of the intervals, ``[2, n]``; 0 without an interval."""
     below = [0.0 if math.isnan(i.low) else i.estimate - i.low for i in intervals]
     above = [0.0 if math.isnan(i.high) else i.high - i.estimate for i in intervals]
     return np.array([below, above])
@@ -80,7 +80,7 @@ def _key(value: object) -> Hashable:
 
 
 def _place_values(axes: Axes, values: Sequence[object]) -> dict[Hashable, float]:
-    """Where each value of a field stands; sets up the axis."""
+    """Set up the axis for the values of a field; returns the position of each."""
     distinct = list(dict.fromkeys(_key(value) for value in values))
     numbers = [v for v in distinct if isinstance(v, int | float) and not isinstance(v, bool)]
     if len(numbers) == len(distinct):

@@ -1,4 +1,4 @@
-"""A run on disk, read back without Ray: its table, its curves and its checkpoints."""
+"""Loading a run from disk without Ray: its table, its curves and its checkpoints."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from labs.runtime.results import GridResult
 
 @dataclass(frozen=True)
 class LoadedRun(GridResult):
-    """What a run has left so far. A trial that has not ended has the status ``interrupted``."""
+    """The results of a run so far. A trial that has not ended has the status ``interrupted``."""
 
     path: Path = field(default_factory=Path)
     """The run's directory."""
@@ -33,57 +33,57 @@ class LoadedRun(GridResult):
     """Its ``config.json``."""
 
     storage: StoragePath = field(default_factory=lambda: StoragePath("."))
-    """The run where all machines see it: an object store, or ``path`` itself."""
+    """The run's directory for all machines: on an object store, or ``path`` itself."""
 
     @property
     def is_written(self) -> bool:
-        """Whether a driver is at work on it, as far as its lease says."""
+        """Whether a driver is running, as far as the run's lease says."""
         return is_written(self.storage)
 
     def checkpoint_path(self, trial: int | None = None) -> str:
-        """Where a trial's best checkpoint is (the last one where no metric selects): a path or a URI.
+        """The path or URI of a trial's best checkpoint (of the last one without a metric).
 
         Args:
             trial: its number. The default is the best trial of those that ran to their end.
 
         Raises:
-            InputError: there is no such trial, or it has left no checkpoint.
+            InputError: there is no such trial, or it has no checkpoint.
         """
         if trial is None:
             best = self.best()
             if best is None:
-                raise InputError("no trial has run to its end: name one by its number, `trial`")
+                raise InputError("no trial has run to its end: set `trial` to the number of one")
             trial = int(best["trial"])
         if not 0 <= trial < len(self.table):
             raise InputError(f"`trial` {trial} is not in {self.path}: it has {len(self.table)}")
         place = self.checkpoint(trial)
         if place is None:
-            raise InputError(f"trial {self.table['name'].iloc[trial]} has left no checkpoint")
+            raise InputError(f"trial {self.table['name'].iloc[trial]} has no checkpoint")
         return place
 
     def load_checkpoint(self, trial: int | None = None) -> Checkpoint:
-        """A trial's best checkpoint (the last one where no metric selects), on the CPU.
+        """Load a trial's best checkpoint (the last one without a metric) onto the CPU.
 
         Args:
             trial: its number. The default is the best trial of those that ran to their end.
 
         Raises:
-            InputError: there is no such trial, or it has left no checkpoint.
+            InputError: there is no such trial, or it has no checkpoint.
         """
         state = checkpoints.load_checkpoint(self.checkpoint_path(trial))
-        state.pop(PROGRESS, None)  # the runner's own
+        state.pop(PROGRESS, None)  # of the runner, not of the trial
         return state
 
 
 def load_run(run: str | Path) -> LoadedRun:
-    """Read a run's directory; nothing is written, and a run that goes on is not disturbed.
+    """Load a run. Nothing is written, so a run that is still running is not disturbed.
 
     Args:
-        run: the directory that holds its ``config.json``, or its place on shared storage
-            (``s3://bucket/runs/EXPERIMENT/NAME``), of which a temporary copy is read.
+        run: the directory with its ``config.json``, or its URI on shared storage
+            (``s3://bucket/runs/EXPERIMENT/NAME``), which is copied to a temporary directory.
 
     Raises:
-        InputError: it is not the directory of a run, or cannot be read.
+        InputError: it is not a run directory, or it cannot be read.
     """
     path = local_copy(run)
     description = read_description(path)
@@ -106,7 +106,7 @@ def load_run(run: str | Path) -> LoadedRun:
 
 
 def local_copy(run: str | Path) -> Path:
-    """A run's directory; of one on shared storage, a temporary copy without its checkpoints.
+    """A run's directory; for a run on shared storage, a temporary copy without its checkpoints.
 
     Raises:
         InputError: it cannot be read.
@@ -119,9 +119,9 @@ def local_copy(run: str | Path) -> Path:
 
 
 def is_written(run: StoragePath) -> bool:
-    """Whether a driver is at work on a run, as far as its lease says.
+    """Whether a driver of the run is running, as far as its lease says.
 
     Raises:
-        OSError: the storage is out of reach.
+        OSError: the storage cannot be reached.
     """
     return Lease(run).holder is not None

@@ -1,4 +1,4 @@
-"""What a failed trial left: the last that it printed, and the end of its traceback."""
+"""The last lines of a failed trial's log and of its traceback."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 from labs.runtime.output import log_file
 
 LAST_LINES = 8
-"""Of the log, and of the traceback."""
+"""Number of lines of the log, and of the traceback."""
 
 
 def last_lines(run: Path, trial: str, count: int = LAST_LINES) -> list[str]:
-    """The last lines of a trial's log, then those of its traceback; none where it left neither.
+    """The last lines of a trial's log, then those of its traceback; none if it has neither.
 
     Args:
         run: the run's directory.
         trial: the trial's name.
-        count: how many lines of each at most.
+        count: the largest number of lines of each.
     """
     printed = log_file.last_lines(run, trial, count)
     try:
@@ -24,5 +24,5 @@ def last_lines(run: Path, trial: str, count: int = LAST_LINES) -> list[str]:
     except OSError:
         return printed
     traceback = [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
-    told = bool(traceback) and traceback[-1] in printed  # the trial printed it itself
-    return printed if told else [*printed, *traceback]
+    logged = bool(traceback) and traceback[-1] in printed  # the trial printed it itself
+    return printed if logged else [*printed, *traceback]

@@ -1,8 +1,9 @@
-"""One look for all figures: colours, bands, axes."""
+"""The style of all figures: colours, bands, axes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import matplotlib
 import numpy as np
@@ -12,14 +13,14 @@ from matplotlib.ticker import NullFormatter, NullLocator
 Colour = tuple[float, float, float, float]
 
 # Okabe and Ito's palette for all kinds of colour vision, reordered so that neighbours also differ
-# in grey. Its yellow is left out: on white it cannot be seen.
+# in grey. Its yellow is left out, because it is not visible on white.
 _DISTINCT = ("#0072B2", "#E69F00", "#000000", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 _LINES = ("-", "--", "-.", ":")
 _BAND_ALPHA = 0.18
 
 
 def colours(count: int) -> list[Colour]:
-    """A colour for each of ``count`` things without an order, for instance configs."""
+    """Colours for ``count`` things without an order, for instance configs."""
     if count <= len(_DISTINCT):
         return [matplotlib.colors.to_rgba(name) for name in _DISTINCT[:count]]
     return [matplotlib.colormaps["turbo"](place) for place in np.linspace(0.05, 0.95, count)]
@@ -34,17 +35,24 @@ def shades(hue: str, count: int) -> list[Colour]:
 
 
 def line_style(place: int) -> str:
-    """Of the line at this place in the legend: in grey, lines are told apart by it."""
+    """The style of line number ``place``, so that lines can be distinguished without colours."""
     return _LINES[place % len(_LINES)]
 
 
-def draw_band(axes: Axes, x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: Colour) -> None:
-    """A band around a line, in the line's colour."""
-    axes.fill_between(x, low, high, color=colour, alpha=_BAND_ALPHA, linewidth=0)
+def draw_band(
+    axes: Axes,
+    x: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    colour: Colour | str,
+    step: Literal["pre", "post", "mid"] | None = None,
+) -> None:
+    """Draw the band around a line in its colour; ``step`` as for the line, None for a plain line."""
+    axes.fill_between(x, low, high, color=colour, alpha=_BAND_ALPHA, linewidth=0, step=step)
 
 
 def plain_log_axis(axes: Axes, ticks: Sequence[float]) -> None:
-    """A logarithmic x axis with exactly these ticks, written as plain numbers."""
+    """Make the x axis logarithmic, with exactly these ticks, labelled with plain numbers."""
     axes.set_xscale("log")
     axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())

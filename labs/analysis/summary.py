@@ -1,4 +1,4 @@
-"""Tables over seeds: a row per config, the best one first."""
+"""Tables over seeds: one row per config, the best one first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLUMNS = ("config", "mean", "low", "high", "n", "stopped", "failed")
 def summarise(
     table: pd.DataFrame, metric: str, mode: str, fields: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """One row per config over its seeds, the best mean first, those not compared last.
+    """One row per config, the best mean over the seeds first; configs that are not compared last.
 
     Args:
         table: one row per trial, with ``trial``, the config's fields, ``status`` and ``metric``.
@@ -25,10 +25,10 @@ def summarise(
         fields: the config's fields; ``None`` takes the columns between ``name`` and ``status``.
 
     Returns:
-        ``config`` (the fields that vary, in one text) and each of these fields; ``mean`` over the
-        seeds that ran to the end with its 95% interval ``low`` and ``high`` (Student's t), ``n``
-        (how many they are), ``stopped`` and ``failed``. A config with stopped or failed seeds has
-        no interval: those that are left are not a fair sample.
+        ``config`` (the fields that vary, as one string) and each of these fields; ``mean`` over the
+        seeds that ran to the end with its 95% interval ``low`` and ``high`` (Student's t), their
+        number ``n``, ``stopped`` and ``failed``. A config with stopped or failed seeds has no
+        interval, because the other seeds are a biased sample.
     """
     fields = config_fields(table) if fields is None else fields
     configs = group_configs(table, metric, fields)
@@ -48,7 +48,7 @@ def varying_fields(configs: Sequence[ConfigRuns]) -> list[str]:
 
 
 def score_interval(config: ConfigRuns) -> Interval:
-    """The mean of a config's scores; without an interval where the config is not complete."""
+    """The mean of a config's scores with its interval; no interval if the config is not complete."""
     if not config.scores.size:
         return Interval(math.nan, math.nan, math.nan, 0)
     interval = mean_interval(config.scores)
@@ -58,7 +58,7 @@ def score_interval(config: ConfigRuns) -> Interval:
 
 
 def shown_summary(summary: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """A summary for ``show_table``: the mean is called by its metric; each field stands in ``config``."""
+    """A summary for ``show_table``: the mean is named after the metric; fields are in ``config`` only."""
     names = {"mean": metric, "low": f"{metric}_low", "high": f"{metric}_high"}
     return summary[list(COLUMNS)].rename(columns=names)
 

@@ -1,4 +1,4 @@
-"""What the seeds tell, in sentences."""
+"""Conclusions in sentences."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ from labs.analysis.summary import score_interval
 from labs.statistics import MIN_SEEDS, difference_interval
 
 MAX_NAMED = 5
-"""Configs that a sentence names before it only counts them."""
+"""Largest number of configs that a sentence names; it counts the others."""
 
 
 def not_compared(configs: Sequence[ConfigRuns]) -> list[str]:
-    """A sentence that names the configs with stopped or failed seeds; none where there are none."""
+    """A sentence that names the configs with stopped or failed seeds; empty if there are none."""
     excluded = [config for config in configs if not config.complete]
     if not excluded:
         return []
     parts = [f"{config.label} ({_missing(config)})" for config in excluded]
-    return [
-        f"Not compared, since not all of their seeds ran to the end: {_named(parts)}."
-    ]  # what is left of a config's seeds is not a fair sample
+    return [f"Not compared, since some of their seeds did not finish: {_named(parts)}."]
 
 
 def _missing(config: ConfigRuns) -> str:
@@ -32,31 +30,31 @@ def _missing(config: ConfigRuns) -> str:
         (config.failed - config.unfinished, "failed"),
         (config.unfinished, "not finished"),
     )
-    told = " and ".join(f"{count} {what}" for count, what in counts if count)
-    return f"{told} of {len(config.trials)}"
+    found = " and ".join(f"{count} {what}" for count, what in counts if count)
+    return f"{found} of {len(config.trials)}"
 
 
 def best_sentences(decision: Decision, metric: str) -> list[str]:
-    """Which config is the best, and which cannot be told from it, with how many seeds would tell."""
+    """Which config is the best, and which ones may be as good, with the seeds that would decide it."""
     configs = decision.configs
     if not configs:
-        return [f"No config can be judged by {metric}: none had all its seeds run to the end."]
+        return [f"No config can be judged by {metric}: no config has all of its seeds finished."]
     first = configs[0]
     seeds = f"{len(first.scores)} seed{'s' * (len(first.scores) != 1)}"
     measured = f"{first.label}: {metric} {score_interval(first).format(4)}, {seeds}"
     if len(configs) == 1:
-        return [f"The only config that can be judged is {measured}."]
+        return [f"Only one config can be judged: {measured}."]
     if decision.decided:
         best = configs[decision.candidates[0]]
         others = f"the {len(configs) - 1} others" if len(configs) > 2 else "the other"
         return [
             f"The best of {len(configs)} configs is {best.label}: {metric}"
-            f" {score_interval(best).format(4)}, {len(best.scores)} seeds; the seeds tell it from"
-            f" {others}."
+            f" {score_interval(best).format(4)}, {len(best.scores)} seeds; it is significantly better"
+            f" than {others}."
         ]
     if min(len(config.scores) for config in configs) < MIN_SEEDS:
         return [
-            f"The best mean is that of {measured}. Fewer than {MIN_SEEDS} seeds tell nothing: use"
+            f"The best mean is that of {measured}. Fewer than {MIN_SEEDS} seeds decide nothing: use"
             f" {MIN_SEEDS} or more."
         ]
     rivals = [place for place in decision.candidates if place != 0]
@@ -74,7 +72,7 @@ def _more(decision: Decision, place: int) -> str:
 
 
 def default_sentences(decision: Decision) -> list[str]:
-    """Which configs are better and which are worse than the defaults; none without a default."""
+    """Which configs are better and which are worse than the defaults; empty without a default."""
     place = decision.default
     if place is None or len(decision.configs) < 2:
         return []
@@ -100,7 +98,7 @@ def _difference(config: ConfigRuns, default: ConfigRuns) -> str:
 
 
 def sentences(configs: Sequence[ConfigRuns], decision: Decision, metric: str) -> list[str]:
-    """All that a grid tells: the best, against the defaults, and what was not compared."""
+    """All conclusions of a grid: the best config, the defaults, and what is not compared."""
     return [
         *best_sentences(decision, metric),
         *default_sentences(decision),

@@ -77,20 +77,20 @@ def test_what_cannot_be_told_is_named_with_the_seeds_that_would_tell() -> None:
     assert "adam rate=0.1" not in best
     assert default.startswith("Better than the defaults (adam rate=0.1): adam rate=0.01 by -")
     assert "sgd rate=0.01 by -" in default
-    assert left.endswith("ran to the end: sgd rate=0.1 (2 stopped and 1 failed of 5).")
+    assert left.endswith("did not finish: sgd rate=0.1 (2 stopped and 1 failed of 5).")
 
 
 def test_one_config_is_told_to_be_the_best() -> None:
     table = TABLE[~TABLE["trial"].between(10, 14)]
     (best, *_) = said(table)
     assert best.startswith("The best of 2 configs is adam rate=0.01: val/loss")
-    assert "5 seeds; the seeds tell it from the other." in best
+    assert "5 seeds; it is significantly better than the other." in best
 
 
 def test_too_few_seeds_and_nothing_at_all() -> None:
     assert "use 3 or more" in said(TABLE[TABLE["seed"] < 2])[0]
     assert said(TABLE[TABLE["trial"] >= 15])[0].startswith("No config can be judged by val/loss")
-    assert said(TABLE[TABLE["trial"] < 5])[0].startswith("The only config that can be judged is")
+    assert said(TABLE[TABLE["trial"] < 5])[0].startswith("Only one config can be judged: ")
     equal = grid({("adam", 0.01): [1.0, 2.0, 3.0], ("sgd", 0.01): [1.5, 2.0, 3.0]})
     assert said(equal, optimizer="sgd", rate=0.01, width=16)[1].startswith("No config can be told")
 

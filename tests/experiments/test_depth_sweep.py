@@ -101,7 +101,7 @@ def test_a_killed_run_resumed_equals_an_uninterrupted_one(
     states = {p: p.stat().st_mtime_ns for p in run.glob("tensorboard/*/state.json")}
     assert 1 <= len(states) < 8
     assert call(script, "--resume", run) == 0
-    assert f"{len(states)} of 8 trials are finished already" in capsys.readouterr().out
+    assert f"{len(states)} of 8 trials are already finished" in capsys.readouterr().out
     assert all(p.stat().st_mtime_ns == when for p, when in states.items())
     pd.testing.assert_frame_equal(numbers(run), numbers(finished))
 

@@ -1,4 +1,4 @@
-"""Figures and tables as HTML that is safe to insert: all text in it is escaped."""
+"""Figures and tables as HTML with all text escaped."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pandas as pd
 from labs.analysis.report.svg import embedded
 
 MAX_FIGURE_BYTES = 300_000
-"""A larger SVG is shown as the PNG beside it, and a larger PNG is only named."""
+"""An SVG that is larger is replaced by its PNG; of a PNG that is larger only the name is shown."""
 
 
 def figure_html(files: Mapping[str, Path], name: str, prefix: str) -> str | None:
-    """A figure for the page: the SVG, or else the picture; None where neither is small enough."""
+    """A figure for the page: its SVG, PNG or GIF; None if none of them is small enough."""
     if ".svg" in files and files[".svg"].stat().st_size <= MAX_FIGURE_BYTES:
         drawn = embedded(files[".svg"], prefix)
         if drawn is not None:
@@ -33,7 +33,7 @@ def figure_html(files: Mapping[str, Path], name: str, prefix: str) -> str | None
 
 
 def drawn_html(svg: bytes, name: str, prefix: str) -> str:
-    """A figure that stands in no file."""
+    """A figure for the page from SVG that is not in a file."""
     drawn = embedded(svg, prefix)
     return (
         ""
@@ -43,7 +43,7 @@ def drawn_html(svg: bytes, name: str, prefix: str) -> str:
 
 
 def table_html(table: pd.DataFrame) -> str:
-    """A table as HTML, all text escaped; ``x``, ``x_low`` and ``x_high`` share a cell."""
+    """A table as HTML; ``x``, ``x_low`` and ``x_high`` share a cell."""
     intervals = [c for c in table if f"{c}_low" in table and f"{c}_high" in table]
     hidden = {f"{column}_{end}" for column in intervals for end in ("low", "high")}
     columns = [column for column in table if column not in hidden]
@@ -77,7 +77,7 @@ def _cell(value: Any) -> str:
 
 
 def text_of(value: Any) -> str:
-    """A value as the page shows it."""
+    """A value as text for the page."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, (list, dict)):

@@ -1,4 +1,4 @@
-"""``report.html``: what a run came to, in one file that needs neither a network nor a script."""
+"""``report.html``: the results of a run in one file, without scripts and external files."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from labs.runtime.results import OVER
 REPORT_FILE = "report.html"
 
 MAX_FIGURES_BYTES = 1_800_000
-"""Of all figures of a report together."""
+"""Largest size of all figures of a run together."""
 
 MAX_ROWS = 60
-"""Of a table; a file with more is only named."""
+"""Largest number of rows of a table; longer tables are left out."""
 
 MAX_TRIALS = 200
-"""Trials in the list of all trials; results.csv has the others."""
+"""Largest number of trials in the list of all trials; results.csv has all."""
 
 MAX_FAILURES = 20
-"""Different errors that are shown, and trials that are named with each."""
+"""Largest number of different errors, and of trials that are named with each."""
 
 
 @dataclass(frozen=True)
@@ -52,49 +52,49 @@ class Figure:
 
     name: str
     markup: str
-    """HTML that is safe to insert."""
+    """HTML with all text escaped."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """All that the page says of one run."""
+    """The part of the page about one run."""
 
     run: LoadedRun
     place: str
-    """How the run is named on a command line."""
+    """The run's directory or URI for a command line."""
 
     number: int
 
     @property
     def title(self) -> str:
-        """The experiment's name and the run's."""
+        """The names of the experiment and of the run."""
         return f"{self.run.description['experiment']} {self.run.path.name}"
 
     @property
     def question(self) -> str:
-        """What the program says that it asks: the first paragraph of its docstring."""
+        """The question of the experiment: the first paragraph of its program's docstring."""
         return str(self.run.description.get("about") or "")
 
     @property
     def state(self) -> str:
-        """How far the run has come, in one sentence."""
+        """The progress of the run, in one sentence."""
         table = self.run.table
         counts = table["status"].value_counts()
-        told = ", ".join(f"{count} {status}" for status, count in counts.items())
+        by_status = ", ".join(f"{count} {status}" for status, count in counts.items())
         trials = f"{len(table)} trial{'s' * (len(table) != 1)}"
         if not len(table):
             return "No trials."
         over = bool(table["status"].isin(OVER).all())
-        return f"{trials}: {told}." + ("" if over else " The run is not complete.")
+        return f"{trials}: {by_status}." + ("" if over else " The run is not complete.")
 
     @functools.cached_property
     def answers(self) -> list[str]:
-        """What the run came to."""
+        """The conclusions of the run."""
         return read_answers(self.run.path)
 
     @functools.cached_property
     def tables(self) -> list[tuple[str, str]]:
-        """Title and HTML of the run's tables; where it left no summary, one is made of its trials."""
+        """Title and HTML of the run's tables; if it has no summary yet, one is computed."""
         metric = self.run.objective.metric
         found = []
         names = sorted(
@@ -114,7 +114,7 @@ class Section:
 
     @functools.cached_property
     def figures(self) -> tuple[list[Figure], list[str]]:
-        """The run's figures, curves first, and the names of those for which there is no room."""
+        """The run's figures, curves first, and the names of those that are too large."""
         paths = sorted(
             (self.run.path / "figures").glob("*.*"),
             key=lambda path: ("curves" not in path.stem, path.stat().st_mtime, path.stem),
@@ -134,7 +134,7 @@ class Section:
         return shown, left
 
     def _own_curves(self) -> list[Figure]:
-        """Curves of a run that ended before it drew any."""
+        """Curves of a run that has no figures yet."""
         metric, history = self.run.objective.metric, self.run.history
         if metric is None or metric not in history:
             return []
@@ -144,7 +144,7 @@ class Section:
 
     @functools.cached_property
     def failures(self) -> list[dict[str, Any]]:
-        """Names, error and last lines of the trials that failed, those of one error together."""
+        """Names, error and last lines of the failed trials, grouped by error."""
         by_error: dict[str, list[str]] = {}
         for row in self.run.failed.to_dict("records"):
             by_error.setdefault(str(row["error"]), []).append(str(row["name"]))
@@ -160,7 +160,7 @@ class Section:
 
     @functools.cached_property
     def trials(self) -> str:
-        """The list of all trials, as HTML."""
+        """The table of all trials as HTML."""
         table = self.run.table.drop(columns=["trial", "checkpoint"], errors="ignore")
         constant = [c for c in table if c not in ("name", "status") and _is_constant(table[c])]
         if len(table) > 1:
@@ -171,46 +171,44 @@ class Section:
     def options(self) -> list[tuple[str, str]]:
         """The experiment's options and their values."""
         described = self.run.description
-        told = [(name, text_of(value)) for name, value in described["config"].items()]
+        rows = [(name, text_of(value)) for name, value in described["config"].items()]
         runtime = described.get("runtime") or {}
         default = {f: getattr(RuntimeOptions(), f) for f in RuntimeOptions.__dataclass_fields__}
-        told += [(n, text_of(v)) for n, v in runtime.items() if v != default.get(n)]
-        return told
+        rows += [(n, text_of(v)) for n, v in runtime.items() if v != default.get(n)]
+        return rows
 
     @property
     def origin(self) -> list[tuple[str, str]]:
-        """When, by which command, with which code and versions."""
+        """When and by which command the run was started, and with which code and versions."""
         described = self.run.description
-        told = [("began", described["created"]), ("command", described["command"])]
+        rows = [("started", described["created"]), ("command", described["command"])]
         git = described.get("git") or {}
-        told += [(f"commit of {part}", commit) for part, commit in git.items() if commit]
-        told += [(name, version) for name, version in described["versions"].items()]
+        rows += [(f"commit of {part}", commit) for part, commit in git.items() if commit]
+        rows += [(name, version) for name, version in described["versions"].items()]
         seconds = self.run.table.get("seconds")
         if seconds is not None and seconds.notna().any():
-            told.append(("training", f"{duration(float(seconds.sum()))} over all trials"))
-        told.append(("directory", self.place))
-        return told
+            rows.append(("training", f"{duration(float(seconds.sum()))} over all trials"))
+        rows.append(("directory", self.place))
+        return rows
 
     @property
     def commands(self) -> list[tuple[str, str]]:
-        """What can be done with the run, and the command for it."""
+        """What can be done with the run, each with its command."""
         described, place = self.run.description, self.place
         found = []
-        if described["config"].keys() != {"trials"}:  # made by labs.sweep: it has no options
-            found.append(("run it again, into a new run", shlex.join(["labs", "rerun", place])))
+        if described["config"].keys() != {"trials"}:  # made by labs.sweep, it has no options
+            found.append(("repeat it as a new run", shlex.join(["labs", "rerun", place])))
             unfinished = len(self.run.failed) + len(self.run.interrupted)
             if unfinished:
-                found.append(("run what is left", command_of(described, "--resume", place)))
+                found.append(("run the rest", command_of(described, "--resume", place)))
             if "seeds" in described["config"]:
                 more = str(_seeds(self.run.table) + 2)
                 command = command_of(described, "--resume", place, "--seeds", more)
-                found.append(("grow it, here to more seeds", command))
+                found.append(("add more seeds", command))
         logdir = self.run.path / "tensorboard"
         if not is_remote(place):
-            found.append(
-                ("look at all curves", shlex.join(["tensorboard", "--logdir", str(logdir)]))
-            )
-        found.append(("read it in Python", f"run = labs.load_run({place!r})"))
+            found.append(("show all curves", shlex.join(["tensorboard", "--logdir", str(logdir)])))
+        found.append(("load it in Python", f"run = labs.load_run({place!r})"))
         return found
 
 
@@ -223,18 +221,18 @@ def _is_constant(column: pd.Series[Any]) -> bool:
 
 
 def _with_metric(table: pd.DataFrame, metric: str | None) -> pd.DataFrame:
-    """The summary of ``leave_answers`` with the metric as its mean's name."""
+    """The table of ``write_answers`` with its mean named after the metric; other tables unchanged."""
     if metric is None or not {"config", "mean", "low", "high", "n"} <= set(table):
         return table
     return shown_summary(table, metric)
 
 
 def render(loaded: Sequence[LoadedRun], places: Sequence[str]) -> str:
-    """The page over one run or several; several begin with their comparison, where they have one.
+    """The page for one or several runs; several start with their comparison, if it is possible.
 
     Args:
         loaded: the runs.
-        places: how each is named on a command line.
+        places: the runs' directories or URIs for command lines.
     """
     sections = [
         Section(run, place, number)
@@ -277,11 +275,11 @@ def write_report(places: Sequence[str | Path], file: Path) -> None:
     """Write the report of one run or of several.
 
     Args:
-        places: the runs' directories, or their places on shared storage.
-        file: where the page goes.
+        places: the runs' directories, or their URIs on shared storage.
+        file: the file to write.
 
     Raises:
-        InputError: a place holds no run.
+        InputError: a place is not a run.
         OSError: the file cannot be written.
     """
     loaded = [load_run(place) for place in places]
@@ -294,7 +292,7 @@ def write_report(places: Sequence[str | Path], file: Path) -> None:
 
 @contextlib.contextmanager
 def open_run(experiment: str, config: Any, options: RuntimeOptions) -> Iterator[Run]:
-    """A run of ``experiment``: new, or the one that ``--resume`` names. It leaves ``report.html``.
+    """A run of ``experiment``: new, or the one that ``--resume`` names. At its end it writes ``report.html``.
 
     Args:
         experiment: name of the directory below ``--run-root``.
@@ -302,22 +300,22 @@ def open_run(experiment: str, config: Any, options: RuntimeOptions) -> Iterator[
         options: where and how it runs.
 
     Raises:
-        InputError: ``--resume`` names no run of this experiment, or one that another driver is
-            writing.
+        InputError: ``--resume`` does not name a run of this experiment, or another driver is writing
+            that run.
     """
     with runs.open_run(experiment, config, options) as run:
         try:
             yield run
         finally:
-            _leave_report(run)
+            _write_own_report(run)
 
 
-def _leave_report(run: Run) -> None:
-    """However the run ends; a page that cannot be made is no reason to lose the run's own end."""
+def _write_own_report(run: Run) -> None:
+    """Write the report however the run ends. If that fails, the run still ends as it would."""
     if not run.started or run.lease.taken_by is not None:
         return
     try:
         write_report([run.path], run.path / REPORT_FILE)
         say(f"report: {run.path / REPORT_FILE}")
     except Exception as error:
-        say(f"note: {run.path / REPORT_FILE} could not be made: {type(error).__name__}: {error}")
+        say(f"note: {run.path / REPORT_FILE} could not be written: {type(error).__name__}: {error}")

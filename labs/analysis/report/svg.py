@@ -1,4 +1,4 @@
-"""Figures as SVG inside a page: no script, no reference to elsewhere, and no identifier twice."""
+"""SVG figures inside a page: without scripts and external references, and with unique identifiers."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ _KEPT = frozenset(
     ]
 )
 _POINTS = re.compile(r"([0-9.]+)pt")
-_PIXELS_PER_POINT = 1.5  # 4 / 3, and somewhat larger than on paper
+_PIXELS_PER_POINT = 1.5  # 4 / 3 would be the size on paper; this is easier to read on a screen
 _REFERENCE = re.compile(r"url\(\s*['\"]?#([^)'\"]+)['\"]?\s*\)")
 
 
 def embedded(source: Path | bytes, prefix: str) -> tuple[str, bool] | None:
-    """A drawing's ``<svg>`` for a page, and whether it holds pixels; None where it cannot be read.
+    """The ``<svg>`` element for a page, and whether it contains pixels; None if it cannot be read.
 
     Args:
         source: the SVG, or its file.
-        prefix: begins each of its identifiers, so that two figures on a page do not share any.
+        prefix: prefix of all its identifiers, so that two figures on a page have none in common.
 
-    What a drawing does not need (scripts, event handlers, links to elsewhere) is left out: the file may
-    have come from somebody else.
+    Everything that a drawing does not need (scripts, event handlers, external links) is removed, because
+    the file may come from somebody else.
     """
     try:
         content = source if isinstance(source, bytes) else source.read_bytes()
@@ -57,7 +57,7 @@ def embedded(source: Path | bytes, prefix: str) -> tuple[str, bool] | None:
     pixels = root.find(f".//{_SVG}image") is not None
     width = _POINTS.fullmatch(root.attrib.pop("width", ""))
     root.attrib.pop("height", None)  # the viewBox keeps the proportions
-    if width is not None:  # as large as it was drawn, and smaller where there is no room
+    if width is not None:  # the size of the drawing, or smaller on a small screen
         root.set("style", f"max-width: {float(width[1]) * _PIXELS_PER_POINT:.0f}px")
     root.set("role", "img")
     ElementTree.register_namespace("", _SVG[1:-1])

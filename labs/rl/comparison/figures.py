@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from labs.analysis import style
 from labs.rl.comparison.summary import STEPS, Scale
 
 COLOURS = {
@@ -26,7 +27,7 @@ TITLES = {
 }
 
 
-def learning_curves(curves: pd.DataFrame, scales: Mapping[str, Scale]) -> Figure:
+def comparison_curves(curves: pd.DataFrame, scales: Mapping[str, Scale]) -> Figure:
     """A row of panels per environment, from ``curves_table``; a dotted line is the threshold."""
     panels = {
         str(env): list(group.groupby(["metric", "against"], sort=False))
@@ -56,10 +57,9 @@ def _learning_panel(axes: Axes, curves: pd.DataFrame) -> None:
         for _, curve in group.groupby("seed", dropna=False):
             colour = _colour(str(agent))
             axes.plot(curve["at"], curve["value"], color=colour, label=label)
-            axes.fill_between(
-                curve["at"], curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0
-            )
-            label = None
+            low, high = curve["low"].to_numpy(), curve["high"].to_numpy()
+            style.draw_band(axes, curve["at"].to_numpy(), low, high, colour)
+            label = None  # one entry in the legend for all seeds
 
 
 def scores(summary: pd.DataFrame) -> Figure:
@@ -85,11 +85,10 @@ def profiles(table: pd.DataFrame) -> Figure:
     grid = figure.subplots(1, len(names), squeeze=False)[0]
     for axes, name in zip(grid, names, strict=True):
         for agent, rows in table[table["env"] == name].groupby("agent", sort=False):
-            x, colour = rows["threshold"], _colour(agent)
+            x, colour = rows["threshold"].to_numpy(), _colour(agent)
             axes.step(x, rows["share"], where="post", color=colour, label=agent)
-            axes.fill_between(
-                x, rows["low"], rows["high"], step="post", color=colour, alpha=0.2, linewidth=0
-            )
+            low, high = rows["low"].to_numpy(), rows["high"].to_numpy()
+            style.draw_band(axes, x, low, high, colour, step="post")
         axes.set(title=name, xlabel="score τ", ylabel="share of runs with a score above τ")
         axes.title.set_fontsize("medium")
         axes.grid(alpha=0.3)

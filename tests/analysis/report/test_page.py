@@ -178,7 +178,7 @@ def test_a_page_that_fails_does_not_take_the_run_with_it(
 
     monkeypatch.setattr("labs.analysis.report.page.write_report", broken)
     path = run_animals(tmp_path, "dog", seeds=1)
-    assert "report.html could not be made: RuntimeError: no font" in capsys.readouterr().out
+    assert "report.html could not be written: RuntimeError: no font" in capsys.readouterr().out
     assert (path / "results.csv").exists() and not (path / "report.html").exists()
 
 

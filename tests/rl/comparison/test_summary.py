@@ -223,7 +223,7 @@ def test_figures_show_every_agent() -> None:
     table, history = grid(ENDS)
     runs = comparison.runs_table(table, history, SCALES)
     curves = comparison.curves_table(runs, history, SCALES)
-    figure = comparison_figures.learning_curves(curves, SCALES)
+    figure = comparison_figures.comparison_curves(curves, SCALES)
     panels = [axes for axes in figure.axes if axes.lines]
     assert [axes.get_title() for axes in panels] == [
         *(f"{NAV}: mean return", f"{NAV}: success rate", f"{NAV}: success rate"),
@@ -239,5 +239,5 @@ def test_figures_show_every_agent() -> None:
     assert len(comparison_figures.improvements(pairs).axes) == 3
     single = comparison.runs_table(*grid({k: v[:1] for k, v in ENDS.items()}), SCALES)
     curves = comparison.curves_table(single, history, SCALES)
-    figure = comparison_figures.learning_curves(curves, SCALES)
+    figure = comparison_figures.comparison_curves(curves, SCALES)
     assert figure.axes[0].lines[0].get_xdata().tolist() == [1000, 2000, 3000, 4000]

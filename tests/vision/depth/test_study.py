@@ -84,7 +84,7 @@ def test_a_model_whose_seeds_did_not_all_end_is_named_and_not_compared(ending: s
     assert only.startswith("ResCNN on d: only depth 3 can be judged")
     assert plain.endswith("more depth hurts.")
     what = {"interrupted": "not finished"}.get(ending, ending)
-    assert excluded.endswith(f"ran to the end: rescnn depth=51 learning_rate=0.1 (1 {what} of 3).")
+    assert excluded.endswith(f"did not finish: rescnn depth=51 learning_rate=0.1 (1 {what} of 3).")
     assert [c.fields["depth"] for c in best_by_depth(table)] == [3, 51, 3]
 
 
