@@ -1,9 +1,9 @@
-"""Class activation maps per second: a batch of images at once against one at a time with hooks.
+"""Class activation maps per second: a batch of images at once against one image at a time with hooks.
 
 The usual way registers a forward hook on the last convolutional layer, runs one image through the
-model, and multiplies what the hook caught with the classifier's row in NumPy. Both give the map of
-the most probable class; they are compared before any ratio is printed. Rounds alternate, and
-medians are compared.
+model, and multiplies the features from the hook with the classifier's row in NumPy. Both compute the map
+of the most probable class, which is checked before any ratio is printed. Rounds alternate, and medians
+are compared.
 
     python benchmarks/cam.py
     python benchmarks/cam.py --size 32 --channels 3 --width 64
@@ -26,7 +26,7 @@ from labs.vision.models import ConvClassifier, ResCNN
 
 @dataclass(frozen=True)
 class Config:
-    """Options of the benchmark. The defaults are the ResCNN that the experiment trains itself."""
+    """Options of the benchmark. The defaults are the ResCNN of the experiment."""
 
     images: int = 64
     """Images in the batch."""
@@ -44,16 +44,16 @@ class Config:
 
 def one_at_a_time(model: ConvClassifier, images: Tensor) -> np.ndarray:
     """The maps of the most probable classes, float32 [N, h, w], with a hook."""
-    caught: list[Tensor] = []
-    handle = model.features[-1].register_forward_hook(lambda *call: caught.append(call[-1]))
+    outputs: list[Tensor] = []
+    handle = model.features[-1].register_forward_hook(lambda *call: outputs.append(call[-1]))
     weight = model.classifier.weight.detach().numpy()
     maps = []
     with torch.no_grad():
         for image in images:
-            caught.clear()
+            outputs.clear()
             logits = model(image[None])
             index = int(logits.argmax(1))
-            features = caught[0][0].numpy()
+            features = outputs[0][0].numpy()
             maps.append(np.tensordot(weight[index], features, axes=1))
     handle.remove()
     return np.stack(maps)

@@ -1,9 +1,9 @@
-"""Steps per second of NavigationGoal on one core: all robots at once beside an object per line.
+"""Steps per second of NavigationGoal on one core: all robots at once against an object per line.
 
-The object-per-line version is what one writes first: a class for lines, each asked for its
-intersection with each ray, one robot at a time. Both take random actions, restart episodes as these
-end and compute the same ranges, which is checked before anything is timed. Seconds are those of the
-processor: on a machine with nothing else to do they are those of the clock.
+The object-per-line version is the straightforward one: a class for lines, each intersected with each
+ray, one robot at a time. Both take random actions, reset episodes that end and compute the same ranges,
+which is checked before anything is timed. Times are processor times, which on an idle machine equal the
+wall time.
 
     python benchmarks/navigation.py
     python benchmarks/navigation.py --num-envs 64 --seconds 5
@@ -31,11 +31,11 @@ class Config:
     """Options of the benchmark."""
 
     num_envs: tuple[int, ...] = (1, 16, 64, 256)
-    """Robots in the vector environment; the ratio is taken at the most that are 64 or fewer."""
+    """Robots in the vector environment; the ratio is that of the largest number up to 64."""
     seconds: float = 2.0
     """Time of one round."""
     rounds: int = 3
-    """The best round counts: others slow a round down, nothing speeds it up."""
+    """Number of rounds. The best one counts, since other programs can only slow a round down."""
 
 
 class Line:
@@ -45,7 +45,7 @@ class Line:
         self.start, self.end = start, end
 
     def distance(self, x: float, y: float, angle: float) -> float:
-        """From (x, y) along ``angle``, clockwise from +y; infinite where the ray misses."""
+        """Distance from (x, y) along ``angle``, clockwise from +y; infinite if the ray misses it."""
         dx, dy = math.sin(angle), math.cos(angle)
         ex, ey = self.end[0] - self.start[0], self.end[1] - self.start[1]
         determinant = dx * ey - dy * ex
@@ -75,7 +75,7 @@ class ObjectPerLine:
         self.place(draw_scene(self.generator))
 
     def place(self, scene: Scene) -> None:
-        """Begin an episode."""
+        """Start an episode."""
         (self.x, self.y), self.yaw, self.goal, obstacles = scene
         squares = [Square((5, 5), 10), *(Square((x, y), 1) for x, y in obstacles)]
         self.lines = [line for square in squares for line in square.lines]
@@ -83,7 +83,7 @@ class ObjectPerLine:
         self.distance = math.dist(self.goal, (self.x, self.y))
 
     def ranges(self) -> list[float]:
-        """Without noise."""
+        """The 16 ranges without noise."""
         angles = [self.yaw + k * math.pi / 8 for k in range(16)]
         return [min(line.distance(self.x, self.y, a) for line in self.lines) for a in angles]
 
@@ -107,7 +107,7 @@ class ObjectPerLine:
 
 
 def check_ranges() -> None:
-    """Both versions see the same from the same place."""
+    """Check that both versions have the same ranges in the same scene."""
     env = gymnasium.make("labs/NavigationGoal-v1", noise=0.0).unwrapped
     single = ObjectPerLine(0)
     for _ in range(50):
@@ -129,7 +129,7 @@ def best_rate(config: Config, work: Callable[[], int]) -> float:
 
 
 def vector_rate(config: Config, num_envs: int) -> float:
-    """The vector environment, restarts in the same step."""
+    """Steps per second of the vector environment, with resets in the same step."""
     env = gymnasium.make_vec("labs/NavigationGoal-v1", num_envs=num_envs, autoreset_mode="SameStep")
     env.reset(seed=0)
     actions = np.random.default_rng(0).integers(0, 3, (100, num_envs))
@@ -143,7 +143,7 @@ def vector_rate(config: Config, num_envs: int) -> float:
 
 
 def single_rate(config: Config) -> float:
-    """``gymnasium.make`` without its checking wrappers."""
+    """Steps per second of the single environment, without gymnasium's checking wrappers."""
     env = gymnasium.make("labs/NavigationGoal-v1").unwrapped
     env.reset(seed=0)
     actions = np.random.default_rng(0).integers(0, 3, 100).tolist()
@@ -159,7 +159,7 @@ def single_rate(config: Config) -> float:
 
 
 def object_rate(config: Config) -> float:
-    """One robot, an object per line."""
+    """Steps per second of one robot with an object per line."""
     env = ObjectPerLine(0)
     actions = np.random.default_rng(0).integers(0, 3, 20).tolist()
 

@@ -1,11 +1,11 @@
-"""SBX's side of benchmarks/agents.py, which runs this file with a Python that has sbx-rl.
+"""SBX's part of benchmarks/agents.py, which runs this file with a Python that has sbx-rl.
 
-JAX and torch each want their own versions of things, so SBX has an environment of its own:
+The dependencies of JAX and torch conflict, so SBX needs its own environment:
 
     python -m venv sbx && sbx/bin/pip install sbx-rl
     python benchmarks/agents.py --sbx-python sbx/bin/python
 
-Prints steps per second by wall and by processor time, after a fifth of the steps (which compiles).
+Prints steps per second of wall time and of processor time, after a fifth of the steps for compilation.
 """
 
 from __future__ import annotations

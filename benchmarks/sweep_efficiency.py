@@ -1,13 +1,12 @@
-"""How much of two slots a grid of equal trials uses, and what a trial costs beside its training.
+"""Efficiency of a grid of equal trials on two slots, and the overhead of a trial.
 
 Runs ``--trials`` trials that each compute for ``--seconds`` (a fixed number of matrix products,
-calibrated first), on two slots, through ``run_grid``; then the same grid through Ray Tune with its
-defaults (a function trainable, new actors, its own loggers). Efficiency is the sum of the trials'
-bare computing times over two, divided by the wall time from the first trial's start to the end of
-the sweep; Ray's start is stated apart.
+calibrated first) on two slots with ``run_grid``, and then the same grid with Ray Tune and its defaults
+(a function trainable, new actors, its own loggers). Efficiency is the sum of the trials' computing times
+divided by two and by the wall time of the sweep, without the start of Ray.
 
     python benchmarks/sweep_efficiency.py
-    python benchmarks/sweep_efficiency.py --seconds 0 --trials 40     # overhead alone
+    python benchmarks/sweep_efficiency.py --seconds 0 --trials 40     # overhead only
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ class Work:
 
 
 def compute(products: int) -> float:
-    """Seconds that so many products take on one thread."""
+    """Seconds for this many products on one thread."""
     torch.set_num_threads(1)
     started = time.perf_counter()
     matrix = torch.eye(256)
@@ -64,13 +63,13 @@ def compute(products: int) -> float:
 
 
 def train(config: Work, resume: Checkpoint | None = None) -> Iterator[Report]:
-    """Five epochs of products; reports the bare seconds of each."""
+    """Five epochs of products; reports the computing time of each."""
     for epoch in range(1, EPOCHS + 1):
         yield Report(epoch, {"time/bare": compute(config.products)})
 
 
 def ours(works: list[Work]) -> tuple[float, float]:
-    """Wall seconds of the sweep and summed bare seconds, through ``run_grid``."""
+    """Wall time of the sweep and summed computing time, with ``run_grid``."""
     with tempfile.TemporaryDirectory() as root:
         options = RuntimeOptions(run_root=root)
         started = time.perf_counter()
@@ -81,7 +80,7 @@ def ours(works: list[Work]) -> tuple[float, float]:
 
 
 def plain_tune(works: list[Work]) -> tuple[float, float]:
-    """The same through Tune as its documentation shows it."""
+    """The same with Tune as its documentation shows it."""
 
     def trainable(config: dict[str, Any]) -> None:
         bare = 0.0
@@ -89,7 +88,8 @@ def plain_tune(works: list[Work]) -> tuple[float, float]:
             bare += compute(config["products"])
             tune.report({"epoch": epoch, "bare": bare})
 
-    os.environ.pop("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS")  # labs.runtime's; Tune's default is to log
+    # labs.runtime sets it; Tune's default is to use its loggers.
+    os.environ.pop("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS")
     with tempfile.TemporaryDirectory() as root:
         started = time.perf_counter()
         results = tune.Tuner(
@@ -106,7 +106,7 @@ def plain_tune(works: list[Work]) -> tuple[float, float]:
 
 
 def main(config: Config) -> None:
-    """Print what the grid takes through ``run_grid`` and through Tune's defaults."""
+    """Print the times of the grid with ``run_grid`` and with Tune's defaults."""
     compute(20)
     rate = 200 / compute(200)
     products = int(rate * config.seconds / EPOCHS)

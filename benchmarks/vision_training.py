@@ -1,13 +1,12 @@
-"""This trainer against the usual loop: the same model on the same batches, samples per second.
+"""Samples per second of our trainer against the usual loop: the same model on the same batches.
 
 The usual loop is a torchvision data set with ToTensor and Normalize, a ``DataLoader`` with four
 workers, float32 and contiguous memory. Ours keeps the images as one uint8 tensor on the device and
-chooses its precision. Both train the same seeded model on the same batches in the same
-order, in turns, each in a process of its own, evaluation apart; their mean training losses are
-compared, so that no ratio between two different things is printed. Beside the ratio: that of
-the processor time per sample, which other programs on the machine hardly change; and which share of
-the matrix-product or convolution rate, measured on this machine in the same minute, the training
-reaches.
+chooses its precision. Both train the same seeded model on the same batches in the same order, in turns,
+each in its own process, without evaluation. Their mean training losses are compared, to check that both
+compute the same. Each row has the ratio of the speeds, the ratio of the processor times per sample, which
+other programs on the machine hardly change, and the share of the rate of matrix products or convolutions,
+measured on this machine in the same minute.
 
     python benchmarks/vision_training.py --data-dir data             # MLP on MNIST, CNN on noise
     python benchmarks/vision_training.py --models cnn --cnn-images 1024
@@ -56,7 +55,7 @@ class Config:
     models: tuple[Literal["mlp", "cnn"], ...] = ("mlp", "cnn")
     """mlp: depth 2 on MNIST, batch 2048. cnn: depth 20, width 64, 32 x 32 colour images."""
     data_dir: Path = Path("data")
-    """Where MNIST is."""
+    """Directory with MNIST."""
     rounds: int = 3
     """Epochs of each loop, in turns; medians are compared."""
     cnn_images: int = 256
@@ -66,14 +65,16 @@ class Config:
 
 
 class Speed(NamedTuple):
-    """How fast one of the loops is."""
+    """The speed of a loop."""
 
-    samples: float  # per second of the clock
-    processor: float  # seconds of all processors per sample: other programs hardly change it
+    samples: float
+    """Samples per second of wall time."""
+    processor: float
+    """Processor time per sample in seconds, over all cores."""
 
 
 def in_memory(split: Images, transform: Callable[[Image], Tensor]) -> MNIST | CIFAR10:
-    """A data set of torchvision, read item by item as ever, of images already in memory."""
+    """A torchvision data set with images that are already in memory, read item by item as usual."""
     kind = MNIST if split.images.shape[1] == 1 else CIFAR10
     dataset = kind.__new__(kind)  # its own constructor would read files
     VisionDataset.__init__(dataset, root="", transform=transform)
@@ -100,7 +101,7 @@ class UsualLoop:
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate)
 
     def epoch(self) -> tuple[float, float]:
-        """Mean loss and samples per second of one pass, in the order that ours takes too."""
+        """Mean loss and samples per second of one pass, in the same order as ours."""
         started = time.perf_counter()
         order = torch.randperm(len(self.dataset), generator=self.generator).tolist()
         loader: DataLoader[Any] = DataLoader(
@@ -123,13 +124,13 @@ class UsualLoop:
 
 
 def processor_seconds() -> float:
-    """Processor time of this process and of its workers that have ended."""
+    """Processor time of this process and of its child processes that have ended."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 class LoopProcess:
-    """One of the two loops in a process of its own, which has the memory settings of that loop."""
+    """One of the two loops in its own process, because the memory settings are those of a process."""
 
     def __init__(self, kind: Literal["ours", "usual"], config: TrainConfig, data: Splits) -> None:
         self._process = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
@@ -144,14 +145,14 @@ class LoopProcess:
         self._process.shutdown()
 
 
-_next_epoch: Callable[[], tuple[float, float]]  # of this process's loop
+_next_epoch: Callable[[], tuple[float, float]]  # the loop of this process
 _count: int
 
 
 def _begin(kind: str, config: TrainConfig, data: Splits, start_method: str) -> None:
     global _next_epoch, _count
-    set_start_method(start_method, force=True)  # or the loader's workers would be spawned, too
-    warnings.filterwarnings("ignore", message="This DataLoader will create")  # more than cores
+    set_start_method(start_method, force=True)  # otherwise the loader's workers are spawned, too
+    warnings.filterwarnings("ignore", message="This DataLoader will create")  # more than the cores
     _count = len(data.train)
     if kind == "usual":
         _next_epoch = UsualLoop(config, data).epoch
@@ -178,14 +179,14 @@ def compare(config: TrainConfig, data: Splits, rounds: int) -> tuple[Speed, Spee
     Raises:
         RuntimeError: the two do not compute the same.
     """
-    few = Images(data.val.images[:32], data.val.labels[:32])  # so that evaluation costs nothing
+    few = Images(data.val.images[:32], data.val.labels[:32])  # so that evaluation takes no time
     data = dataclasses.replace(data, val=few, test=few)
     loops = [LoopProcess("ours", config, data), LoopProcess("usual", config, data)]
     turns = [[loop.epoch() for loop in loops] for _ in range(rounds + 1)]
     for loop in loops:
         loop.close()
     (ours, _), (usual, _) = turns[0]
-    # In another precision and another order of additions: equal, but not to the last digit.
+    # They differ in precision and in the order of additions, so the losses are only close.
     if abs(usual - ours) > 0.02 * usual:
         raise RuntimeError(f"losses differ: {ours} and {usual}")
     ours_speeds, usual_speeds = (
@@ -195,7 +196,7 @@ def compare(config: TrainConfig, data: Splits, rounds: int) -> tuple[Speed, Spee
 
 
 def median_speed(speeds: list[Speed]) -> Speed:
-    """Both medians, each by itself."""
+    """The median of each of the two numbers."""
     return Speed(
         statistics.median(speed.samples for speed in speeds),
         statistics.median(speed.processor for speed in speeds),
@@ -203,7 +204,7 @@ def median_speed(speeds: list[Speed]) -> Speed:
 
 
 def rate(work: Callable[[], object], flops: float, seconds: float = 2.0) -> float:
-    """Operations per second at the best of many repetitions."""
+    """Operations per second, the best of many repetitions."""
     device, best, end = resolve_device("auto"), float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
         started = time.perf_counter()
@@ -215,7 +216,7 @@ def rate(work: Callable[[], object], flops: float, seconds: float = 2.0) -> floa
 
 
 def machine_rate(kind: str) -> float:
-    """Measured FLOP/s of a large matrix product, or of the CNN's convolution, in our precision."""
+    """FLOP/s of a large matrix product, or of the CNN's convolution, measured in our precision."""
     device = resolve_device("auto")
     options: dict[str, Any] = {"device": device, "dtype": resolve_precision("auto", device)}
     if kind == "mlp":
@@ -227,7 +228,7 @@ def machine_rate(kind: str) -> float:
 
 
 def training_flops(model: nn.Module, in_shape: tuple[int, int, int]) -> float:
-    """Operations of one image, forward and backward."""
+    """Operations for one image, forward and backward."""
     with FlopCounterMode(display=False) as counter:
         model(torch.randn(2, *in_shape)).sum().backward()
     return counter.get_total_flops() / 2
