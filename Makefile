@@ -12,8 +12,8 @@
 # And for a cluster (docs/cluster):
 #
 #   make cluster-token   the secret that lets drivers and nodes join, in ~/.ray/auth_token
-#   make test-cluster    `ray up` for real, on three simulated hosts (root on Linux)
-#   make test-slurm      sbatch for real, on a Slurm of two nodes of its own (root on Linux)
+#   make test-cluster    `ray up` end to end, on three simulated hosts (root on Linux)
+#   make test-slurm      sbatch end to end, on a Slurm of two nodes that it starts (root on Linux)
 
 VENV := .venv
 NEWEST := .venv-newest
@@ -42,10 +42,10 @@ test-newest: $(NEWEST)/installed
 	$(NEWEST)/bin/python -m pytest -m ray
 
 test-cluster: install
-	$(RUN) tests/cluster/ray_up_for_real.py
+	$(RUN) tests/cluster/end_to_end_ray_up.py
 
 test-slurm: install
-	$(RUN) tests/cluster/slurm_for_real.py
+	$(RUN) tests/cluster/end_to_end_slurm.py
 
 # Ray would make the file readable by everybody on this machine.
 cluster-token:

@@ -1,8 +1,8 @@
 """Hosts made of namespaces, for `make test-cluster` and `make test-slurm`. Root on Linux only.
 
 Each has its own network address, processes, name and shared memory; the file system is this machine's,
-apart from what is mounted over it. All of them lie in namespaces of the script that uses them, so
-that whatever happens, nothing outlives it and nothing else on the machine is touched.
+apart from what is mounted over it. All of them are in namespaces of the script that uses them, so
+that nothing outlives the script and nothing else on the machine is touched.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+ROOT = Path(__file__).parent.parent.parent
 TOOLS = ("ip", "unshare", "nsenter", "mount", "ss")
 NAMESPACES = (
     "--net",
@@ -44,7 +45,13 @@ def reason_to_skip(tools: Sequence[str], packages: str) -> str | None:
     if missing:
         return f"missing {', '.join(missing)} (Debian: {packages} iproute2)"
     tried = subprocess.run(["unshare", *NAMESPACES, "true"], check=False, capture_output=True)
-    return None if tried.returncode == 0 else "namespaces cannot be made here"
+    return None if tried.returncode == 0 else "namespaces cannot be created here"
+
+
+def enter_namespaces(script: str, work: str, cwd: Path | None = None) -> int:
+    """Run a script again as ``script --inside WORK``, in its own namespaces; its exit status."""
+    command = ["unshare", *NAMESPACES, sys.executable, script, "--inside", work]
+    return subprocess.run(command, check=False, cwd=cwd).returncode
 
 
 def run(*command: str, quiet: bool = True, cwd: Path | None = None) -> str:
@@ -90,7 +97,7 @@ class Host:
         return any(line.startswith(actors) for line in self.processes())
 
     def kill(self) -> None:
-        """As a reclaimed spot instance goes: everything at once, without a word."""
+        """End everything at once, as for a reclaimed spot instance."""
         os.kill(self.pid, signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""What the two libraries are handed, and who takes part. Without Ray: it is part of the tests of the maths."""
+"""The settings that both libraries get, and the agents of a comparison. Without Ray."""
 
 from __future__ import annotations
 
@@ -19,32 +19,40 @@ def runs(env: str = "CartPole-v1", steps: int = 600, **options: Any) -> dict[str
     return {config.agent: config for config in plan_runs([env], AGENTS, [3], **plan)}
 
 
+COMMON = {
+    "env": "CartPole-v1",
+    "envs_per_worker": 6,
+    "anneal": False,
+    "total_steps": 9000,
+    "normalize_observations": False,
+}
+"""Options of both algorithms below, in addition to those whose values are checked."""
+
+
+def common(**values: float) -> dict[str, Any]:
+    """The settings of RLlib that both algorithms have."""
+    return {**values, "grad_clip_by": "global_norm"}
+
+
 def test_every_setting_of_ppo_is_handed_over() -> None:
     """Values that no default has, each in its own place."""
     config = agent_config(
         "ppo",
-        env="CartPole-v1",
-        envs_per_worker=6,
         segment_length=70,
         batch_size=60,
         epochs=7,
         learning_rate=3.5e-4,
-        anneal=False,
         gamma=0.93,
         gae_lambda=0.71,
         clip_range=0.17,
         entropy_coefficient=0.013,
         value_coefficient=0.61,
         max_grad_norm=0.37,
-        total_steps=9000,
-        normalize_observations=False,
         normalize_rewards=False,
+        **COMMON,
     )
     assert rllib._common(config) | rllib._ppo(config) == {
-        "gamma": 0.93,
-        "lr": 3.5e-4,
-        "grad_clip": 0.37,
-        "grad_clip_by": "global_norm",
+        **common(gamma=0.93, lr=3.5e-4, grad_clip=0.37),
         "train_batch_size_per_learner": 420,
         "minibatch_size": 60,
         "num_epochs": 7,
@@ -62,8 +70,6 @@ def test_every_setting_of_ppo_is_handed_over() -> None:
 def test_every_setting_of_dqn_is_handed_over() -> None:
     config = agent_config(
         "dqn",
-        env="CartPole-v1",
-        envs_per_worker=6,
         segment_length=10,
         batch_size=48,
         update_interval=12,
@@ -76,17 +82,12 @@ def test_every_setting_of_dqn_is_handed_over() -> None:
         epsilon_end=0.03,
         epsilon_decay=0.3,
         learning_rate=4.5e-4,
-        anneal=False,
         gamma=0.94,
         max_grad_norm=8.5,
-        total_steps=9000,
-        normalize_observations=False,
+        **COMMON,
     )
     assert rllib._common(config) | rllib._dqn(config) == {
-        "gamma": 0.94,
-        "lr": 4.5e-4,
-        "grad_clip": 8.5,
-        "grad_clip_by": "global_norm",
+        **common(gamma=0.94, lr=4.5e-4, grad_clip=8.5),
         "train_batch_size_per_learner": 48,
         "training_intensity": 4.0,
         "num_steps_sampled_before_learning_starts": 777,
@@ -101,7 +102,7 @@ def test_every_setting_of_dqn_is_handed_over() -> None:
     }
 
 
-def test_both_libraries_have_the_same_settings_but_for_the_pilot_s_rate() -> None:
+def test_both_libraries_have_the_same_settings_except_the_tuned_learning_rate() -> None:
     for env in ("CartPole-v1", "labs/NavigationGoal-v1"):
         of = runs(env)
         for algorithm in ("ppo", "dqn"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from talkers import TalkConfig, talk
+from printing_procedures import PrintConfig, train
 
 from labs.runtime.directory.runs import open_run
 from labs.runtime.loop import tune_loop
@@ -30,11 +30,11 @@ class Config:
     pass
 
 
-def sweep(tmp_path: Path, configs: list[TalkConfig], **options: Any) -> tuple[GridResult, Path]:
+def sweep(tmp_path: Path, configs: list[PrintConfig], **options: Any) -> tuple[GridResult, Path]:
     needs = options.pop("needs", None)
     runtime = RuntimeOptions(run_root=str(tmp_path), run_name="run", **options)
-    with open_run("talk", Config(), runtime) as run:
-        result = run_grid(talk, configs, run=run, objective=Objective(), needs=needs)
+    with open_run("print", Config(), runtime) as run:
+        result = run_grid(train, configs, run=run, objective=Objective(), needs=needs)
         return result, run.path
 
 
@@ -62,7 +62,7 @@ class TestInActors:
     def test_all_that_is_printed_is_in_the_log_of_its_trial(
         self, tmp_path: Path, from_where: str
     ) -> None:
-        configs = [TalkConfig(seed) for seed in range(3)]
+        configs = [PrintConfig(seed) for seed in range(3)]
         result, run = sweep(tmp_path, configs, max_concurrent=1)
         assert result.history["time/process"].nunique() == 1  # the actor was used again
         texts = logs(run)
@@ -77,7 +77,7 @@ class TestInActors:
     def test_threads_and_children_that_outlive_their_trial_write_into_its_log(
         self, tmp_path: Path
     ) -> None:
-        configs = [TalkConfig(seed, "outlive", str(tmp_path)) for seed in range(2)]
+        configs = [PrintConfig(seed, "outlive", str(tmp_path)) for seed in range(2)]
         result, run = sweep(tmp_path, configs, max_concurrent=1)
         assert list(result.table["status"]) == ["done", "done"]
         first, second = logs(run)
@@ -93,11 +93,11 @@ class TestInActors:
 
         def look() -> None:
             while not over.wait(0.05):
-                seen.extend((time.monotonic(), text) for text in logs(tmp_path / "talk" / "run"))
+                seen.extend((time.monotonic(), text) for text in logs(tmp_path / "print" / "run"))
 
         thread = threading.Thread(target=look)
         thread.start()
-        configs = [TalkConfig(0, "hold_and_die", str(tmp_path))]
+        configs = [PrintConfig(0, "hold_and_die", str(tmp_path))]
         result, run = sweep(tmp_path, configs, max_failures=1)
         over.set()
         thread.join()
@@ -108,7 +108,7 @@ class TestInActors:
         assert next_ - first > 2  # it was held for four seconds
 
     def test_a_flood_is_cut_and_counted(self, tmp_path: Path, from_where: str) -> None:
-        _, run = sweep(tmp_path, [TalkConfig(0, "flood")])
+        _, run = sweep(tmp_path, [PrintConfig(0, "flood")])
         lines = logs(run)[0].splitlines()
         assert lines[:3] == ["line 0", "line 1", "line 2"]
         kept = [line for line in lines if line.startswith("line ") or line == "the end"]
@@ -119,7 +119,7 @@ class TestInActors:
     def test_the_last_lines_of_a_failed_trial_stand_under_its_name(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        _, run = sweep(tmp_path, [TalkConfig(0, "fail"), TalkConfig(1, "quiet")])
+        _, run = sweep(tmp_path, [PrintConfig(0, "fail"), PrintConfig(1, "quiet")])
         shown = capsys.readouterr().out
         lines = "".join(f"    | before the end {n}\n" for n in range(15, 20))
         assert f": RuntimeError: planted\n{lines}" in shown
@@ -130,7 +130,7 @@ class TestInActors:
     def test_rollout_workers_write_into_the_log_of_their_trial(
         self, tmp_path: Path, from_where: str
     ) -> None:
-        _, run = sweep(tmp_path, [TalkConfig(0, "roll_out")], needs=Needs(workers=1))
+        _, run = sweep(tmp_path, [PrintConfig(0, "roll_out")], needs=Needs(workers=1))
         lines = logs(run)[0].splitlines()
         (worker,) = [line.split()[1] for line in lines if line.startswith("worker")]
         assert f"reset in {worker}" in lines
@@ -141,7 +141,7 @@ class TestInThisProcess:
     def test_all_that_python_prints_is_in_the_log_and_on_the_console(
         self, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        _, run = sweep(tmp_path, [TalkConfig(seed) for seed in range(2)], local_mode=True)
+        _, run = sweep(tmp_path, [PrintConfig(seed) for seed in range(2)], local_mode=True)
         shown = "".join(capfd.readouterr())
         texts = logs(run)
         for seed, text in enumerate(texts):
@@ -151,6 +151,6 @@ class TestInThisProcess:
         assert "descriptor 0" in shown and "descriptor 0" not in texts[0]
 
     def test_a_retry_appends(self, tmp_path: Path) -> None:
-        _, run = sweep(tmp_path, [TalkConfig(0, "fail")], local_mode=True, max_failures=1)
+        _, run = sweep(tmp_path, [PrintConfig(0, "fail")], local_mode=True, max_failures=1)
         lines = [f"before the end {n}" for n in range(20)]
         assert logs(run)[0].splitlines() == 2 * lines

@@ -1,4 +1,4 @@
-"""Procedures that print in all ways, importable by Ray's workers."""
+"""Training procedures that print in all ways, importable by Ray's workers."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from labs.runtime.reports import Checkpoint, Report
 
 
 @dataclass(frozen=True)
-class TalkConfig:
+class PrintConfig:
     seed: int = 0
     how: str = "everything"
     directory: str = ""
-    """Where the trials tell the test, and each other, how far they are."""
+    """Files by which the trials signal the test, and each other, how far they are."""
 
 
-def talk(config: TalkConfig, resume: Checkpoint | None = None) -> Iterator[Report]:
-    """Print as the config says, in between two reports."""
+def train(config: PrintConfig, resume: Checkpoint | None = None) -> Iterator[Report]:
+    """Print as the config says, between two reports."""
     yield Report(1, {"time/process": float(os.getpid())})
     getattr(sys.modules[__name__], config.how)(config)
     yield Report(2, {"time/process": float(os.getpid())})
 
 
-def everything(config: TalkConfig) -> None:
+def everything(config: PrintConfig) -> None:
     """A line in each way that there is."""
     seed = config.seed
     print(f"print {seed}")
     print(f"error {seed}", file=sys.stderr)
-    logging.getLogger("talkers").warning("logging %d", seed)
+    logging.getLogger("printing_procedures").warning("logging %d", seed)
     warnings.warn(f"warning {seed}", stacklevel=1)
     os.write(1, f"descriptor {seed}\n".encode())
-    # without a flush: C keeps back what is no terminal's
+    # Without a flush: C buffers output that does not go to a terminal.
     ctypes.CDLL(None).printf(b"C code %d\n", ctypes.c_int(seed))
     subprocess.run([sys.executable, "-c", f"print('child {seed}')"], check=True)
     thread = threading.Thread(target=print, args=(f"thread {seed}",))
@@ -50,11 +50,11 @@ def everything(config: TalkConfig) -> None:
     print(f"no end {seed}", end="")
 
 
-def quiet(config: TalkConfig) -> None:
+def quiet(config: PrintConfig) -> None:
     """Nothing at all."""
 
 
-def outlive(config: TalkConfig) -> None:
+def outlive(config: PrintConfig) -> None:
     """The first trial's thread and child print while the second one runs."""
     directory = Path(config.directory)
     if config.seed:
@@ -75,8 +75,8 @@ def outlive(config: TalkConfig) -> None:
     print("first trial")
 
 
-def hold_and_die(config: TalkConfig) -> None:
-    """Print, and hold the interpreter's lock for a while; then die without a word, but once."""
+def hold_and_die(config: PrintConfig) -> None:
+    """Print, and hold the interpreter's lock for a while; then be killed, the first time."""
     died = Path(config.directory, "died")
     print(f"attempt {2 if died.exists() else 1}")
     if died.exists():
@@ -87,15 +87,15 @@ def hold_and_die(config: TalkConfig) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def flood(config: TalkConfig) -> None:
+def flood(config: PrintConfig) -> None:
     """Far more lines than are kept."""
     for number in range(100_000):
         print(f"line {number}")
     print("the end")
 
 
-def roll_out(config: TalkConfig) -> None:
-    """Let an actor of the trial's print."""
+def roll_out(config: PrintConfig) -> None:
+    """Let an actor of the trial print."""
     import numpy as np
 
     from labs.rl.agents.policies import PolicySpec
@@ -111,7 +111,7 @@ def roll_out(config: TalkConfig) -> None:
     workers.close()
 
 
-def fail(config: TalkConfig) -> None:
+def fail(config: PrintConfig) -> None:
     """Print, and fail."""
     for number in range(20):
         print(f"before the end {number}")

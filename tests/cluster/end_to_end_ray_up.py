@@ -1,9 +1,9 @@
-"""`ray up cluster.yaml` for real, on three simulated hosts of this machine. Root on Linux only.
+"""`ray up cluster.yaml` end to end, on three simulated hosts of this machine. Root on Linux only.
 
     make test-cluster
 
 Each host (simulated_hosts.py) has its own network address, processes, home and SSH server.
-cluster.yaml is used as it is, but for the provider, the SSH user and the installation: the nodes find
+cluster.yaml is used as it is, except for the provider, the SSH user and the installation: the nodes find
 this interpreter's environment, and the project as Ray copied it.
 """
 
@@ -25,9 +25,10 @@ from pathlib import Path
 
 import yaml
 from simulated_hosts import (
-    NAMESPACES,
+    ROOT,
     Host,
     connect_hosts,
+    enter_namespaces,
     reason_to_skip,
     run,
     say,
@@ -35,7 +36,6 @@ from simulated_hosts import (
     wait_until,
 )
 
-ROOT = Path(__file__).parent.parent.parent
 LAPTOP, HEAD, WORKERS = "10.77.0.254", "10.77.0.1", ("10.77.0.2", "10.77.0.3")
 BUCKET = "results"
 ENVIRONMENT = {
@@ -357,8 +357,7 @@ def main() -> int:
                 copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
                 project.mkdir(exist_ok=True)
                 copy(ROOT / name, project / name)
-            command = ["unshare", *NAMESPACES, sys.executable, __file__, "--inside", work]
-            status = subprocess.run(command, check=False, cwd=project).returncode
+            status = enter_namespaces(__file__, work, project)
         left = [p for p in Path("/tmp").glob("labs-cluster-*")] + [
             name for name in os.listdir("/sys/class/net") if name.startswith(("host1", "host2"))
         ]

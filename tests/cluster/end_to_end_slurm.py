@@ -1,4 +1,4 @@
-"""`sbatch cluster/slurm.sh` for real, on a Slurm of this script's own. Root on Linux only.
+"""`sbatch cluster/slurm.sh` end to end, on a Slurm that this script starts. Root on Linux only.
 
     make test-slurm
 
@@ -21,9 +21,10 @@ import tempfile
 from pathlib import Path
 
 from simulated_hosts import (
-    NAMESPACES,
+    ROOT,
     Host,
     connect_hosts,
+    enter_namespaces,
     reason_to_skip,
     run,
     say,
@@ -31,7 +32,6 @@ from simulated_hosts import (
     wait_until,
 )
 
-ROOT = Path(__file__).parent.parent.parent
 SERVERS = ("munged", "slurmctld", "slurmd")
 TOOLS = (*SERVERS, "sbatch", "srun", "scancel", "scontrol", "squeue")
 CONTROLLER, NODES = "10.78.0.254", {"one": "10.78.0.1", "two": "10.78.0.2"}
@@ -280,8 +280,7 @@ def main() -> int:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # takes the namespaces along
         # Not below /tmp, of which each node has its own
         with tempfile.TemporaryDirectory(prefix="labs-slurm-", dir="/var/tmp") as work:
-            command = ["unshare", *NAMESPACES, sys.executable, __file__, "--inside", work]
-            return subprocess.run(command, check=False).returncode
+            return enter_namespaces(__file__, work)
     run("mount", "--make-rprivate", "/")
     for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RUN_ROOT"):
         os.environ.pop(name, None)
