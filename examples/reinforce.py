@@ -88,7 +88,7 @@ class Reinforce:
         return {"train/entropy": policy.entropy().mean().item(), "train/value_loss": error.item()}
 
     def returns(self, segment: Segment) -> np.ndarray:
-        """Rewards to go; where an episode was cut, the baseline stands for the rest of it."""
+        """Rewards to go; where an episode was cut, the baseline estimates the rest of it."""
         with torch.no_grad():
             after = torch.from_numpy(segment.next_observations).to(self.device)
             rest = self.baseline(after).squeeze(-1).cpu().numpy()
@@ -106,12 +106,12 @@ class Reinforce:
         self.optimizer.step()
 
     def state(self) -> dict[str, Any]:
-        """All that training goes on from."""
+        """Everything that a resumed training needs."""
         states = {"networks": self.networks.state_dict(), "optimizer": self.optimizer.state_dict()}
         return {"version": self.version, **states}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from ``state()``."""
+        """Continue from ``state()``."""
         self.version = state["version"]
         self.networks.load_state_dict(state["networks"])
         self.optimizer.load_state_dict(state["optimizer"])

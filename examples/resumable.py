@@ -1,4 +1,4 @@
-"""Training that goes on where it stopped: what a checkpoint holds, and how it is read back.
+"""Training that can be resumed: what a checkpoint contains, and how it is loaded.
 
 python resumable.py --epochs 2000        # Ctrl-C, then the command that it prints
 """

@@ -43,7 +43,7 @@ from labs.vision.data.images import read_image
 from labs.vision.training import TrainConfig, train_classifier
 
 WITHOUT_TRIALS = ("run_root", "run_name", "resume", "local_mode")
-"""Runtime options that mean something where no network is trained."""
+"""Runtime options that have an effect when no network is trained."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Config:
     """Options of the class activation maps."""
 
     checkpoint: str | None = None
-    """Checkpoint of a CNN or ResCNN. Without any network one is trained on the digits first; only that
-    uses Ray, and takes the options that say how trials run."""
+    """Checkpoint of a CNN or ResCNN. If no network is given, one is trained on the digits first; only
+    this training uses Ray and the options for trials."""
 
     run: Path | None = None
     """Directory of a depth sweep, whose best CNN or ResCNN is used."""
@@ -167,7 +167,7 @@ def train_on_digits(data: Splits, seed: int, run: Run) -> CamNetwork | None:
 def chosen_images(
     config: Config, network: CamNetwork | None
 ) -> tuple[list[tuple[str, Image.Image]], str]:
-    """The images with their names, and the data set that they are from (empty for files)."""
+    """The images with their names, and the name of their data set (empty for files)."""
     if config.images:
         return [(path.stem, read_image(path)) for path in config.images], ""
     source = config.dataset or (network.dataset if network else None) or "digits"
@@ -176,7 +176,7 @@ def chosen_images(
 
 
 def main(config: Config) -> int:
-    """Draw the maps of all images, and the deletion curves where they are asked for."""
+    """Draw the maps of all images, and the deletion curves if requested."""
     device = resolve_device(config.device)
     given = config.network()
     origin = given or load_dataset("digits", config.data_dir, seed=config.seed)
@@ -206,7 +206,7 @@ def main(config: Config) -> int:
 def draw_image(
     config: Config, network: CamNetwork, run: Run, number: int, picture: tuple[str, Image.Image]
 ) -> dict[str, Any]:
-    """Draw one image, which has a name, into the run; returns its row of the table."""
+    """Save the figures of one named image in the run; returns its row of the table."""
     name, image = picture
     label = f"{number:03d}-{name}"
     found = explain(network, image, config.class_name, config.full_resolution)

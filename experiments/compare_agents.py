@@ -121,7 +121,7 @@ QUICK = Config(preset="quick", seeds=3, steps=3_072, evaluations=3, eval_episode
 
 
 def main(config: Config) -> int:
-    """Train all agents; leave tables, figures and a sentence per pair."""
+    """Train all agents; save tables, figures and a sentence per pair."""
     trials = config.trials()
     for trial in {(trial.env, trial.agent): trial for trial in trials}.values():
         check_run(trial)

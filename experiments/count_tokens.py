@@ -3,8 +3,8 @@
     python experiments/count_tokens.py                              # GPT-2's, on Dante's Inferno
     python experiments/count_tokens.py --tokenizer DIR --text FILE
 
-Beside the text stands English prose (Python's help topics), for comparison: GPT-2's tokenizer was
-trained on English, and takes about 1.7 times as many tokens per character for Italian.
+English prose (Python's help topics) is counted too, for comparison: GPT-2's tokenizer was
+trained on English, and needs about 1.7 times as many tokens per character for Italian.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ class Config:
     """Options of the token count."""
 
     tokenizer: str = "gpt2"
-    """Whose tokens to count: a hub name, or a directory, also one with nothing but GPT-2's
-    vocab.json and merges.txt."""
+    """A hub name, or a directory, which may contain only GPT-2's vocab.json and merges.txt."""
 
     text: Path | None = None
     """The text whose tokens are counted. The default is Dante's Inferno, from Project Gutenberg."""

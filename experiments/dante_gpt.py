@@ -1,4 +1,4 @@
-"""Train a small character transformer on Dante's Inferno, or on any text, and let it write.
+"""Train a small character transformer on Dante's Inferno, or on any text, and generate text.
 
     python experiments/dante_gpt.py                                  # minutes on two cores
     python experiments/dante_gpt.py --text FILE --learning-rate 5e-4 1e-3 2e-3
@@ -59,19 +59,19 @@ class Config:
     """Where the Inferno is kept once it has been downloaded."""
 
     learning_rate: Annotated[tuple[float, ...], tyro.conf.arg(aliases=["--learning-rates"])] = ()
-    """Of AdamW, at its highest; one trial for each."""
+    """Peak learning rate of AdamW; one trial for each."""
 
     seeds: int = 1
     """Trials per learning rate, each with its own seed."""
 
     prompt: str = ""
-    """What the model goes on from when it writes; nothing starts a new line."""
+    """Text that the model continues; empty starts with a new line."""
 
     length: int = 10_000
-    """Characters that it writes in the end."""
+    """Number of characters to generate after training."""
 
     generate_only: bool = False
-    """Train nothing: write to standard output with the model of --checkpoint."""
+    """Do not train: generate text with the model of --checkpoint, to standard output."""
 
     checkpoint: str | None = None
     """A checkpoint of an earlier run, for --generate-only."""
@@ -93,7 +93,7 @@ class Config:
             raise InputError("--generate-only needs --checkpoint FILE, such as a run's best.pt")
         if self.checkpoint is not None and not self.generate_only:
             raise InputError(
-                "--checkpoint is for --generate-only; an interrupted training goes on with --resume"
+                "--checkpoint is for --generate-only; to continue a training use --resume"
             )
 
     def trials(self) -> list[CharGPTTrainConfig]:
@@ -106,7 +106,7 @@ class Config:
 
 
 def main(config: Config) -> int:
-    """Train the grid, or write from a checkpoint; leave curves, samples and verse."""
+    """Train the grid and save curves, samples and verse; or generate text from a checkpoint."""
     if config.checkpoint is not None:
         return generate_only(config, config.checkpoint)
     trials = config.trials()
@@ -147,7 +147,7 @@ def main(config: Config) -> int:
 
 
 def generate_only(config: Config, checkpoint: str) -> int:
-    """Write from a checkpoint, without training."""
+    """Generate text from a checkpoint, without training."""
     stream_text(
         checkpoint,
         config.length,

@@ -99,8 +99,9 @@ class Config:
     """Trials per model and learning rate, each with its own seed."""
 
     until_decided: Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="[MAX]")] = None
-    """Add seeds in rounds, to the models that may still be the best on validation, until one is shown to
-    be it or each has so many. The default number is 20. All verdicts share the 5% over all rounds."""
+    """Add seeds in rounds, to the models that may still be the best on validation data, until one is shown
+    to be the best or each has this many. The default number is 20. The probability that any verdict is
+    wrong is at most 5% over all rounds."""
 
     seed: int = 0
     """The run's seed: of the split and of every trial."""
@@ -138,7 +139,7 @@ class Config:
     runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
 
     def shown_defaults(self) -> dict[str, str]:
-        """What the preset has where an option is not given, for ``--help``."""
+        """The preset's values for options that are not given, for ``--help``."""
         plans = PLANS[self.preset]
         shown = {}
         for option, name in PLANNED.items():

@@ -1,8 +1,8 @@
 """How good is a trained agent, and how does it fail?
 
 Runs a checkpoint of train_agent.py on fresh episodes and prints the share of successes, collisions
-and time-outs, the mean return and the mean length, each with its 95% interval. Then it films some
-episodes, half of them failures as far as there are any.
+and time-outs, the mean return and the mean length, each with its 95% interval. Then it makes a video
+of some episodes, half of them failures if there are enough.
 
     python experiments/evaluate_agent.py --checkpoint runs/train_agent/NAME/checkpoints/.../best.pt
     python experiments/evaluate_agent.py --checkpoint best.pt --episodes 1000 --seed 5 --films 10
@@ -74,7 +74,7 @@ class Config:
         if not 0 < self.fps <= 50:
             raise InputError(f"`fps` {self.fps} is out of range: a GIF plays up to 50 a second")
         if self.runtime.resume:
-            raise InputError("`resume` does not apply: an evaluation is short, start it again")
+            raise InputError("`resume` does not apply: an evaluation is short, so start it again")
 
 
 def main(config: Config) -> int:
@@ -115,7 +115,7 @@ def main(config: Config) -> int:
                     sampling_seed=config.seed if config.stochastic else None,
                 )
                 say(f"video: {run.add_animation('episodes', frames, config.fps)}")
-            except NoFramesError as error:  # the evaluation is done and stands
+            except NoFramesError as error:  # the results of the evaluation are valid without it
                 say(f"no video: {error}")
         say(f"tables: {run.path}")
     return 0

@@ -1,6 +1,6 @@
 """How long would a sweep take on the machines of cluster.yaml, and what would it cost?
 
-Nothing is started. The times come from a run that was measured, best one of a single epoch, or from
+Nothing is started. The times come from an earlier run, preferably of a single epoch, or from
 --seconds-per-epoch:
 
     python experiments/depth_sweep.py --preset paper --epochs 1 --seeds 1 --run-name one-epoch
@@ -60,7 +60,7 @@ class Config:
     """Seconds from asking for a machine to its first trial: starting it and installing on it."""
 
     file: Path = field(default_factory=default_file)
-    """The cluster's file. The default is cluster.yaml here, else the project's own."""
+    """The cluster file. The default is cluster.yaml in this directory, else the project's own."""
 
     def __post_init__(self) -> None:
         if (self.run is None) == (self.seconds_per_epoch is None):

@@ -1,6 +1,6 @@
 """Train an agent by reinforcement learning: PPO, DQN or an algorithm of your own.
 
-    python experiments/train_agent.py                        # PPO finds the goal, minutes on a core
+    python experiments/train_agent.py                        # PPO on NavigationGoal, minutes on a core
     python experiments/train_agent.py dqn --seeds 3          # or --algorithm dqn
     python experiments/train_agent.py --env CartPole-v1 --learning-rate 3e-4 1e-3 3e-3
     python experiments/train_agent.py --env CartPole-v1 --learning-rate 1e-4..1e-2:log --samples 8
@@ -10,7 +10,7 @@ Each algorithm has its own options: train_agent.py dqn --help. Their defaults ar
 environment. Several values of an option make a grid.
 
 The step of all curves is the number of environment steps. Each trial keeps its best checkpoint by
-the mean return of its evaluations; experiments/evaluate_agent.py puts it to the test.
+the mean return of its evaluations, which experiments/evaluate_agent.py evaluates on new episodes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from labs.runtime.sweep import run_grid
 
 
 def main(options: Any) -> int:
-    """Train all trials, draw their curves, say where the best agent is."""
+    """Train all trials, plot their curves, and print where the best agent is."""
     trials = agent_configs(options)
     for trial in trials:
         check_agent(trial)
