@@ -194,7 +194,7 @@ def test_an_empty_grid_is_refused() -> None:
         )
 
 
-def test_a_function_that_hands_on_a_generator_is_one(tmp_path: Path) -> None:
+def test_a_function_that_returns_a_generator_is_a_procedure(tmp_path: Path) -> None:
     def handed_on(config: Trial, resume: Checkpoint | None = None) -> Iterator[Report]:
         return climb(config, resume)
 

@@ -99,7 +99,7 @@ def test_trainables_live_where_every_node_can_import_them() -> None:
         assert ast.get_docstring(tree), f"{path} says nothing of itself"
 
 
-def test_analysis_knows_no_ray() -> None:
+def test_analysis_does_not_import_ray() -> None:
     """Nor does anything that it imports, so that results can be read where Ray is not installed."""
     seen: set[Path] = set()
     waiting = list(ROOT.glob("labs/analysis/**/*.py"))
@@ -116,7 +116,7 @@ def test_analysis_knows_no_ray() -> None:
     assert len(seen) > 10
 
 
-def test_examples_use_the_public_names_alone() -> None:
+def test_examples_use_public_names_only() -> None:
     examples = sorted(ROOT.glob("examples/*.py"))
     assert examples
     for path in examples:
@@ -127,7 +127,7 @@ def test_examples_use_the_public_names_alone() -> None:
         assert len(text.splitlines()) <= most, f"{path} is too long for an example"
 
 
-def test_rooms_are_small_and_names_do_not_repeat_their_folder() -> None:
+def test_folders_are_small_and_names_do_not_repeat_their_folder() -> None:
     for directory in {path.parent for path in ROOT.glob("labs/**/*.py")}:
         files = [path for path in directory.glob("*.py") if path.name != "__init__.py"]
         assert len(files) <= 12, f"{directory}: {len(files)} files"

@@ -36,7 +36,7 @@ class WhereAmI:
         return {"text": batch["text"], "here": np.array([here] * len(batch["text"]))}
 
 
-def test_rows_are_worked_on_here_and_threads_are_given_back() -> None:
+def test_rows_are_computed_here_and_threads_are_restored() -> None:
     texts = [str(n) for n in range(20)]
     before = torch.get_num_threads()
     torch.set_num_threads(2)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize("name", labs.__all__)
-def test_each_name_is_there_and_says_what_it_is(name: str) -> None:
+def test_each_name_exists_and_has_a_docstring(name: str) -> None:
     value = getattr(labs, name)
     assert getattr(value, "__name__", name) in (name, "dict")
     assert value.__doc__

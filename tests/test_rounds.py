@@ -65,7 +65,7 @@ def test_only_configs_in_question_get_seeds(
     assert f"{trials} trials instead of 36: {36 - trials} saved" in said
 
 
-def test_without_a_difference_it_ends_at_the_most(
+def test_without_a_difference_it_ends_at_the_maximum(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(tmp_path, "--height", 1.0, 1.01, "--until-decided", 6) == 0
@@ -74,7 +74,7 @@ def test_without_a_difference_it_ends_at_the_most(
     assert "not decided with all seeds (12 trials instead of 12: 0 saved)" in said
 
 
-def test_a_resumed_search_keeps_its_seeds_and_goes_on(tmp_path: Path) -> None:
+def test_a_resumed_search_keeps_its_seeds_and_continues(tmp_path: Path) -> None:
     call(tmp_path, "--height", 1.0, 1.01, "--depth", "none", 4, "--until-decided", 5)
     path = only_run(tmp_path)
     before = load_run(path).table

@@ -140,7 +140,7 @@ def test_holm_by_hand() -> None:
     np.testing.assert_allclose(holm(np.array([0.03, 0.02]), np.array([3.0, 1.0])), [0.04, 0.04])
 
 
-def test_seeds_to_tell_agrees_with_the_exact_power() -> None:
+def test_seeds_needed_agrees_with_the_exact_power() -> None:
     rng = np.random.default_rng(2)
     for distance in (0.7, 1.0, 2.0):
         first = rng.normal(size=8)

@@ -33,7 +33,7 @@ def test_a_curve_is_the_mean_of_what_holds_and_ends_with_its_first_trial() -> No
     np.testing.assert_allclose(curve.mean - curve.low, half)
 
 
-def test_one_trial_has_no_band_and_a_metric_of_nobody_no_curve() -> None:
+def test_one_trial_has_no_band_and_an_unknown_metric_no_curve() -> None:
     curve = mean_curve(history(RUNS), [1], "val/loss")
     assert curve is not None
     np.testing.assert_array_equal(curve.mean, list(RUNS[1].values()))

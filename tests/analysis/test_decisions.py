@@ -111,7 +111,7 @@ def test_a_large_difference_is_found_early_and_one_of_a_deviation_mostly() -> No
     assert trials[2.0] / 400 < 9 and trials[1.0] / 400 < 16.5  # seeds per config, of 20
 
 
-def test_the_looks_of_twenty_seeds_spend_what_the_rule_says() -> None:
+def test_the_looks_at_twenty_seeds_spend_what_the_rule_says() -> None:
     looks: list[Look] = []
     spent = []
     for size in (3, 5, 8, 12, 20):
@@ -195,7 +195,7 @@ def test_min_prefers_the_smaller_and_all_verdicts_are_directed() -> None:
     assert decision.candidates == [0] and decision.in_question == []
 
 
-def test_seeds_that_tie_give_no_verdict() -> None:
+def test_equal_seeds_give_no_verdict() -> None:
     tied = decide(configs(np.array([[1.0] * 3, [0.9972] * 3])), "max")
     assert np.isnan(tied.p_values).all() and not tied.beats.any()
     assert not decide(configs(np.array([[1.0] * 3, [0.9972] * 3])), "max", items=359).beats.any()
@@ -214,7 +214,7 @@ def test_pairs_with_the_default_have_half_of_the_weight() -> None:
     assert np.nansum(weighted.p_values) != np.nansum(plain.p_values)
 
 
-def test_the_number_of_seeds_that_would_tell_is_about_right() -> None:
+def test_the_number_of_seeds_needed_is_about_right() -> None:
     rng = np.random.default_rng(0)
     first, second = rng.normal(1.2, 1.0, 6), rng.normal(0.0, 1.0, 6)
     needed = decide(configs(np.stack([first, second])), "max").seeds_to_tell(0, 1)

@@ -63,7 +63,7 @@ def test_a_run_is_read_back_as_it_was(tmp_path: Path) -> None:
         run.load_checkpoint(6)
 
 
-def test_a_run_that_goes_on_is_read_and_left_alone(tmp_path: Path) -> None:
+def test_a_running_run_is_read_and_not_disturbed(tmp_path: Path) -> None:
     _, path = run_hills(tmp_path)
     trial = path / "tensorboard" / load_run(path).table["name"].iloc[3]
     (trial / "state.json").unlink()

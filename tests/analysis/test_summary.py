@@ -70,7 +70,7 @@ def said(table: pd.DataFrame, mode: str = "min", **default: object) -> list[str]
     return sentences(configs, decide(configs, mode, default=default or None), METRIC)
 
 
-def test_what_cannot_be_told_is_named_with_the_seeds_that_would_tell() -> None:
+def test_undecided_configs_are_named_with_the_number_of_seeds_needed() -> None:
     best, default, left = said(TABLE, optimizer="adam", rate=0.1, width=16)
     assert best.startswith("The best mean is that of adam rate=0.01: val/loss ")
     assert "cannot tell it from sgd rate=0.01 (about " in best
@@ -80,7 +80,7 @@ def test_what_cannot_be_told_is_named_with_the_seeds_that_would_tell() -> None:
     assert left.endswith("did not finish: sgd rate=0.1 (2 stopped and 1 failed of 5).")
 
 
-def test_one_config_is_told_to_be_the_best() -> None:
+def test_the_best_config_is_named() -> None:
     table = TABLE[~TABLE["trial"].between(10, 14)]
     (best, *_) = said(table)
     assert best.startswith("The best of 2 configs is adam rate=0.01: val/loss")

@@ -152,7 +152,7 @@ def test_create_status_delete(account: boto3.Session, capsys: pytest.CaptureFixt
         ("129.132.0.0/16", "129.132.0.0/16"),
     ],
 )
-def test_who_may_log_in_whatever_the_form(
+def test_valid_sources_of_ssh_in_every_form(
     account: boto3.Session, given: str, admitted: str
 ) -> None:
     assert command("create", "--bucket", "results", "--ssh-from", given) == 0
@@ -183,7 +183,9 @@ def test_who_may_log_in_whatever_the_form(
         ("255.255.255.255", "not a public address"),
     ],
 )
-def test_who_may_not(network: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_sources_of_ssh_are_refused(
+    network: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Without an account: nothing is asked, and nothing changes."""
     assert command("create", "--bucket", "results", "--ssh-from", network) == 2
     said = capsys.readouterr().err
@@ -220,7 +222,7 @@ def test_incomplete_uploads_expire_and_the_users_own_rules_stay(account: boto3.S
 
 
 @pytest.mark.parametrize("code", ["403", "301"])
-def test_somebody_elses_bucket_is_refused_before_anything_changes(
+def test_a_foreign_bucket_is_refused_before_anything_changes(
     account: boto3.Session, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     call = botocore.client.BaseClient._make_api_call
@@ -303,7 +305,7 @@ def test_a_failing_step_leaves_an_account_in_use_as_it_was(account: boto3.Sessio
     assert entrances(account) == [MOVED]
 
 
-def test_nobody_is_locked_out_while_the_entrances_change(
+def test_ssh_rules_change_without_locking_anybody_out(
     account: boto3.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare_account()
@@ -468,7 +470,7 @@ def test_the_disks_of_instances_are_tagged(account: boto3.Session) -> None:
             assert {"Key": "ray-cluster-name", "Value": "labs"} in volume.tags
 
 
-def test_key_pairs_and_their_files_go(account: boto3.Session, tmp_path: Path) -> None:
+def test_key_pairs_and_their_files_are_deleted(account: boto3.Session, tmp_path: Path) -> None:
     ec2 = account.client("ec2")
     ssh = tmp_path / ".ssh"
     for name in ("mine", "labs-cluster-2", "labs-cluster_key-x"):
@@ -532,7 +534,7 @@ def test_a_file_that_lacks_something_is_refused(tmp_path: Path, text: str, reaso
     assert reason in str(refused.value)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         aws.main(["status", "--file", str(tmp_path / "none.yaml")])
     assert capsys.readouterr().err == (

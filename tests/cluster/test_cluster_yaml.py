@@ -102,7 +102,7 @@ def chosen(
     return {launch.instance_type: launch.count for launch in reply.to_launch if launch.count}
 
 
-def test_on_demand_is_behind_spot_and_comes_where_it_is_asked_for(
+def test_on_demand_comes_after_spot_and_only_on_request(
     bootstrapped: dict[str, Any],
 ) -> None:
     kinds = {n: k["resources"] for n, k in bootstrapped["available_node_types"].items()}
@@ -130,7 +130,7 @@ def test_no_key_is_misspelt() -> None:
         assert set(kind["node_config"]) <= set(members)
 
 
-def test_what_comes_into_being(bootstrapped: dict[str, Any], account: boto3.Session) -> None:
+def test_what_the_launcher_creates(bootstrapped: dict[str, Any], account: boto3.Session) -> None:
     types = {
         "head": "m6i.large",
         "t4": "g4dn.xlarge",

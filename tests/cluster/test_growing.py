@@ -45,7 +45,7 @@ def autoscaler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any
     return config
 
 
-def test_what_may_come_counts(autoscaler: dict[str, Any]) -> None:
+def test_machines_that_may_start_count(autoscaler: dict[str, Any]) -> None:
     future = future_nodes(nodes=1)
     assert [node["GPU"] for node in future] == [4, 4, 1, 1, 1, 1, 1, 1]
     assert require_room(Resources(1, 1), HEAD, future) == (0, 14)
@@ -67,7 +67,7 @@ def test_a_machine_of_unknown_size_may_have_room(autoscaler: dict[str, Any]) -> 
     assert future_nodes(nodes=3) == []
 
 
-def test_a_local_directory_is_refused_where_machines_may_come(autoscaler: dict[str, Any]) -> None:
+def test_a_local_directory_is_refused_if_machines_may_start(autoscaler: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="this cluster has up to 9"):
         require_shared_storage(StoragePath("/home/me/runs/x"), "runs", future_nodes(nodes=1))
     require_shared_storage(
@@ -75,7 +75,7 @@ def test_a_local_directory_is_refused_where_machines_may_come(autoscaler: dict[s
     )
 
 
-def test_without_an_autoscaler_nothing_comes(tmp_path: Path) -> None:
+def test_without_an_autoscaler_nothing_starts(tmp_path: Path) -> None:
     assert future_nodes(nodes=1) == []
     require_shared_storage(StoragePath(str(tmp_path)), "runs", [])
     assert [node["CPU"] for node in available_nodes(RuntimeOptions())] == [2.0]

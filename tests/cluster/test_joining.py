@@ -52,7 +52,7 @@ def guarded() -> Iterator[str]:
 
 
 @pytest.mark.ray
-def test_who_joins(guarded: str) -> None:
+def test_only_a_driver_with_the_token_joins(guarded: str) -> None:
     """All at once, and with few tries: by default Ray takes 20 seconds to refuse one."""
     joining = [
         subprocess.Popen(
@@ -77,7 +77,7 @@ def test_who_joins(guarded: str) -> None:
 
 @pytest.mark.ray
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense"])
-def test_an_address_where_nobody_answers(without_ray: None, address: str) -> None:
+def test_an_address_without_a_cluster(without_ray: None, address: str) -> None:
     with (
         pytest.raises(InputError, match=f"no Ray cluster answers at {address}"),
         connect(RuntimeOptions(address=address)),

@@ -104,7 +104,7 @@ def test_the_image_installs_what_the_nodes_of_aws_install() -> None:
         assert all((ROOT / name).exists() for name in line.split())
 
 
-def test_nothing_is_open_and_nothing_stays(job: dict[str, Any]) -> None:
+def test_nothing_is_exposed_and_the_cluster_is_removed(job: dict[str, Any]) -> None:
     spec = job["spec"]
     cluster = spec["rayClusterSpec"]
     assert cluster["authOptions"] == {"mode": "token"}
@@ -115,7 +115,7 @@ def test_nothing_is_open_and_nothing_stays(job: dict[str, Any]) -> None:
     assert "AKIA" not in FILE.read_text()
 
 
-def test_the_head_runs_no_trials_and_workers_come_and_go(job: dict[str, Any]) -> None:
+def test_the_head_runs_no_trials_and_workers_start_and_end(job: dict[str, Any]) -> None:
     cluster = job["spec"]["rayClusterSpec"]
     assert cluster["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0", "num-gpus": "0"}
     assert cluster["enableInTreeAutoscaling"] is True

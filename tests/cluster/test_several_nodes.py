@@ -124,7 +124,7 @@ def kill_a_node_when(cluster: Nodes, ready: Path, trials: int) -> threading.Thre
     return thread
 
 
-def test_trials_of_a_node_that_dies_go_on_elsewhere(cluster: Nodes, tmp_path: Path) -> None:
+def test_trials_of_a_node_that_dies_continue_elsewhere(cluster: Nodes, tmp_path: Path) -> None:
     (tmp_path / "meet").mkdir()
     configs = [
         NodeConfig(seed=s, steps=16, pause=0.1, mark=str(tmp_path / "meet"), mark_at=3, together=5)

@@ -96,7 +96,7 @@ def test_a_sweep_on_s3_and_its_resumption(
 
 
 @pytest.mark.slow
-def test_storage_that_is_away_for_a_while_costs_no_trial(
+def test_an_outage_of_storage_fails_no_trial(
     storage: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Training goes on meanwhile; the end of a trial waits for the storage."""
@@ -162,7 +162,7 @@ def test_retrying_ends(tmp_path: Path) -> None:
     reason="a small disk of its own needs root on Linux",
 )
 @pytest.mark.slow
-def test_a_disk_that_is_full_for_a_while_costs_no_trial(tmp_path: Path) -> None:
+def test_a_disk_that_is_full_for_a_while_fails_no_trial(tmp_path: Path) -> None:
     """The driver's disk is full in mid-sweep and has room again before the end of the sweep.
 
     In local mode: how the trials run makes no difference to the driver's files.

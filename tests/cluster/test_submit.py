@@ -94,7 +94,9 @@ def test_what_is_sent_is_the_project_of_the_script(project: Path, tmp_path: Path
     assert project_of(FILE.parent / "experiments" / "depth_sweep.py") == FILE.parent
 
 
-def test_the_command_starts_in_the_code_and_runs_at_home(project: Path, tmp_path: Path) -> None:
+def test_the_command_imports_the_code_and_runs_in_the_home_directory(
+    project: Path, tmp_path: Path
+) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").symlink_to(sys.executable)
@@ -308,7 +310,7 @@ def fake_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(submit, "RAY", path)
 
 
-def test_the_tunnel_is_there_within_the_block_only(fake_ray: None, tmp_path: Path) -> None:
+def test_the_tunnel_is_open_only_within_the_block(fake_ray: None, tmp_path: Path) -> None:
     with submit.tunnel(FILE) as address, pytest.raises(InputError, match="refuses: Unsupported"):
         Jobs(address).all()
     with pytest.raises(InputError, match="does not answer"):
@@ -322,7 +324,7 @@ def test_the_tunnel_is_there_within_the_block_only(fake_ray: None, tmp_path: Pat
         pass
 
 
-def test_results_come_home(fake_ray: None, tmp_path: Path) -> None:
+def test_results_are_downloaded(fake_ray: None, tmp_path: Path) -> None:
     fetch(FILE, "sweep/first", tmp_path / "runs")
     fetch(FILE, None, tmp_path / "runs")
     found = {p.relative_to(tmp_path): p.read_text() for p in tmp_path.rglob("results.csv")}

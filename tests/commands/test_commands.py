@@ -118,7 +118,7 @@ def test_show(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "run the rest" not in out
 
 
-def test_show_names_what_failed_and_the_way_on(
+def test_show_names_failed_trials_and_how_to_resume(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = root / "hills" / "bad"
@@ -130,7 +130,7 @@ def test_show_names_what_failed_and_the_way_on(
     assert f"run the rest with: python {script} --resume {path}" in out
 
 
-def test_show_in_mid_run(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_a_running_run(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "hills" / "going"
     subprocess.run(["cp", "-r", root / "hills" / "first", run.parent.mkdir() or run], check=True)
     trials = sorted(path for path in (run / "tensorboard").iterdir() if path.name[0] == "0")
@@ -187,9 +187,7 @@ def test_compare(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "--metric val/height is not in" in capsys.readouterr().err
 
 
-def test_two_runs_of_equal_configs_are_told_apart_where_they_differ(
-    root: Path, tmp_path: Path
-) -> None:
+def test_runs_of_equal_configs_are_compared_config_by_config(root: Path, tmp_path: Path) -> None:
     """The code has changed, say: the same configs, other numbers in one of them."""
     rng = np.random.default_rng(3)
     runs = [load_run(root / "hills" / name) for name in ("first", "second")]
@@ -232,7 +230,7 @@ def test_rerun(
     assert config["about"] != "" and config["program"] == [str(script)]
 
 
-def test_rerun_says_what_is_no_longer_the_same(
+def test_rerun_reports_what_differs(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = tmp_path / "runs" / "hills" / "first"

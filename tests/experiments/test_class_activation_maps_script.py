@@ -55,7 +55,7 @@ def test_without_arguments_a_network_is_trained_first(
     assert set(events.Tags()["images"]) == {f"figures/{name}" for name in names}
 
 
-def test_image_files_as_they_come(checkpoint: Path, tmp_path: Path) -> None:
+def test_image_files_of_many_forms(checkpoint: Path, tmp_path: Path) -> None:
     """Greyscale, with an alpha channel, sixteen bits, one pixel wide and turned by EXIF."""
     exif = Image.Exif()
     exif[0x0112] = 6

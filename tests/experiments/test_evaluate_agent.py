@@ -35,7 +35,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_prints_intervals_and_leaves_tables_and_a_film(checkpoint: Path, tmp_path: Path) -> None:
+def test_prints_intervals_and_leaves_tables_and_a_video(checkpoint: Path, tmp_path: Path) -> None:
     status, out, err = run_script(
         "evaluate_agent",
         *("--checkpoint", checkpoint, "--episodes", 80, "--films", 3),

@@ -38,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     registry._registered.pop("reinforce", None)
 
 
-def test_it_is_trained_evaluated_filmed_and_compared(tmp_path: Path) -> None:
+def test_it_is_trained_evaluated_recorded_and_compared(tmp_path: Path) -> None:
     shutil.copy(ROOT / "examples" / "reinforce.py", tmp_path)
 
     def run(name: str, *arguments: object) -> str:
@@ -73,7 +73,7 @@ def test_it_is_compared(folder: Path) -> None:
     assert trials["baseline_steps"].notna().tolist() == [False, True]
 
 
-def test_it_learns_cart_pole_and_goes_on_from_a_checkpoint(folder: Path) -> None:
+def test_it_learns_cart_pole_and_resumes_from_a_checkpoint(folder: Path) -> None:
     config = agent_config(
         "reinforce:reinforce", env="CartPole-v1", total_steps=30_000, eval_episodes=20
     )

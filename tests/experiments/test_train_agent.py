@@ -55,7 +55,9 @@ def test_a_grid_leaves_a_table_curves_and_the_best_agents(
 
 
 @pytest.mark.slow
-def test_resuming_after_kill_9_equals_not_having_stopped(private_ray: None, tmp_path: Path) -> None:
+def test_resuming_after_kill_9_equals_an_uninterrupted_run(
+    private_ray: None, tmp_path: Path
+) -> None:
     options = (*SMALL, "--total-steps", 6144, "--eval-interval", 1024, "--run-root", tmp_path)
     assert run_here("train_agent", *options, "--run-name", "whole") == 0
     process = start_script(
@@ -125,7 +127,7 @@ def test_the_defaults_are_those_of_the_algorithm_and_the_environment() -> None:
     assert trials("--total-steps", "4000")[0].eval_interval == 200
 
 
-def test_a_sub_command_may_stand_anywhere_but_as_a_value() -> None:
+def test_a_sub_command_may_be_anywhere_but_as_a_value() -> None:
     for words in (
         ("dqn", "--n-step", "2"),
         ("--n-step", "2", "dqn"),
@@ -171,7 +173,7 @@ def test_help_shows_the_tuned_values(capsys: pytest.CaptureFixture[str]) -> None
     assert "--learning-rate FLOAT" in shown
 
 
-def test_the_start_says_every_value() -> None:
+def test_the_start_prints_every_value() -> None:
     text = describe(trials("dqn", "--env", "CartPole-v1", "--n-step", "1", "3", "--seeds", "2"))
     text = " ".join(text.split())
     assert text.startswith("dqn on CartPole-v1: seed 0 | 1, total_steps 200000, num_workers 0")

@@ -90,7 +90,7 @@ def test_the_same_episodes_however_many_copies_run_them() -> None:
     assert evaluate(TowardsGoal(), NAVIGATION, 10, seed=1).episodes == one.episodes[:10]
 
 
-def test_every_policy_meets_the_same_episodes() -> None:
+def test_every_policy_gets_the_same_episodes() -> None:
     """The starts of navigation's episodes, seen by policies of which one crashes at once."""
     seeds = [
         evaluate(policy, NAVIGATION, 20, seed=4, num_envs=4).seeds
@@ -149,7 +149,7 @@ def test_without_successes_there_is_still_a_success_rate() -> None:
     assert Evaluation(failed, [0, 1]).note() is None
 
 
-def test_an_episode_that_does_not_say_is_no_success() -> None:
+def test_an_episode_without_is_success_counts_as_no_success() -> None:
     episodes = [
         Episode(k, 0.0, 1, outcome)
         for k, outcome in enumerate(["success", "terminated", "failure", "truncated", "terminated"])
@@ -195,7 +195,7 @@ def test_a_video_repeats_the_evaluated_episodes() -> None:
     assert (frames[0][400:] < 128).any()  # the caption
 
 
-def test_long_videos_leave_frames_out_and_wide_ones_are_scaled() -> None:
+def test_long_videos_skip_frames_and_wide_ones_are_scaled() -> None:
     from labs.rl.recording import Recording, make_video
 
     frames = [np.full((200, 800, 3), k % 256, np.uint8) for k in range(1000)]

@@ -146,7 +146,7 @@ def test_sampling_is_reproducible_and_only_where_there_are_probabilities(tmp_pat
         labs.load_policy(trained(tmp_path, env="CartPole-v1", algorithm="dqn"), stochastic=True)
 
 
-def test_what_is_no_observation_is_refused(tmp_path: Path) -> None:
+def test_an_unusable_observation_is_refused(tmp_path: Path) -> None:
     policy = labs.load_policy(trained(tmp_path, env="CartPole-v1"))
     for shape in ((), (3,), (1, 1, 4), (4, 3)):
         with pytest.raises(InputError, match=r"`observation` has shape .*\(4,\), .* \(n, 4\)"):

@@ -90,7 +90,7 @@ def test_agents_learn_from_images(algorithm: str) -> None:
         assert checkpoint["trainer"]["learner"]["replay"]["rows"][0].dtype == torch.uint8
 
 
-def test_a_network_of_one_s_own_is_trained_saved_and_goes_on(
+def test_a_custom_network_is_trained_saved_and_resumed(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That of docs/agents.md, named by module and function, in the current directory."""
@@ -162,7 +162,9 @@ def test_other_environments_train_and_return_what_they_should(
 
 @pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
 @pytest.mark.parametrize("env", ["labs/NavigationGoal-v1", "Acrobot-v1"])
-def test_same_seed_same_numbers_and_resuming_equals_not_stopping(algorithm: str, env: str) -> None:
+def test_same_seed_same_numbers_and_resuming_equals_an_uninterrupted_training(
+    algorithm: str, env: str
+) -> None:
     options: dict[str, Any] = {"frame_stack": 2, "eval_episodes": 8}
     if env == "Acrobot-v1":  # which takes 500 steps otherwise
         options["env_kwargs"] = ("max_episode_steps=60",)
@@ -273,7 +275,7 @@ def test_an_environment_that_returns_nan_stops_the_run_and_names_the_step() -> N
         list(train_agent(small("ppo", "agent_environments:test/Nan-v0", 4096)))
 
 
-def test_learners_know_neither_ray_nor_gymnasium() -> None:
+def test_learners_import_neither_ray_nor_gymnasium() -> None:
     program = (
         "import sys, labs.rl.agents.ppo, labs.rl.agents.dqn\n"
         "print([name for name in ('ray', 'gymnasium') if name in sys.modules])"

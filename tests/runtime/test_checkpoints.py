@@ -62,7 +62,7 @@ def test_pickled_code_does_not_run(
     assert not (tmp_path / "evil-was-here").exists()
 
 
-def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         load_checkpoint(tmp_path / "absent.pt")
     (tmp_path / "text.pt").write_text("hello")

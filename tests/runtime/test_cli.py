@@ -190,7 +190,7 @@ def test_resume_takes_the_run_s_options_and_refuses_others(tmp_path: Path) -> No
     assert parse(Config, edited, resume).rate == 4e-4
 
 
-def test_only_what_makes_the_grid_may_grow(tmp_path: Path) -> None:
+def test_only_options_that_make_the_grid_may_change(tmp_path: Path) -> None:
     resume = recorded(tmp_path, PRESETS["quick"])
     more = [*resume, "--depths", "3", "11", "19"]
     assert parse(Config, PRESETS, more, grows=("depths",)).depths == (3, 11, 19)
@@ -240,7 +240,7 @@ def test_a_run_of_another_format_is_refused_in_one_sentence(tmp_path: Path, foun
         parse(Config, PRESETS, resume)
 
 
-def test_the_command_that_goes_on_is_quoted(tmp_path: Path) -> None:
+def test_the_command_to_resume_is_quoted(tmp_path: Path) -> None:
     script = tmp_path / "my script.py"
     script.write_text(
         "from pathlib import Path\nfrom labs.runtime.directory.description import resume_command\n"

@@ -210,7 +210,7 @@ def with_field(name: str, kind: Any, **more: Any) -> type:
         (with_field("a", int), "Mine.a has no default"),
     ],
 )
-def test_what_no_command_line_can_have(config_type: Any, message: str) -> None:
+def test_fields_that_no_command_line_can_have(config_type: Any, message: str) -> None:
     with pytest.raises(InputError) as caught:
         options_type(config_type)
     assert message in str(caught.value)

@@ -115,7 +115,7 @@ def test_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--local-mode, --no-local-mode Run everything in this process" in text
 
 
-def test_an_experiment_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_a_user_s_experiment(capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(" ".join(shown(capsys, "--help", config=options_type(Inner))).split())
     assert "--width INT [INT ...] Units of a layer. (default: 64)" in text
     assert "Blocks per stage. (default: 8,16)" in text

@@ -12,13 +12,13 @@ pytestmark = pytest.mark.usefixtures("without_ray")
 
 
 @pytest.mark.parametrize("seed", [101, 102, 103])
-def test_nothing_is_lost_whatever_dies_when(tmp_path: Path, seed: int) -> None:
+def test_nothing_is_lost_when_processes_are_killed_at_random(tmp_path: Path, seed: int) -> None:
     assert one_run(tmp_path, seed) > 0
 
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_death_at_every_place(tmp_path: Path, place: str, when: str) -> None:
+def test_nothing_is_lost_when_killed_at_every_place(tmp_path: Path, place: str, when: str) -> None:
     marker = tmp_path / "died"
     count = {"write last.pt": 4, "append": 2}.get(place, 2 if "best" in place else 1)
     action, _, name = place.partition(" ")

@@ -105,7 +105,7 @@ def test_ray_s_directory_is_short(
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("private_ray")
-def test_the_longest_socket_is_as_long_as_thought() -> None:
+def test_the_longest_socket_path_is_as_long_as_assumed() -> None:
     """Should a new Ray append more to its directory, this says so before a user's job does."""
     sockets = Path(ray.nodes()[0]["RayletSocketName"]).parent
     base = sockets.parents[2]

@@ -99,7 +99,7 @@ def test_best_and_last_checkpoints(tmp_path: Path) -> None:
     ]
 
 
-def test_failing_trials_are_named_and_the_others_go_on(
+def test_failing_trials_are_named_and_the_others_continue(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An error, a NaN, and a process that dies without a word (SIGKILL, as for lack of memory)."""

@@ -138,7 +138,7 @@ def test_a_killed_process_loses_nothing_that_counts(tmp_path: Path) -> None:
     assert best(tmp_path)["epoch"] == 3
 
 
-def test_a_course_that_was_not_recorded_replaces_the_one_that_was(tmp_path: Path) -> None:
+def test_an_attempt_that_restarts_earlier_replaces_what_was_recorded(tmp_path: Path) -> None:
     """Three attempts: the first is recorded to step 4, the second saves step 3 and is not heard."""
     Session(tmp_path, course((0.1, 0.2, 0.3, 0.4, 0.5)), interval=0).run(lose_at=1)
     Session(tmp_path, course((0.1, 0.2, 0.3, 0.4, 0.5))).run(lose_at=5, kill=True)
@@ -179,7 +179,7 @@ def test_a_trial_that_fails_writes_the_best_that_it_had(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("operation", range(6))
-def test_a_process_that_dies_between_two_writes_leaves_one_pair(
+def test_a_process_that_dies_between_two_writes_leaves_a_matching_pair(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: int
 ) -> None:
     """Dies before the n-th write or renaming; the next start puts it in order."""
@@ -224,7 +224,7 @@ def test_a_best_checkpoint_that_last_does_not_name_is_removed(tmp_path: Path) ->
     assert not (directory / "best.pt.next").exists()
 
 
-def test_an_orphan_stops_without_writing(tmp_path: Path) -> None:
+def test_an_outdated_attempt_stops_without_writing(tmp_path: Path) -> None:
     orphan = Session(tmp_path, course(), interval=0)
     orphan.log.add(orphan.runner.step()["reports"])
     newer = Session(tmp_path, course())

@@ -68,7 +68,7 @@ def test_same_seed_same_numbers(digits, augmented):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_resuming_equals_not_having_stopped(digits, tmp_path):
+def test_resuming_equals_an_uninterrupted_training(digits, tmp_path):
     config = dataclasses.replace(SMALL, augment=True)
     whole = list(train_classifier(config, data=digits))
     assert [report.step for report in whole] == [1, 2, 3, 4]

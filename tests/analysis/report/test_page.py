@@ -78,7 +78,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_animals(tmp_path_factory.mktemp("runs"), SCRIPTS, EVIL, seeds=2)
 
 
-def test_the_page_of_a_run(path: Path) -> None:
+def test_the_report_of_a_run(path: Path) -> None:
     text = (path / "report.html").read_text()
     page = Page(text)
     for sentence in (path / "answers.txt").read_text().splitlines():
@@ -96,7 +96,7 @@ def test_the_page_of_a_run(path: Path) -> None:
     assert len(text) < 3_000_000
 
 
-def test_names_are_text_and_nothing_comes_from_elsewhere(path: Path) -> None:
+def test_names_are_escaped_and_nothing_is_loaded_from_elsewhere(path: Path) -> None:
     text = (path / "report.html").read_text()
     page = Page(text)
     assert SCRIPTS in page.text and EVIL in page.text
@@ -114,7 +114,7 @@ def test_names_are_text_and_nothing_comes_from_elsewhere(path: Path) -> None:
         assert not used.startswith("#") or used[1:] in identifiers
 
 
-def test_a_drawing_from_somebody_else_is_cleaned() -> None:
+def test_foreign_svg_is_sanitised() -> None:
     svg = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
         ' onload="alert(1)"><script>alert(2)</script><style>@import url(http://x/y.css);</style>'
@@ -132,7 +132,7 @@ def test_a_drawing_from_somebody_else_is_cleaned() -> None:
     assert embedded(b"<html/>", "f") is None and embedded(b"<svg", "f") is None
 
 
-def test_a_figure_is_the_same_bytes_each_time_and_its_text_is_text() -> None:
+def test_figures_are_reproducible_and_their_text_stays_text() -> None:
     def drawn() -> bytes:
         figure, axes = plt.subplots(figsize=(3, 2))
         axes.plot([1, 3, 2], label="a < b")
@@ -170,7 +170,7 @@ def test_an_interrupted_run_has_its_page_with_curves(tmp_path: Path) -> None:
     assert "labs.load_run(" in page.text
 
 
-def test_a_page_that_fails_does_not_take_the_run_with_it(
+def test_an_error_in_the_report_does_not_fail_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*_: object) -> None:
@@ -221,7 +221,7 @@ addEventListener('load', () => {
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 @pytest.mark.parametrize("width", [1500, 400])
-def test_in_a_browser(path: Path, tmp_path: Path, width: int) -> None:
+def test_the_report_opens_in_a_browser(path: Path, tmp_path: Path, width: int) -> None:
     """A probe before the page counts errors, what is not drawn, and what is wider than the window."""
     text = (path / "report.html").read_text()
     probed = tmp_path / "probed.html"

@@ -38,7 +38,7 @@ def write_file(path: Path, content: bytes) -> Path:
     return path
 
 
-def test_gutenbergs_frame_mark_and_line_ends_go(tmp_path: Path) -> None:
+def test_gutenbergs_frame_mark_and_line_ends_are_removed(tmp_path: Path) -> None:
     path = write_file(tmp_path / "poem.txt", b"\xef\xbb\xbf" + FRAME.encode())
     assert read_text(path) == "First line\nlast line\n"
 
@@ -90,7 +90,7 @@ def test_unknown_characters_are_named() -> None:
         (b"\xff\xfe\x00\xd8a", "begins as utf-16"),
     ],
 )
-def test_what_is_no_text_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
     path = write_file(tmp_path / "bad.txt", content)
     with pytest.raises(InputError, match=said):
         read_text(path)
@@ -174,7 +174,7 @@ def test_many_at_once_fetch_it_once(page: Page, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", ["another page", "not text", "cut short", "broken off"])
-def test_what_is_not_the_poem_is_neither_used_nor_kept(
+def test_another_text_than_the_poem_is_neither_used_nor_kept(
     page: Page, tmp_path: Path, fault: str
 ) -> None:
     whole = made_up_inferno()
@@ -190,7 +190,7 @@ def test_what_is_not_the_poem_is_neither_used_nor_kept(
     assert not (tmp_path / "inferno.txt").exists()
 
 
-def test_without_a_network_the_embedded_text_stands_in(tmp_path: Path) -> None:
+def test_without_a_network_the_embedded_text_is_used(tmp_path: Path) -> None:
     said: list[str] = []
 
     def unreachable(data_dir: Path) -> str:
@@ -204,7 +204,7 @@ def test_without_a_network_the_embedded_text_stands_in(tmp_path: Path) -> None:
     assert "refused" in said[0] and "`text`" in said[0]
 
 
-def test_a_named_file_is_used_and_nothing_is_said(tmp_path: Path) -> None:
+def test_a_named_file_is_used_without_a_message(tmp_path: Path) -> None:
     path = write_file(tmp_path / "poem.txt", b"some verse\r\n" * 100)
     name, text = load_text(path, tmp_path / "data", pytest.fail, pytest.fail)
     assert (name, text) == ("poem.txt", "some verse\n" * 100)

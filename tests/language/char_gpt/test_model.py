@@ -119,7 +119,7 @@ def test_cached_generation_equals_uncached_past_the_context(
 
 
 @pytest.mark.parametrize("context", [1, 2, 3, 7, 16])
-def test_the_window_stands_still_between_moves(context: int) -> None:
+def test_the_window_is_fixed_between_moves(context: int) -> None:
     starts = [window_start(length, context) for length in range(1, 200)]
     windows = [length - start for length, start in zip(range(1, 200), starts, strict=True)]
     assert starts[:context] == [0] * context
@@ -169,7 +169,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
     assert dropout.eval()(x) is x
 
 
-def test_temperature_zero_is_the_likeliest() -> None:
+def test_temperature_zero_is_the_most_likely() -> None:
     logits = torch.randn(50, 9)
     assert torch.equal(draw(logits, SamplingConfig(temperature=0)), logits.argmax(-1))
 

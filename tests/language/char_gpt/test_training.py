@@ -77,7 +77,7 @@ def test_the_loss_begins_near_the_logarithm_of_the_vocabulary(corpus: Corpus) ->
     assert first["val/bits_per_character"] == pytest.approx(first["val/loss"] / math.log(2))
 
 
-def test_resuming_equals_not_having_stopped(corpus: Corpus) -> None:
+def test_resuming_equals_an_uninterrupted_training(corpus: Corpus) -> None:
     whole = run(corpus, iterations=20, dropout=0.3)
     interrupted = train_char_gpt(
         CharGPTTrainConfig(**{**SMALL, "iterations": 20, "dropout": 0.3}), corpus=corpus

@@ -90,7 +90,7 @@ def test_neither_padding_nor_batches_change_a_vector(
     np.testing.assert_allclose(found.vectors, reference, atol=2e-5)
 
 
-def test_what_stands_in_the_padding_does_not_matter(encoder: Encoder) -> None:
+def test_the_values_of_the_padding_do_not_matter(encoder: Encoder) -> None:
     embedder = Embedder(encoder, EmbeddingOptions(precision="float32"))
     tokens = [[101, 9326, 3143, 2012, 102], [101, 102]]
     lengths = np.array([5, 2], dtype=np.int32)
@@ -187,7 +187,7 @@ def test_the_default_cache_is_the_user_s(tmp_path: Path, monkeypatch: pytest.Mon
     assert found == tmp_path / "temporary/.cache/labs/embeddings"
 
 
-def test_a_damaged_cache_is_made_anew(encoder: Encoder, tmp_path: Path) -> None:
+def test_a_damaged_cache_is_rebuilt(encoder: Encoder, tmp_path: Path) -> None:
     first = run(encoder, cache_dir=tmp_path)
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:1000])
@@ -295,7 +295,7 @@ def test_roberta_and_its_kin_hold_fewer_tokens_than_positions(tmp_path: Path, ki
         model(tokens)
 
 
-def test_the_packaged_encoder_steps_in_where_there_is_no_hub(
+def test_the_packaged_encoder_is_used_without_a_hub(
     monkeypatch: pytest.MonkeyPatch, encoder: Encoder
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

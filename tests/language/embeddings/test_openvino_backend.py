@@ -137,13 +137,13 @@ def test_a_wrong_conversion_is_not_used(
 
 
 @needs_openvino
-def test_a_full_directory_is_said(encoder: Encoder, tmp_path: Path) -> None:
+def test_a_full_directory_is_reported(encoder: Encoder, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="`cache_dir` .* cannot be written"):
         run(encoder, tmp_path / "file" / "below", backend="openvino")
 
 
-def test_without_openvino_pytorch_computes_and_one_line_says_so(
+def test_without_openvino_pytorch_computes_and_one_line_reports_it(
     encoder: Encoder,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -56,7 +56,7 @@ def texts(
     return list(results)
 
 
-def test_greedy_is_the_likeliest_token_one_at_a_time(directory: Path) -> None:
+def test_greedy_is_the_most_likely_token_one_at_a_time(directory: Path) -> None:
     """Against a loop without a cache, a batch or padding."""
     config = GenerationConfig(strategy="greedy", new_tokens=12, precision="float32")
     generator = TextGenerator(str(directory), config)
@@ -94,7 +94,7 @@ def test_the_seed_decides(directory: Path) -> None:
     assert twice[0] != twice[1]  # each prompt has random numbers of its own
 
 
-def test_beams_find_a_likelier_text_than_greedy(directory: Path) -> None:
+def test_beams_find_a_more_likely_text_than_greedy(directory: Path) -> None:
     generator = TextGenerator(str(directory), GenerationConfig())
 
     def log_probability(prompt: str, text: str) -> float:

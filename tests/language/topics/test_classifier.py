@@ -114,7 +114,7 @@ def test_gain_is_paired() -> None:
     assert 0.02 < gain.low < 0.05 < gain.high < 0.08  # unpaired it would reach from -0.01 to 0.11
 
 
-def test_the_surest_mistakes_come_first() -> None:
+def test_the_most_confident_mistakes_come_first() -> None:
     probabilities = np.array([[0.6, 0.4], [0.1, 0.9], [0.3, 0.7], [0.2, 0.8]])
     found = topic_evaluation.confident_mistakes(
         ["right", "worst", "right too", "bad"], np.array([0, 0, 1, 0]), probabilities, ("a", "b")
@@ -139,7 +139,7 @@ def test_cross_validation_holds_every_text_out_once_and_resumes() -> None:
     assert list(cross_validate(config, resume=reports[3].checkpoint(), **shared)) == []
 
 
-def test_labels_without_a_reason_are_not_learnt() -> None:
+def test_random_labels_are_not_learnt() -> None:
     """A leak between folds would show as an accuracy above chance."""
     rng = np.random.default_rng(0)
     vectors, labels = rng.normal(size=(400, 5)).astype(np.float32), rng.integers(0, 2, 400)
@@ -158,7 +158,7 @@ def test_tfidf_learns_words() -> None:
     assert np.allclose(found.sum(axis=1), 1)
 
 
-def test_characters_see_into_words() -> None:
+def test_character_features_see_inside_words() -> None:
     """No word of the new texts is known; their endings are."""
     stems = ["bak", "run", "jump", "read", "walk", "cook"]
     texts = [f"{stem}ing" for stem in stems] + [f"{stem}ism" for stem in stems]
@@ -174,7 +174,7 @@ def test_characters_see_into_words() -> None:
     assert len(both.get_feature_names_out()) == sum(len(v.vocabulary_) for v in single)
 
 
-def test_pairs_of_words_tell_what_words_alone_cannot() -> None:
+def test_pairs_of_words_separate_what_words_cannot() -> None:
     """Both classes have the same words; who comes first decides."""
     animals = ["dog", "cat", "cow", "pig"]
     pairs = [(a, b) for a in animals for b in animals if a < b] * 4
@@ -197,7 +197,7 @@ def test_the_best_c_is_the_smaller_of_equals() -> None:
     assert best_c(table[2:3], "embeddings") is None
 
 
-def test_a_best_c_at_the_edge_of_its_grid_is_said() -> None:
+def test_a_best_c_at_the_edge_of_its_grid_is_reported() -> None:
     table = pd.DataFrame(
         {
             "features": ["embeddings"] * 3 + ["tfidf"] * 3,

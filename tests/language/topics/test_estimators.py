@@ -45,7 +45,7 @@ def fit(classifier: str, classes: int = 3) -> TopicModel:
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_a_linear_svm_is_kept_as_arrays(classes: int, tmp_path: Path) -> None:
+def test_a_linear_svm_is_saved_as_arrays(classes: int, tmp_path: Path) -> None:
     model = fit("linear-svm", classes)
     model.save(tmp_path / "model.pt")
     loaded = load_topic_model(tmp_path / "model.pt")
@@ -83,7 +83,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "own_forest_module:forest"
 
 
-def test_a_classifier_of_one_s_own_is_kept_by_skops(own: str, tmp_path: Path) -> None:
+def test_a_custom_classifier_is_saved_by_skops(own: str, tmp_path: Path) -> None:
     pytest.importorskip("skops")
     vectors, labels = clusters(150, 3)
     model = fit(own)
@@ -128,7 +128,9 @@ def test_types_that_are_not_known_as_safe_are_not_loaded(tmp_path: Path) -> None
         load_topic_model(tmp_path / "model.pt")
 
 
-def test_what_is_no_classifier_is_refused(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_that_is_no_classifier_is_refused(
+    own: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("skops")
     module = own.split(":")[0]
     for name, message in (

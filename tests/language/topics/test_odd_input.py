@@ -136,14 +136,14 @@ def test_names_of_classes_are_one_clean_line(tmp_path: Path) -> None:
     assert found.classes == ("a b", "c")
 
 
-def test_duplicates_are_counted_and_said() -> None:
+def test_duplicates_are_counted_and_reported() -> None:
     notes = duplicate_notes(["Oil  prices", "b", "B", "b ", "", " "], ["OIL prices", "b", "c", ""])
     assert notes[0].startswith("2 of 4 test texts are also training texts")
     assert notes[1].startswith("2 of 6 training texts repeat another one")
     assert duplicate_notes(["a", "b", ""], ["c", "", ""]) == []
 
 
-def test_what_is_not_read_is_said(tmp_path: Path) -> None:
+def test_files_that_are_not_used_are_reported(tmp_path: Path) -> None:
     for name in ("train.csv", "train_more.csv", "test.csv"):
         write_csv(tmp_path / name, ["1", "2"] * 3)
     (tmp_path / "classes.txt").write_text("One\n")

@@ -147,7 +147,7 @@ def test_a_corpus_that_cannot_be_learnt_is_refused(
         load_texts(str(corpus(tmp_path, train, test)))
 
 
-def test_options_that_cannot_be_are_refused(tmp_path: Path) -> None:
+def test_impossible_options_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="`data` nowhere does not exist: use sample, ag_news"):
         load_texts("nowhere")
     with pytest.raises(InputError, match="must hold one file train.csv.*there is: none"):

@@ -186,7 +186,7 @@ def test_observations_ten_standard_deviations_away_are_clipped_there() -> None:
         torch.testing.assert_close(batch.observations[:, 1], torch.full((44,), expected))
 
 
-def test_many_steps_at_once_are_the_same_as_one_after_another() -> None:
+def test_many_steps_at_once_equal_one_after_another() -> None:
     """Also across copies to the target network, which what is computed ahead must not miss."""
     once, stepwise = (DQN(DQNConfig(**DEFAULTS), SPACES, seed=0) for _ in range(2))
     for agent in (once, stepwise):
@@ -199,7 +199,7 @@ def test_many_steps_at_once_are_the_same_as_one_after_another() -> None:
         assert value == pytest.approx(np.mean([step[name] for step in steps]), rel=1e-4)
 
 
-def test_state_goes_on_exactly() -> None:
+def test_a_saved_state_continues_exactly() -> None:
     first, second = (DQN(DQNConfig(**DEFAULTS), SPACES, seed=seed) for seed in (0, 1))
     first.add(random_segment(0))
     first.update(4, 0.0)

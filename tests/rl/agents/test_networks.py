@@ -162,7 +162,7 @@ def test_the_output_gain_scales_the_last_layer_of_a_module() -> None:
         (lambda: nn.Sequential(nn.Linear(5, 2), nn.Softmax(0)).double(), "given float32"),
     ],
 )
-def test_what_is_no_network_for_these_shapes_is_refused(module: Any, message: str) -> None:
+def test_a_network_that_does_not_fit_the_shapes_is_refused(module: Any, message: str) -> None:
     with pytest.raises(InputError, match=f"^`network` mine:make,? .*{message}"):
         ModuleNetwork(module, (5,), 2, "`network` mine:make")
 

@@ -295,7 +295,7 @@ def test_arrays_of_the_object_store_cannot_be_written_and_are_learned_from_all_t
         assert agents[1].update(segment, 0.0) == expected
 
 
-def test_state_goes_on_exactly() -> None:
+def test_a_saved_state_continues_exactly() -> None:
     config = PPOConfig(**DEFAULTS)
     first, second = (PPO(config, CONTINUOUS, seed=seed) for seed in (0, 1))
     first.update(random_segment(0, CONTINUOUS, 0), 0.1)

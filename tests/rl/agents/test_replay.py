@@ -46,7 +46,7 @@ def test_draws_only_what_is_there() -> None:
     assert set(replay.sample(10, 10).reshape(-1).tolist()) == {0, 1, 2}
 
 
-def test_state_goes_on_exactly() -> None:
+def test_a_saved_state_continues_exactly() -> None:
     first, second = Replay(10, (2,), seed=0), Replay(10, (2,), seed=5)
     first.add(rows(range(14)))
     first.sample(3, 4)

@@ -40,7 +40,7 @@ def built() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["rllib-ppo", "rllib-dqn"])
-def test_the_network_is_read_out_exactly(built: dict[str, Any], name: str) -> None:
+def test_the_network_is_copied_exactly(built: dict[str, Any], name: str) -> None:
     config, module = runs()[name], built[name].get_module()
     policy = Policy(rllib._policy_spec(config))
     policy.load(parameters_of(module))
@@ -55,9 +55,7 @@ def test_the_network_is_read_out_exactly(built: dict[str, Any], name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["rllib-ppo", "rllib-dqn"])
-def test_all_that_is_handed_over_is_in_the_algorithm_that_is_built(
-    built: dict[str, Any], name: str
-) -> None:
+def test_every_setting_is_in_the_algorithm_that_is_built(built: dict[str, Any], name: str) -> None:
     """RLlib takes unknown words of some kinds in silence, and resolves others later."""
     config, theirs = runs()[name], built[name].config
     own = rllib._ppo(config) if name == "rllib-ppo" else rllib._dqn(config)
@@ -96,7 +94,7 @@ def test_both_libraries_have_the_same_adam(built: dict[str, Any], name: str) -> 
     assert options["betas"] == (0.9, 0.999) and options["weight_decay"] == 0
 
 
-def test_settings_arrive(built: dict[str, Any]) -> None:
+def test_settings_reach_the_trainer(built: dict[str, Any]) -> None:
     ours, theirs = runs()["rllib-ppo"], built["rllib-ppo"].config
     assert theirs.train_batch_size_per_learner == 8 * ours.segment_length == 256
     assert (theirs.minibatch_size, theirs.num_epochs) == (ours.batch_size, ours.epochs) == (256, 20)
@@ -113,7 +111,7 @@ def test_settings_arrive(built: dict[str, Any]) -> None:
     assert theirs.epsilon == [(0, 1.0), (96, 0.04)]
 
 
-def test_every_agent_meets_the_same_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_agent_gets_the_same_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hash of the observations that the policies get to see first in each evaluation."""
     starts: dict[str, list[str]] = {}
 
@@ -183,7 +181,7 @@ def test_reports_count_steps_and_seconds() -> None:
         ),
     ],
 )
-def test_what_would_not_be_the_same_is_refused(change: dict[str, Any], message: str) -> None:
+def test_settings_without_an_equivalent_are_refused(change: dict[str, Any], message: str) -> None:
     same = {"env": "CartPole-v1", "normalize_observations": False}
     if "algorithm" not in change:
         same["normalize_rewards"] = False

@@ -34,7 +34,7 @@ def common(**values: float) -> dict[str, Any]:
     return {**values, "grad_clip_by": "global_norm"}
 
 
-def test_every_setting_of_ppo_is_handed_over() -> None:
+def test_every_setting_of_ppo_is_passed_on() -> None:
     """Values that no default has, each in its own place."""
     config = agent_config(
         "ppo",
@@ -67,7 +67,7 @@ def test_every_setting_of_ppo_is_handed_over() -> None:
     assert falling["lr"] == [[0, 3.5e-4], [9000, 0.0]]
 
 
-def test_every_setting_of_dqn_is_handed_over() -> None:
+def test_every_setting_of_dqn_is_passed_on() -> None:
     config = agent_config(
         "dqn",
         segment_length=10,

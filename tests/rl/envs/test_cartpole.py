@@ -33,7 +33,7 @@ def test_equals_the_single_environment_for_the_same_seeds_and_actions() -> None:
     assert truncations > 3 and terminations > 3
 
 
-def test_state_goes_on_exactly() -> None:
+def test_a_saved_state_continues_exactly() -> None:
     first, second = CartPoleVectorEnv(3, 500), CartPoleVectorEnv(3, 500)
     first.reset(seed=1)
     for _ in range(5):

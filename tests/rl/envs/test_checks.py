@@ -136,7 +136,9 @@ SHAPE = r"expected an array of numbers of shape \(3,\)$"
         ),
     ],
 )
-def test_one_sentence_says_what_came_and_what_is_expected(env: Sound, message: str) -> None:
+def test_one_sentence_names_what_was_returned_and_what_is_expected(
+    env: Sound, message: str
+) -> None:
     with pytest.raises(InputError, match=message) as caught:
         check_environment(SETTINGS, env)
     text = str(caught.value)
@@ -168,7 +170,7 @@ def test_what_can_be_used_passes(parts: dict[str, Any]) -> None:
     check_environment(SETTINGS, Sound(**parts))
 
 
-def test_an_exception_of_the_environment_arrives_as_it_is() -> None:
+def test_an_exception_of_the_environment_is_not_changed() -> None:
     def burn(step: int) -> float:
         raise ZeroDivisionError("the motor burns")
 

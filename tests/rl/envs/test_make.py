@@ -163,7 +163,7 @@ def test_frame_stack_is_oldest_first_and_restarts_filled() -> None:
     np.testing.assert_array_equal(step.observations[0], [0, 7] * 3)
 
 
-def test_actions_reach_the_environment_in_its_own_terms() -> None:
+def test_actions_reach_the_environment_in_the_form_of_its_space() -> None:
     env = make_env(counter(), 2, seed=0)
     env.reset()
     Counter.actions.clear()
@@ -190,7 +190,7 @@ def test_discrete_observations_are_one_hot() -> None:
 @pytest.mark.parametrize(
     "env_id", ["labs/NavigationGoal-v0", "labs/NavigationGoal-v1", "CartPole-v1", "Pendulum-v1"]
 )
-def test_same_seed_same_numbers_and_a_checkpoint_goes_on_exactly(env_id: str) -> None:
+def test_same_seed_same_numbers_and_a_checkpoint_continues_exactly(env_id: str) -> None:
     def run(env: Environment, generator: np.random.Generator, steps: int) -> list[Any]:
         return [env.step(actions_for(env, generator)) for _ in range(steps)]
 
@@ -263,7 +263,7 @@ def test_an_episode_is_judged_by_its_own_last_info_whatever_other_copies_say() -
 
 
 @pytest.mark.parametrize("what", ["observation", "reward"])
-def test_not_a_number_stops_and_names_the_step(what: str) -> None:
+def test_nan_stops_and_names_the_step(what: str) -> None:
     env = make_env(counter(end=99, bad=(40, what)), 3, seed=0)
     env.reset()
     for _ in range(39):
@@ -272,7 +272,7 @@ def test_not_a_number_stops_and_names_the_step(what: str) -> None:
         env.step(np.zeros(3, dtype=int))
 
 
-def test_an_error_in_step_arrives_as_it_is() -> None:
+def test_an_error_in_step_is_not_changed() -> None:
     env = make_env(counter(end=99, bad=(20, "raise")), 2, seed=0)
     env.reset()
     for _ in range(19):

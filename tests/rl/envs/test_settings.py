@@ -58,7 +58,7 @@ def test_values_are_typed_as_python_writes_them() -> None:
         (("render_mode=human",), "`env_kwargs` render_mode is set automatically"),
     ],
 )
-def test_what_is_no_keyword_argument_is_refused(given: tuple[str, ...], message: str) -> None:
+def test_invalid_keyword_arguments_are_refused(given: tuple[str, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
         EnvSettings("any", given)
 
@@ -123,12 +123,12 @@ def test_the_first_wrapper_is_the_innermost() -> None:
         ("wrapping:not_callable", "`wrapper` wrapping:not_callable cannot be called"),
     ],
 )
-def test_what_is_no_wrapper_is_refused(path: str, message: str) -> None:
+def test_an_object_that_is_no_wrapper_is_refused(path: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make_env(EnvSettings("CartPole-v1", (), (path,)), 1, seed=0)
 
 
-def test_pictures_of_other_forms_become_frames() -> None:
+def test_images_of_other_forms_become_frames() -> None:
     generator = np.random.default_rng(0)
     colours = generator.integers(2, 256, (4, 5, 3)).astype(np.uint8)
     for drawn in (colours, [colours], colours.tolist(), colours.astype(np.float64), colours + 0.2):
@@ -149,6 +149,6 @@ def test_pictures_of_other_forms_become_frames() -> None:
 @pytest.mark.parametrize(
     "drawn", [None, "ansi", [], np.zeros(4), np.zeros((4, 4, 2)), [[1], [1, 2]]]
 )
-def test_what_is_no_picture_is_said(drawn: Any) -> None:
+def test_unusable_frames_are_reported(drawn: Any) -> None:
     with pytest.raises(NoFramesError, match="environment any did not render an image"):
         as_frame("any", drawn)

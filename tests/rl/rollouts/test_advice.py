@@ -34,7 +34,7 @@ def test_the_cost_of_a_step_is_that_of_one_copy(monkeypatch: pytest.MonkeyPatch)
         assert step_microseconds(config) == pytest.approx(750)
 
 
-def test_workers_that_cannot_win_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_do_not_pay_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     config = AgentConfig(env="CartPole-v1", num_workers=2)
     monkeypatch.setattr(advice, "step_microseconds", lambda _: 7.2)
     note = workers_note(config)

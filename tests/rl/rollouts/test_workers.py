@@ -90,7 +90,7 @@ def test_every_worker_has_its_own_seed_and_all_use_the_version_asked_for(pool: W
         assert not np.array_equal(found.observations[:, :3], found.observations[:, 3:])
 
 
-def test_a_killed_worker_is_replaced_and_the_others_go_on(pool: Workers) -> None:
+def test_a_killed_worker_is_replaced_and_the_others_continue(pool: Workers) -> None:
     before = pool.process_ids()
     pool.gather(PARAMETERS, 0)
     os.kill(before[0], signal.SIGKILL)
@@ -108,7 +108,7 @@ def test_a_killed_worker_is_replaced_and_the_others_go_on(pool: Workers) -> None
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
-def test_training_goes_on_after_a_worker_was_killed(
+def test_training_continues_after_a_worker_was_killed(
     algorithm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pools = []
@@ -128,7 +128,7 @@ def test_training_goes_on_after_a_worker_was_killed(
     assert reports[-1].metrics["rollout/workers_replaced"] == 1
 
 
-def test_dqn_keeps_its_ratio_and_tells_how_old_the_parameters_were() -> None:
+def test_dqn_keeps_its_ratio_and_reports_the_age_of_the_parameters() -> None:
     settings = config("dqn", num_workers=2, update_interval=4, learning_starts=256)
     *_, last = train_agent(settings)
     learner = last.checkpoint()["trainer"]["learner"]
@@ -148,7 +148,7 @@ def test_an_error_in_a_worker_arrives_with_its_traceback() -> None:
         list(train_agent(config("ppo", env="agent_environments:test/Raise-v0")))
 
 
-def test_nan_in_a_worker_is_the_same_sentence_as_without() -> None:
+def test_nan_in_a_worker_gives_the_same_sentence_as_without() -> None:
     settings = config("ppo", env="agent_environments:test/Nan-v0", segment_length=64)
     with pytest.raises(InputError) as remote:
         list(train_agent(settings))

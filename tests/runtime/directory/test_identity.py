@@ -101,7 +101,7 @@ def test_a_trial_that_is_not_in_the_grid_is_named_with_both_values() -> None:
         match_trials(recorded, later)
 
 
-def test_what_is_no_grid_is_refused() -> None:
+def test_an_invalid_grid_is_refused() -> None:
     with pytest.raises(InputError, match="same trial twice"):
         match_trials([], [Config(), Config(rate=0.1)])
     with pytest.raises(InputError, match="empty"):
@@ -137,7 +137,7 @@ def test_a_field_with_the_name_of_a_column_is_refused(name: str) -> None:
         match_trials([], [kind()])
 
 
-def test_data_are_known_by_their_content() -> None:
+def test_data_are_identified_by_their_content() -> None:
     generator = np.random.default_rng(0)
     images = generator.normal(size=(5, 3)).astype(np.float32)
     data = {"x": images, "names": ("a", "bc"), "nested": Inner(), "labels": torch.arange(4)}

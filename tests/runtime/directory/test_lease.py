@@ -66,7 +66,7 @@ def test_a_run_that_this_machine_is_writing_is_refused_at_once(tmp_path: Path) -
     assert files(tmp_path) == ["000002.json"]
 
 
-def test_a_dead_process_of_this_machine_is_followed_at_once(tmp_path: Path) -> None:
+def test_the_lease_of_a_dead_process_of_this_machine_is_taken_over_at_once(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     for pid, started in ((gone.pid, "1"), (os.getpid(), "another start of the same number")):
@@ -78,7 +78,7 @@ def test_a_dead_process_of_this_machine_is_followed_at_once(tmp_path: Path) -> N
             left.unlink()
 
 
-def test_a_silent_driver_elsewhere_is_followed_after_a_while_by_the_watcher_s_clock(
+def test_a_silent_lease_is_taken_over_by_the_clock_of_the_waiting_driver(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     held(tmp_path, elsewhere())
@@ -91,7 +91,7 @@ def test_a_silent_driver_elsewhere_is_followed_after_a_while_by_the_watcher_s_cl
 
 
 @pytest.mark.parametrize("at", [1.0, 19.0, 88.0])
-def test_a_driver_elsewhere_that_renews_is_never_followed(tmp_path: Path, at: float) -> None:
+def test_a_lease_that_is_renewed_is_never_taken_over(tmp_path: Path, at: float) -> None:
     holder = elsewhere()
     path = held(tmp_path, holder)
     clock = Clock()
@@ -102,7 +102,7 @@ def test_a_driver_elsewhere_that_renews_is_never_followed(tmp_path: Path, at: fl
     assert files(tmp_path) == ["000001.json"]
 
 
-def test_one_that_is_released_while_somebody_waits_is_followed_at_once(tmp_path: Path) -> None:
+def test_a_lease_that_is_released_during_the_wait_is_taken_over_at_once(tmp_path: Path) -> None:
     holder = elsewhere()
     path = held(tmp_path, holder)
     clock = Clock()
@@ -113,14 +113,14 @@ def test_one_that_is_released_while_somebody_waits_is_followed_at_once(tmp_path:
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"token": "x"}', "[1]"])
-def test_a_file_that_was_cut_short_keeps_nobody_out(tmp_path: Path, content: str) -> None:
+def test_a_truncated_lease_file_blocks_nobody(tmp_path: Path, content: str) -> None:
     path = held(tmp_path, elsewhere())
     path.write_text(content)
     Lease(StoragePath(tmp_path)).acquire()
     assert files(tmp_path) == ["000002.json"]
 
 
-def test_of_many_newcomers_one_wins_whatever_the_order(tmp_path: Path) -> None:
+def test_of_many_new_drivers_one_wins_in_any_order(tmp_path: Path) -> None:
     rng = random.Random(4)
     for trial in range(30):
         directory = tmp_path / str(trial)
@@ -152,7 +152,7 @@ def test_of_many_newcomers_one_wins_whatever_the_order(tmp_path: Path) -> None:
         assert len(files(directory)) == 1
 
 
-def test_a_newcomer_that_slept_through_other_drivers_does_not_win_an_old_number(
+def test_a_suspended_new_driver_does_not_win_an_old_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held(tmp_path, dataclasses.replace(elsewhere(), released=True))
@@ -174,7 +174,7 @@ def test_a_newcomer_that_slept_through_other_drivers_does_not_win_an_old_number(
     assert files(tmp_path) == ["000003.json"]
 
 
-def test_a_driver_that_was_followed_stops(tmp_path: Path) -> None:
+def test_a_driver_whose_lease_was_taken_over_stops(tmp_path: Path) -> None:
     clock, lost = Clock(), []
     first = Lease(StoragePath(tmp_path), on_lost=lambda: lost.append(1), clock=clock)
     first.acquire()
@@ -192,7 +192,7 @@ def test_a_driver_that_was_followed_stops(tmp_path: Path) -> None:
     assert content["pid"] == 9 and not content["released"]  # nothing was written over it
 
 
-def test_renewing_counts_and_survives_storage_that_is_away(
+def test_renewing_counts_and_survives_an_outage_of_storage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = Lease(StoragePath(tmp_path))
@@ -225,7 +225,7 @@ def test_on_s3_a_conditional_put_decides() -> None:
             Lease(run).acquire()
 
 
-def test_other_object_stores_have_no_lease_and_it_is_said(
+def test_other_object_stores_have_no_lease_and_a_warning_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(StoragePath, "create", lambda *_: None)

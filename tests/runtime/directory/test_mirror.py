@@ -52,7 +52,7 @@ def steps(result: GridResult) -> dict[int, list[int]]:
     return {k: list(g["step"]) for k, g in result.history.groupby("trial")}
 
 
-def test_another_machine_that_has_nothing_goes_on_and_grows(
+def test_another_machine_resumes_and_extends_the_run(
     storage: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "first").mkdir()
@@ -104,7 +104,7 @@ def test_the_newer_of_two_copies_is_taken(
     assert (path / "results.csv").read_text() == "of this machine"
 
 
-def test_what_is_not_there_is_one_sentence(
+def test_a_missing_run_is_one_sentence(
     storage: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -114,7 +114,7 @@ def test_what_is_not_there_is_one_sentence(
         fetch_run("nonsense://results/runs/walk/no")
 
 
-def test_only_what_has_changed_is_copied_and_storage_that_is_away_is_said(
+def test_only_changes_are_copied_and_an_outage_of_storage_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(mirror, "MIRROR_SECONDS", 0.02)
@@ -154,7 +154,7 @@ def test_only_what_has_changed_is_copied_and_storage_that_is_away_is_said(
 
 
 @pytest.mark.slow
-def test_a_driver_that_is_killed_is_followed_on_another_machine(
+def test_a_killed_driver_is_replaced_on_another_machine(
     storage: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = (

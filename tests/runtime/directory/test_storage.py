@@ -64,7 +64,7 @@ def test_files_are_written_read_listed_moved_and_deleted(directory: StoragePath)
     assert directory.files() == ["000-lr=0.1,depth=3/best.pt", "x/y/ä ö.txt"]
 
 
-def test_a_name_says_all(directory: StoragePath) -> None:
+def test_a_path_can_be_copied_and_compared(directory: StoragePath) -> None:
     file = directory / "x" / "b=1,c.pt"
     assert file == directory / "x/b=1,c.pt"
     assert file.name == "b=1,c.pt"
@@ -76,7 +76,7 @@ def test_a_name_says_all(directory: StoragePath) -> None:
         assert copy.read() == b"1"
 
 
-def test_what_a_name_means(tmp_path: Path) -> None:
+def test_which_storage_a_path_names(tmp_path: Path) -> None:
     assert StoragePath("runs").local == Path("runs")
     assert not StoragePath("runs").shared
     assert StoragePath("file:///mnt/my%20runs").local == Path("/mnt/my runs")
@@ -94,13 +94,13 @@ def test_what_a_name_means(tmp_path: Path) -> None:
     assert "\n" not in reason(raised.value)
 
 
-def test_no_bucket_is_not_waited_for(server: S3Server) -> None:
+def test_a_missing_bucket_is_not_retried(server: S3Server) -> None:
     path = StoragePath("s3://there-is-no-such-bucket/a")
     with pytest.raises(OSError, match="NO_SUCH_BUCKET"):
         retry_io(lambda: path.write(b""), timeout=600)
 
 
-def test_one_of_many_downloads(tmp_path: Path) -> None:
+def test_only_one_of_many_processes_downloads(tmp_path: Path) -> None:
     calls: list[int] = []
     path = tmp_path / "data" / "poem.txt"
     started = threading.Event()

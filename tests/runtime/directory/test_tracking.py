@@ -93,7 +93,9 @@ def test_a_metric_that_comes_late_is_on_the_hparams_page(tmp_path: Path) -> None
     assert hparams(tmp_path)[1] == ["best/eval/score", "best/train/loss"]
 
 
-def test_a_report_that_is_sent_again_is_skipped_and_another_course_is_not(tmp_path: Path) -> None:
+def test_a_report_that_is_sent_again_is_skipped_and_one_of_another_attempt_is_not(
+    tmp_path: Path,
+) -> None:
     log = TrialLog(tmp_path, {})
     first = [row | {"attempt": "a"} for row in rows(range(1, 6))]
     log.add(first)
@@ -119,7 +121,7 @@ def test_a_step_back_replaces_what_came_after_it(tmp_path: Path) -> None:
     assert [(r["step"], r["metrics"]["train/loss"]) for r in history] == expected
 
 
-def test_a_new_driver_goes_on_where_the_old_one_was_killed(tmp_path: Path) -> None:
+def test_a_new_driver_continues_where_the_old_one_was_killed(tmp_path: Path) -> None:
     first = TrialLog(tmp_path, {})
     first.add(rows(range(1, 4)))
     first.close()

@@ -53,7 +53,7 @@ def test_the_worse_of_two_is_stopped_whichever_comes_first() -> None:
     assert run_in_turns(halving, np.array([0.1, 0.9])) == {0: 16, 1: 2}
 
 
-def test_a_config_that_has_come_further_is_not_judged_at_an_earlier_rung() -> None:
+def test_a_config_beyond_a_rung_is_not_judged_at_it() -> None:
     halving = Halving([Entrant("a", 0, 16), Entrant("b", 0, 16), Entrant("a", 0, 16)], "max")
     halving.report(0, 2, 0.5)
     halving.report(0, 4, 0.5)
@@ -63,7 +63,7 @@ def test_a_config_that_has_come_further_is_not_judged_at_an_earlier_rung() -> No
     assert halving.is_stopped(0) and halving.is_stopped(2) and not halving.is_stopped(1)
 
 
-def test_seeds_share_one_fate_whatever_the_order() -> None:
+def test_seeds_of_a_config_stop_together_in_any_order() -> None:
     rng = np.random.default_rng(5)
     for _ in range(300):
         halving = Halving(entrants(6, 4), "max")

@@ -85,7 +85,7 @@ def test_the_numbers_are_those_of_a_plain_loop_and_in_this_process(tmp_path: Pat
     )
 
 
-def test_a_retry_goes_on_and_a_failure_is_named(
+def test_a_retry_resumes_and_a_failure_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configs = [
@@ -146,7 +146,7 @@ def test_the_row_has_the_peak_of_this_trial_over_all_sessions(tmp_path: Path) ->
     assert list(first["peak_gib"]) == list(second["peak_gib"])
 
 
-def test_a_grid_grown_twice_is_the_big_grid(tmp_path: Path) -> None:
+def test_a_run_extended_twice_equals_the_large_grid(tmp_path: Path) -> None:
     """Keyed by config, apart from number, name and seconds."""
 
     def grid(seeds: int, steps: tuple[int, ...]) -> list[WalkConfig]:

@@ -135,7 +135,7 @@ def test_a_signal_that_was_ignored_stays_ignored() -> None:
     assert process.returncode == 143
 
 
-def test_what_stops_in_its_own_way_is_asked_and_not_interrupted() -> None:
+def test_code_with_its_own_way_to_stop_is_asked_and_not_interrupted() -> None:
     process = start(
         body(
             "asked = []",
@@ -152,7 +152,7 @@ def test_what_stops_in_its_own_way_is_asked_and_not_interrupted() -> None:
     assert "interrupted" not in errors
 
 
-def test_handlers_are_given_back() -> None:
+def test_handlers_are_restored() -> None:
     before = [signal.getsignal(number) for number in signals.SIGNALS]
     with signals.handled():
         inside = [signal.getsignal(number) for number in signals.SIGNALS]
@@ -169,7 +169,7 @@ def test_handlers_are_given_back() -> None:
 
 
 @pytest.mark.ray
-def test_a_sweep_writes_its_tables_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_a_sweep_writes_its_tables_and_says_how_to_resume(tmp_path: Path) -> None:
     options = ["--run-root", tmp_path, "--run-name", "x", "--checkpoint-interval", "0"]
     process = start(GRID, *options, "--num-cpus", "2")
     run = tmp_path / "walks" / "x"

@@ -104,13 +104,13 @@ RESERVE = {"dear": {"CPU": 4.0, "GPU": 1.0, "on_demand": 1.0}}
         (Resources(2, 0.5), {"t4": "x", "dear": "x"}, None),
     ],
 )
-def test_what_a_trial_falls_back_on(
+def test_the_fallback_of_a_trial(
     request_: Resources, failed: dict[str, str], expected: object
 ) -> None:
     assert reserve_request(request_, failed, RESERVE) == expected
 
 
-def test_a_machine_of_the_reserve_is_asked_for_until_a_trial_runs(
+def test_the_fallback_machine_is_requested_until_a_trial_runs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[list[dict[str, float]]] = []

@@ -102,7 +102,7 @@ def test_the_commit_travels_with_the_code(
 
 
 @pytest.mark.parametrize("change", ["content", "name", "more", "stamp"])
-def test_a_stamp_of_other_code_counts_for_nothing(
+def test_a_stamp_of_other_code_is_ignored(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str
 ) -> None:
     write_stamp(checkout / "labs")
@@ -119,7 +119,7 @@ def test_a_stamp_of_other_code_counts_for_nothing(
     assert versions(package, None, monkeypatch) == (None, None)
 
 
-def test_without_a_repository_the_stamp_that_came_along_stays(checkout: Path) -> None:
+def test_without_a_repository_the_existing_stamp_is_kept(checkout: Path) -> None:
     (checkout / ".git").rename(checkout / "git")
     assert write_stamp(checkout / "labs") is None
     assert not (checkout / "labs" / "commit.json").exists()

@@ -103,7 +103,7 @@ def test_a_scheduler_s_allocation(
     assert usable_cores(environment, tmp_path) == expected
 
 
-def test_the_least_of_all_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_smallest_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(12)))
     root = system(tmp_path, [V2.format(mounted="/")], ["0::/"], {"cpu.max": "800000 100000"})
     assert usable_cores({"SLURM_CPUS_PER_TASK": "10"}, root) == 8

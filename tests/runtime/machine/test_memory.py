@@ -13,7 +13,7 @@ from labs.runtime.machine import memory
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
-def test_memory_of_a_large_trial_is_given_back() -> None:
+def test_memory_of_a_large_trial_is_released() -> None:
     code = (
         "import torch\n"
         "from labs.runtime.machine.memory import keep_freed_memory, release_memory, resident_bytes\n"

@@ -142,7 +142,7 @@ def test_memory_is_counted_where_it_is_known() -> None:
         (4, {"CPU": 8.0, "GPU": 4.0}, 12, "one process, which sees its 4 GPUs"),
     ],
 )
-def test_what_is_said_of_gpus(gpus: float, node: Node, trials: int, expected: str) -> None:
+def test_messages_about_gpus(gpus: float, node: Node, trials: int, expected: str) -> None:
     hint = gpu_hint(Resources(1, gpus), [node], trials)
     assert expected in hint
     assert bool(hint) == bool(expected)

@@ -47,9 +47,7 @@ def test_what_is_imported_from_beside_the_script_is_found(
     assert {".git", ".venv", "runs", "data", "checkpoints"} <= set(given["excludes"])
 
 
-def test_a_script_without_modules_of_its_own_ships_nothing(
-    script: ModuleType, tmp_path: Path
-) -> None:
+def test_a_script_without_its_own_modules_ships_nothing(script: ModuleType, tmp_path: Path) -> None:
     Path(str(script.__file__)).write_text("import labs, torch, os")
     assert runtime_env() == {}
 

@@ -27,7 +27,7 @@ def note(count: int) -> bytes:
     ).encode()
 
 
-def test_what_is_below_the_rates_passes_whole_for_ever() -> None:
+def test_output_below_the_rates_is_never_dropped() -> None:
     clock = Clock()
     limiter = Limiter(clock)
     for second in range(200):
@@ -37,7 +37,7 @@ def test_what_is_below_the_rates_passes_whole_for_ever() -> None:
     assert limiter.finish() == b""
 
 
-def test_lines_that_are_too_many_are_dropped_and_counted() -> None:
+def test_excess_lines_are_dropped_and_counted() -> None:
     clock = Clock()
     limiter = Limiter(clock)
     lines = [b"%d\n" % n for n in range(30_000)]
@@ -77,7 +77,7 @@ def test_a_long_line_counts_by_its_bytes() -> None:
     assert limiter.keep(2 * line) == note(4) + line
 
 
-def test_what_a_disk_does_not_take_is_written_later(tmp_path: Path) -> None:
+def test_output_is_written_later_if_the_disk_is_full(tmp_path: Path) -> None:
     in_the_way = tmp_path / "logs"
     in_the_way.touch()
     log = LogFile(log_path(tmp_path, "a"))
@@ -102,7 +102,7 @@ def test_the_last_lines_are_without_empty_ones_and_of_a_bar_the_last_state(tmp_p
     assert last_lines(tmp_path, "a", count=3) == ["  2", "100%", 300 * "y"]
 
 
-def test_a_spool_is_over_when_the_last_process_that_writes_it_has_gone(tmp_path: Path) -> None:
+def test_a_spool_ends_with_the_last_process_that_writes_it(tmp_path: Path) -> None:
     path = str(tmp_path / "spool")
     file = create(path)
     child = subprocess.Popen(
@@ -122,7 +122,7 @@ def test_a_spool_is_over_when_the_last_process_that_writes_it_has_gone(tmp_path:
 
 
 @pytest.mark.parametrize("everything", [False, True])
-def test_a_line_without_an_end_waits_a_second(tmp_path: Path, everything: bool) -> None:
+def test_an_incomplete_line_is_held_back_for_a_second(tmp_path: Path, everything: bool) -> None:
     file = create(str(tmp_path / "spool"))
     spool = Spool(str(tmp_path / "spool"))
     file.write(b"a\nb")

@@ -59,9 +59,7 @@ def from_where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.ray
 @pytest.mark.usefixtures("private_ray")
 class TestInActors:
-    def test_all_that_is_printed_is_in_the_log_of_its_trial(
-        self, tmp_path: Path, from_where: str
-    ) -> None:
+    def test_all_output_is_in_the_log_of_its_trial(self, tmp_path: Path, from_where: str) -> None:
         configs = [PrintConfig(seed) for seed in range(3)]
         result, run = sweep(tmp_path, configs, max_concurrent=1)
         assert result.history["time/process"].nunique() == 1  # the actor was used again
@@ -107,7 +105,7 @@ class TestInActors:
         next_ = min(at for at, text in seen if "last words" in text)
         assert next_ - first > 2  # it was held for four seconds
 
-    def test_a_flood_is_cut_and_counted(self, tmp_path: Path, from_where: str) -> None:
+    def test_excess_output_is_cut_and_counted(self, tmp_path: Path, from_where: str) -> None:
         _, run = sweep(tmp_path, [PrintConfig(0, "flood")])
         lines = logs(run)[0].splitlines()
         assert lines[:3] == ["line 0", "line 1", "line 2"]
@@ -116,7 +114,7 @@ class TestInActors:
         assert 10_000 <= len(kept) < 20_000
         assert len(kept) + sum(dropped) == 100_001
 
-    def test_the_last_lines_of_a_failed_trial_stand_under_its_name(
+    def test_the_last_lines_of_a_failed_trial_are_printed_under_its_name(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         _, run = sweep(tmp_path, [PrintConfig(0, "fail"), PrintConfig(1, "quiet")])
@@ -138,7 +136,7 @@ class TestInActors:
 
 @pytest.mark.usefixtures("without_ray")
 class TestInThisProcess:
-    def test_all_that_python_prints_is_in_the_log_and_on_the_console(
+    def test_python_output_is_in_the_log_and_on_the_console(
         self, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
         _, run = sweep(tmp_path, [PrintConfig(seed) for seed in range(2)], local_mode=True)

@@ -159,7 +159,7 @@ def test_removing_the_patch_removes_the_class(network):
 
 
 @pytest.mark.parametrize("tile", [8, 512])
-def test_everything_is_computed_on_the_networks_device(network, monkeypatch, tile):
+def test_everything_is_computed_on_the_device_of_the_network(network, monkeypatch, tile):
     """``meta`` stands for a GPU: it holds no numbers, but refuses tensors of the CPU as a GPU does."""
     monkeypatch.setattr(class_activation, "_TILE", tile)  # the smaller one: in tiles
     moved = dataclasses.replace(

@@ -214,7 +214,7 @@ def tiny_mnist(tmp_path, monkeypatch):
     return tmp_path / "data", arrays
 
 
-def test_downloads_are_made_once(tiny_mnist, monkeypatch, capsys):
+def test_downloads_happen_once(tiny_mnist, monkeypatch, capsys):
     data_dir, arrays = tiny_mnist
     data = load("mnist", data_dir, val_fraction=0.25)
     assert capsys.readouterr().out.count("downloading") == 4
@@ -240,7 +240,7 @@ def test_altered_files_are_refused(tiny_mnist, spoil):
         load("mnist", data_dir)
 
 
-def test_a_mirror_that_serves_something_else_is_not_believed(tiny_mnist, tmp_path):
+def test_a_mirror_with_other_content_is_refused(tiny_mnist, tmp_path):
     data_dir, _ = tiny_mnist
     (tmp_path / "mirror" / "t10k-labels-idx1-ubyte.gz").write_bytes(b"<html>login</html>")
     with pytest.raises(InputError, match="cannot download t10k-labels-idx1-ubyte.gz"):

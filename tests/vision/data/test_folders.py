@@ -36,7 +36,9 @@ def test_every_kind_that_pillow_reads(
     assert "not read" not in capsys.readouterr().out
 
 
-def test_what_is_not_read_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_are_not_read_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     fill(tmp_path, {"train": 3, "test": 1, "val": 2})
     for name in ("train/ant/a.txt", "train/bee/b.TXT", "train/stray.png", "train/ant/raw.dng"):
         (tmp_path / name).write_bytes(b"?")
@@ -51,7 +53,7 @@ def test_what_is_not_read_is_counted(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert line.endswith("such as val")
 
 
-def test_deep_pictures_of_a_folder_share_one_range(
+def test_sixteen_bit_images_of_a_folder_share_one_range(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fill(tmp_path, {"train": 1, "test": 1})
@@ -72,7 +74,7 @@ def test_deep_pictures_of_a_folder_share_one_range(
     )
 
 
-def test_thin_pictures_take_bounded_memory(tmp_path: Path) -> None:
+def test_thin_images_take_bounded_memory(tmp_path: Path) -> None:
     """In a process of its own, whose peak says what was allocated."""
     fill(tmp_path, {"train": 3, "test": 1})
     for index in range(20):
@@ -95,7 +97,7 @@ print(grown / (raw.train_images.nbytes + raw.test_images.nbytes))
     assert float(ratio) < 3  # one picture scaled whole would be 15,000 MB against 50 of them all
 
 
-def test_test_pictures_that_are_training_pictures(
+def test_test_images_that_are_training_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fill(tmp_path, {"train": 4, "test": 3})
@@ -108,7 +110,7 @@ def test_test_pictures_that_are_training_pictures(
     assert "2 of 6 test images are also training images" in capsys.readouterr().out
 
 
-def test_the_split_and_the_size_are_said(
+def test_the_split_and_the_size_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fill(tmp_path, {"train": 60, "test": 2})

@@ -72,7 +72,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path):
         read_image(tmp_path / "bomb.png")
 
 
-def test_files_that_are_no_images(tmp_path):
+def test_files_that_are_not_images(tmp_path):
     (tmp_path / "text.jpg").write_text("hello")
     (tmp_path / "empty.png").touch()
     for name, message in (
@@ -121,7 +121,7 @@ def test_negative_and_float_values_keep_their_order(tmp_path):
         read_image(tmp_path / "nan.tiff")
 
 
-def test_what_eight_bits_and_one_frame_leave_out(tmp_path):
+def test_what_8_bits_and_one_frame_lose(tmp_path):
     frames = [Image.new("RGB", (6, 6), (shade, 0, 0)) for shade in (40, 80, 120)]
     for name in ("moving.gif", "pages.tiff"):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])

@@ -88,7 +88,7 @@ def test_a_model_whose_seeds_did_not_all_end_is_named_and_not_compared(ending: s
     assert [c.fields["depth"] for c in best_by_depth(table)] == [3, 51, 3]
 
 
-def test_a_learning_rate_that_did_not_end_is_not_chosen() -> None:
+def test_a_learning_rate_with_unfinished_seeds_is_not_chosen() -> None:
     better = rows("cnn", 51, 0.2, [0.99, 0.99, 0.99], [0.99, 0.99, "stopped"])
     table = grid_table(TABLE.drop(columns="trial").to_dict("records"), better)
     (deep,) = (
@@ -98,7 +98,7 @@ def test_a_learning_rate_that_did_not_end_is_not_chosen() -> None:
     assert answers(table)[0] == answers(TABLE)[0]
 
 
-def test_seeds_that_tie_prove_nothing() -> None:
+def test_equal_seeds_give_no_verdict() -> None:
     tied = grid_table(
         rows("cnn", 3, 0.1, [0.9] * 3, [1.0] * 3), rows("cnn", 51, 0.1, [0.9] * 3, [0.9972] * 3)
     )
@@ -127,7 +127,7 @@ def test_without_a_difference_any_verdict_is_wrong_in_at_most_5_percent(heaps: b
     assert wrong / 200 <= 0.076  # 5% and 1.65 standard errors
 
 
-def test_one_seed_cannot_tell() -> None:
+def test_one_seed_gives_no_verdict() -> None:
     single = TABLE[TABLE["seed"] == 0]
     plain, residual, skips = answers(single)
     for sentence in (plain, residual, skips):
@@ -136,7 +136,7 @@ def test_one_seed_cannot_tell() -> None:
     assert "only depth 3 can be judged" in answers(single[single["depth"] == 3])[0]
 
 
-def test_close_runs_cannot_tell() -> None:
+def test_close_runs_give_no_verdict() -> None:
     table = grid_table(
         rows("cnn", 3, 0.1, [0.9] * 3, [0.90, 0.94, 0.91]),
         rows("cnn", 9, 0.1, [0.9] * 3, [0.91, 0.95, 0.92]),
