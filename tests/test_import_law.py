@@ -52,6 +52,11 @@ def test_direction(path: Path) -> None:
             assert not uses(path, f"labs.{part}"), "the parts do not import one another"
     if place[:2] == ("labs", "statistics.py"):
         assert not uses(path, "labs")
+    if place[:2] == ("labs", "bootstrap.py"):
+        assert {n for n in imports(path) if n.startswith("labs")} == {
+            "labs.statistics",
+            "labs.statistics.Interval",
+        }
     if place[:2] in (("labs", "runtime"), *(("labs", part) for part in PARTS)):
         assert not uses(path, "labs.cluster"), "clouds and prices are handed in as functions"
     if place[:2] == ("labs", "runtime"):

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from labs.statistics import Interval, bootstrap_interval
+from labs.bootstrap import bootstrap_interval
+from labs.statistics import Interval
 
 METRICS = ("accuracy", "macro_precision", "macro_recall", "macro_f1")
 

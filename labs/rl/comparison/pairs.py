@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from labs.analysis.decisions import ALPHA, planned_p_values
+from labs.bootstrap import probability_of_improvement, stratified_interval
 from labs.rl.comparison.summary import (
     _SEED,
     MIN_SEEDS,
@@ -19,12 +20,7 @@ from labs.rl.comparison.summary import (
     environments,
     scores_of,
 )
-from labs.statistics import (
-    Interval,
-    difference_interval,
-    probability_of_improvement,
-    stratified_interval,
-)
+from labs.statistics import Interval, difference_interval
 
 
 def pairs_table(runs: pd.DataFrame, scales: Mapping[str, Scale]) -> pd.DataFrame:

@@ -15,17 +15,17 @@ import numpy as np
 import pandas as pd
 
 from labs.analysis.configs import complete_rows
-from labs.rl.envs.registry import find_spec
-from labs.rl.envs.settings import EnvSettings, as_settings
-from labs.rl.evaluation import RandomPolicy, episode_metrics, evaluate, reports_success
-from labs.runtime.results import finished
-from labs.statistics import (
-    Interval,
+from labs.bootstrap import (
     interquartile_mean,
     performance_profile,
     stratified_band,
     stratified_interval,
 )
+from labs.rl.envs.registry import find_spec
+from labs.rl.envs.settings import EnvSettings, as_settings
+from labs.rl.evaluation import RandomPolicy, episode_metrics, evaluate, reports_success
+from labs.runtime.results import finished
+from labs.statistics import Interval
 
 MIN_SEEDS = 3
 """With fewer runs no interval is computed."""
