@@ -223,7 +223,7 @@ def test_a_plan_says_trials_time_and_price_and_starts_nothing(
     grid_ = ("--slope", "1", "2", "--steps", "4", "8", "--seeds", "3", "--max-concurrent", "1")
     shown = planned(capsys, tmp_path, *grid_)
     assert "12 trials, of 4 configs\n" in shown
-    assert f"not known: {tmp_path / 'climbing'} has no finished trial" in shown
+    assert f"not known, since {tmp_path / 'climbing'} has no finished trial" in shown
     assert not list(tmp_path.iterdir())
 
     assert call("--slope", "1", "3", "--run-root", str(tmp_path), "--run-name", "measured") == 0

@@ -90,7 +90,7 @@ def test_a_resumed_search_keeps_its_seeds_and_continues(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--height", 1, "--until-decided"], "nothing to decide"),
+        (["--height", 1, "--until-decided"], "needs several configs to decide between"),
         (["--height", 1, 2, "--until-decided", 2], "--until-decided 2 is too small: use 3"),
         (["--height", 1, 2, "--seeds", 7, "--until-decided", 5], "use 7 or more"),
         (["--height", 1, 2, "--until-decided", 5, 6], "takes one number"),

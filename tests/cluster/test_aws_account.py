@@ -197,7 +197,7 @@ def test_invalid_sources_of_ssh_are_refused(
 @pytest.mark.parametrize("bucket", ["s3://results", "Results", "x", "a_b", "results-"])
 def test_a_bucket_must_have_a_valid_name(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("create", "--bucket", bucket, "--ssh-from", OFFICE) == 2
-    assert f"error: --bucket {bucket} is not a valid name" in capsys.readouterr().err
+    assert f"error: --bucket {bucket} is not a valid bucket name" in capsys.readouterr().err
 
 
 def test_incomplete_uploads_expire_and_the_users_own_rules_stay(account: boto3.Session) -> None:

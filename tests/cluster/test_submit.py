@@ -311,7 +311,7 @@ def fake_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_tunnel_is_open_only_within_the_block(fake_ray: None, tmp_path: Path) -> None:
-    with submit.tunnel(FILE) as address, pytest.raises(InputError, match="refuses: Unsupported"):
+    with submit.tunnel(FILE) as address, pytest.raises(InputError, match="refused: Unsupported"):
         Jobs(address).all()
     with pytest.raises(InputError, match="does not answer"):
         Jobs(address).all()

@@ -307,7 +307,10 @@ def test_runs_in_a_bucket(
     assert labs("show", f"{bucket}/hills/first") == 0
     assert "hills first: finished, 6 of 6" in capsys.readouterr().out
     assert labs("compare", f"{bucket}/hills/first", f"{bucket}/hills/second") == 0
-    assert "2 pairs of configs cannot be told apart" in capsys.readouterr().out
+    assert (
+        "No significant difference between the runs for 2 pairs of configs."
+        in capsys.readouterr().out
+    )
     assert labs("show", f"{bucket}/hills/no") == 2
     assert capsys.readouterr().err == (
         f"error: {bucket}/hills/no is not a run: it has no session.json\n"

@@ -261,10 +261,10 @@ def test_a_checkpoint_of_something_else_is_refused() -> None:
     config = small("ppo", "CartPole-v1", 1024)
     checkpoint = next(train_agent(config)).checkpoint()
     for other, message in (
-        (small("dqn", "CartPole-v1", 1024), "kind rl.ppo and this run rl.dqn"),
-        (small("ppo", "Acrobot-v1", 1024), "environment CartPole-v1 and this run Acrobot-v1"),
+        (small("dqn", "CartPole-v1", 1024), "kind rl.ppo and this run has rl.dqn"),
+        (small("ppo", "Acrobot-v1", 1024), "environment CartPole-v1 and this run has Acrobot-v1"),
         (small("ppo", "CartPole-v1", 1024, hidden_sizes=(16,)), "network .*32.*this run .*16"),
-        (small("ppo", "CartPole-v1", 1024, frame_stack=3), "frame stack 1 and this run 3"),
+        (small("ppo", "CartPole-v1", 1024, frame_stack=3), "frame stack 1 and this run has 3"),
     ):
         with pytest.raises(InputError, match=message):
             next(train_agent(other, resume=checkpoint))

@@ -105,7 +105,7 @@ def test_every_kind_of_field() -> None:
         (["--kind", "rmsprop"], "`kind` rmsprop is not valid: it takes {adam,sgd}"),
         (["--colour", "GREEN"], "`colour` GREEN is not valid"),
         (["--pair", "1"], "`pair` 1 has 1 parts"),
-        (["--seeds", "0"], "`seeds` 0 leaves nothing to run"),
+        (["--seeds", "0"], "`seeds` 0 is too small"),
         (["--seeds", "2", "--seed", "1", "2"], "use only one of them"),
         (["--seeds", "1", "1"], "`seed` has the value 1 twice"),
         (["--samples", "3"], "`samples` needs a range"),

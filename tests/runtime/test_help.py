@@ -111,7 +111,7 @@ def test_the_defaults_are_those_of_the_preset(capsys: pytest.CaptureFixture[str]
 
 def test_everything(capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(" ".join(shown(capsys, "--help-all")).split())
-    assert "--max-failures INT Start a failed trial again, from its last checkpoint" in text
+    assert "--max-failures INT Restart a failed trial from its last checkpoint" in text
     assert "--local-mode, --no-local-mode Run everything in this process" in text
 
 

@@ -175,7 +175,9 @@ def test_auto_finds_clusters_and_no_private_rays(
     monkeypatch.setattr(psutil, "process_iter", lambda fields: running)
     everyone = ["127.0.0.1:4001", "10.0.0.7:6379", "127.0.0.1:4002"]
     assert compat.rays_on_this_machine() == ([], everyone)
-    with pytest.raises(InputError, match=r"`address` auto: .*no cluster.*127\.0\.0\.1:4001"):
+    with pytest.raises(
+        InputError, match=r"`address` auto: .*does not belong to a cluster.*127\.0\.0\.1:4001"
+    ):
         session._find_cluster("`address` auto")
     (other / "ray_current_cluster").write_text("10.0.0.7:6379")
     private = ["127.0.0.1:4001", "127.0.0.1:4002"]

@@ -270,7 +270,7 @@ def test_a_broken_contract_is_one_sentence(tmp_path: Path) -> None:
 
     for _ in range(2):  # and again, where there is nothing left to train
         assert "has the metric 'val/accuracy'" in failure(tmp_path / "d", typo)
-    assert "there are train/loss, val/acuracy" in failure(tmp_path / "e", typo)
+    assert "its metrics are train/loss, val/acuracy" in failure(tmp_path / "e", typo)
 
     def nothing(config: Any, resume: Checkpoint | None = None) -> Iterator[Report]:
         yield from ()

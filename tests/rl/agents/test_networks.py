@@ -181,7 +181,7 @@ def test_a_factory_is_found_by_name_and_refused_in_one_sentence(
     network = make_network((5,), 3, (), "tanh", "nets_of_mine:make")
     assert isinstance(network, ModuleNetwork) and network.num_parameters == 18
     for factory, message in (
-        ("nets_of_mine:NUMBER", "`network` nets_of_mine:NUMBER is no function"),
+        ("nets_of_mine:NUMBER", "`network` nets_of_mine:NUMBER is not a function"),
         ("nets_of_mine:other", "module nets_of_mine has no other"),
         ("no_nets:make", "there is no module no_nets"),
     ):

@@ -91,7 +91,7 @@ SHAPE = r"expected an array of numbers of shape \(3,\)$"
     ("env", "message"),
     [
         (TakesNoSeed(), rf"{OLD} \(reset\(\) takes no seed\): its reset must take seed"),
-        (ReturnsOne(), rf"{OLD} \(reset returned an array of shape \(3,\) and dtype float32 alone"),
+        (ReturnsOne(), rf"{OLD} \(reset returned only an array of shape \(3,\) and dtype float32"),
         (ReturnsTwo(), r"observation from reset that is 0.0: " + SHAPE),
         (FourValues(), rf"{OLD} \(step returned four values\)"),
         (Nothing(), r"returned None from step: expected five values"),

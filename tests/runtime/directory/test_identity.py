@@ -113,7 +113,7 @@ def test_an_invalid_grid_is_refused() -> None:
     class Mutable:
         rate: float = 0.1
 
-    with pytest.raises(InputError, match=r"Mutable can be changed .*frozen=True"):
+    with pytest.raises(InputError, match=r"Mutable is not frozen: .*frozen=True"):
         match_trials([], [Mutable()])
 
     @dataclass(frozen=True)
