@@ -173,17 +173,12 @@ def plan_runs(
         raise InputError(f"`{name}` belongs to one environment, and there are {len(set(envs))}")
     runs: list[RunConfig] = []
     for env in envs:
-        same: dict[str, Any] = {"reward_scale": 1.0, "frame_stack": 1}
-        if not _has_images(EnvSettings(env, env_kwargs, wrapper)):
-            same["normalize_observations"] = False  # images are never normalised
+        images = _has_images(EnvSettings(env, env_kwargs, wrapper))
         for name in agents:
             library, algorithm = _split(name)
-            settings = SETTINGS.get(algorithm, {}) | TUNED.get((algorithm, env), {})
-            if algorithm in SETTINGS:
-                settings |= same
-            rate = TUNED_LEARNING_RATES.get((name, env)) if learning_rate is None else learning_rate
-            if rate is not None:
-                settings["learning_rate"] = rate
+            settings = _hyperparameters(name, env, images)
+            if learning_rate is not None:
+                settings["learning_rate"] = learning_rate
             config = agent_config(
                 algorithm,
                 env=env,
@@ -198,6 +193,20 @@ def plan_runs(
             config = dataclasses.replace(config, eval_interval=interval, report_interval=interval)
             runs += [run_config(library, dataclasses.replace(config, seed=seed)) for seed in seeds]
     return runs
+
+
+def _hyperparameters(agent: str, env: str, images: bool) -> dict[str, Any]:
+    """What differs from an algorithm's defaults; nothing for algorithms that RLlib is not compared on."""
+    _, algorithm = _split(agent)
+    if algorithm not in SETTINGS:
+        return {}
+    settings = SETTINGS[algorithm] | TUNED.get((algorithm, env), {})
+    settings |= {"reward_scale": 1.0, "frame_stack": 1}
+    if not images:  # images are never normalised
+        settings["normalize_observations"] = False
+    if (agent, env) in TUNED_LEARNING_RATES:
+        settings["learning_rate"] = TUNED_LEARNING_RATES[agent, env]
+    return settings
 
 
 def _has_images(env: EnvSettings) -> bool:
