@@ -25,4 +25,4 @@ class Slow(CartPoleEnv):
         return found
 
 
-gymnasium.register("benchmarks/Slow-v0", Slow, max_episode_steps=500)
+gymnasium.register("benchmarks/Slow-v0", "slow_cartpole:Slow", max_episode_steps=500)

@@ -117,8 +117,11 @@ def packed_attention(
     asked = [name for name in REFUSED if given.get(name) is not None]
     if asked or attention_mask is not None or getattr(module, "is_causal", False):
         raise NotImplementedError(f"packed attention with {asked or 'a mask'}")
-    mixed = varlen_attn(
-        *(part[0].transpose(0, 1) for part in (query, key, value)),
+    query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
+    mixed: Any = varlen_attn(  # a tensor where nothing else is asked for
+        query,
+        key,
+        value,
         given["cu_seq_lens_q"],
         given["cu_seq_lens_k"],
         given["max_length_q"],
