@@ -1,22 +1,22 @@
 """Environment steps per second of whole training loops: ours, Stable-Baselines3's, SBX's, rejax's, RLlib's.
 
 Same environment, networks and hyperparameters, one after another with one thread each; each row
-is the best of ``--repeats`` runs (RLlib: one run), warm-up and evaluation left out. Ours has two rows:
-CartPole has an environment of our own that steps all copies at once, and the loop over copies is what
-any other environment gets. The ratios are those of the steps per second of processor time, which on an
-idle machine is the wall time, and on a busy one does not count the neighbours' turns. The last columns
-tell how much of our time goes to the environment, to choosing actions and to learning.
+is the best of ``--repeats`` runs (RLlib: one run), without warm-up and evaluation. Ours has two rows:
+our own implementation of CartPole steps all copies at once; any other environment is stepped copy by copy
+in a loop. The ratios are those of the steps per second of processor time, which on an
+idle machine equals the wall time, and on a busy one does not include waiting for other programs. The last
+columns show the shares of our time for the environment, for choosing actions and for learning.
 
     pip install -e '.[benchmarks]'
     python benchmarks/agents.py
     python benchmarks/agents.py --sbx-python sbx/bin/python --rejax-python rejax/bin/python
 
-(benchmarks/sbx_training.py and rejax_training.py say how to make these environments. rejax compiles
-environment and learner into one program: its row is the gap to that.)
+(benchmarks/sbx_training.py and rejax_training.py say how to create these virtual environments. rejax
+compiles environment and learner into one program: its row shows what that gains.)
 
     python benchmarks/agents.py --ppo-steps 0 --dqn-steps 0 --repeats 2 --workers 0 1 2
 
-The last one measures rollout workers: CartPole whose step takes so much longer.
+The last one measures rollout workers, with a CartPole whose step is slowed down.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ from labs.runtime.options import RuntimeOptions
 
 ENV = "CartPole-v1"
 GENERIC = ("sutton_barto_reward=false",)
-"""CartPole's default; with any keyword argument it is stepped copy by copy, as other environments are."""
+"""CartPole's default; with any keyword argument it is stepped copy by copy, like other environments."""
 RATE = "processor"
 VERSIONS: dict[str, dict[str, str]] = {}
-"""Of the packages of rivals that run in a Python of their own."""
+"""Versions of the packages of libraries that run in another Python."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +57,19 @@ class Config:
     """Options of the benchmark."""
 
     ppo_steps: int = 60_000
-    """Environment steps per measurement of PPO; 0 leaves it out."""
+    """Environment steps per measurement of PPO; 0 skips it."""
 
     dqn_steps: int = 30_000
-    """Environment steps per measurement of DQN; 0 leaves it out."""
+    """Environment steps per measurement of DQN; 0 skips it."""
 
     sbx_python: Path | None = None
-    """A Python that has sbx-rl. Without it SBX is left out."""
+    """A Python with sbx-rl. Without it SBX is skipped."""
 
     rejax_python: Path | None = None
-    """A Python that has rejax. Without it rejax is left out."""
+    """A Python with rejax. Without it rejax is skipped."""
 
     rllib_part: int = 5
-    """RLlib is measured over this part of the steps, 1 over it: its DQN is slow. 0 leaves it out."""
+    """RLlib runs the steps divided by this number, because its DQN is slow. 0 skips it."""
 
     repeats: int = 3
     """Measurements per row."""
@@ -81,35 +81,35 @@ class Config:
     """Environments that DQN steps together."""
 
     workers: tuple[int, ...] = ()
-    """Measure our PPO with these numbers of Ray workers as well, 0 for none ..."""
+    """Also measure our PPO with these numbers of Ray workers; 0 is without workers."""
 
     envs: int = 8
-    """... with so many environments in all ..."""
+    """Total number of environments of the measurement with workers."""
 
     step_microseconds: tuple[int, ...] = (0, 30, 100, 1000)
-    """... whose step takes so much longer."""
+    """How much longer a step of these environments takes than CartPole's."""
 
     worker_steps: int = 8_000
     """Environment steps per measurement with workers."""
 
 
 class Clocks:
-    """Wall time and this process's processor time since it was made."""
+    """Wall time and this process's processor time since it was created."""
 
     def __init__(self) -> None:
         self._wall, self._processor = time.perf_counter(), time.process_time()
 
     def wall(self) -> float:
-        """Seconds."""
+        """Wall time in seconds."""
         return time.perf_counter() - self._wall
 
     def rates(self, steps: int) -> dict[str, float]:
-        """Steps per second by either clock."""
+        """Steps per second by each clock."""
         return {"wall": steps / self.wall(), RATE: steps / (time.process_time() - self._processor)}
 
 
 def settings(algorithm: str, steps: int, envs: int, **options: Any) -> AgentConfig:
-    """What all of them train with; a fifth of the steps more, to warm up."""
+    """The config that all libraries train with; a fifth of the steps is added to warm up."""
     chosen: dict[str, dict[str, Any]] = {
         "ppo": {
             "segment_length": 128,
@@ -151,7 +151,7 @@ def settings(algorithm: str, steps: int, envs: int, **options: Any) -> AgentConf
 
 
 def own(algorithm: str, steps: int, envs: int, **options: Any) -> dict[str, float]:
-    """One training run; its rates, and the shares of its parts, over all steps but a warm-up."""
+    """One training run: its rates, and the shares of its parts, over all steps after the warm-up."""
     reports = train_agent(settings(algorithm, steps, envs, **options))
     first = next(reports)
     clocks = Clocks()
@@ -159,14 +159,14 @@ def own(algorithm: str, steps: int, envs: int, **options: Any) -> dict[str, floa
     for report in reports:
         for part in seconds:
             seconds[part] += report.metrics[f"time/{part}_seconds"]
-        if report.step >= steps:  # what follows includes the evaluation at the end
+        if report.step >= steps:  # later reports include the evaluation at the end
             break
     found, elapsed = clocks.rates(report.step - first.step), clocks.wall()
     return found | {part: value / elapsed for part, value in seconds.items()}
 
 
 def rllib(algorithm: str, steps: int, envs: int) -> dict[str, float]:
-    """The same training by RLlib, from after its first fifth on."""
+    """The same training by RLlib, measured after its first fifth."""
     from labs.rl.comparison.rllib import train_rllib
 
     config = settings(algorithm, steps, envs)
@@ -178,7 +178,7 @@ def rllib(algorithm: str, steps: int, envs: int) -> dict[str, float]:
 
 
 def stable_baselines(algorithm: str, steps: int, envs: int) -> dict[str, float]:
-    """The same training by Stable-Baselines3, from after its first rollouts on."""
+    """The same training by Stable-Baselines3, measured after its first fifth."""
     from stable_baselines3 import DQN, PPO
     from stable_baselines3.common.env_util import make_vec_env
 
@@ -221,7 +221,7 @@ def stable_baselines(algorithm: str, steps: int, envs: int) -> dict[str, float]:
 
 
 def elsewhere(name: str, python: Path, algorithm: str, steps: int, envs: int) -> dict[str, float]:
-    """The same training by a rival in a process with a Python of its own."""
+    """The same training by another library, in a process with its own Python."""
     script = Path(__file__).parent / f"{name}_training.py"
     one_thread = {
         "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
@@ -246,13 +246,13 @@ def elsewhere(name: str, python: Path, algorithm: str, steps: int, envs: int) ->
 def best(
     repeats: int, *measures: Callable[[], dict[str, float]], clock: str = RATE
 ) -> list[dict[str, float]]:
-    """The fastest run of each, measured in turns so that all meet the same machine."""
+    """The fastest run of each, measured in turn, so that the machine's load is the same for all."""
     runs = [[measure() for measure in measures] for _ in range(repeats)]
     return [max(found, key=lambda one: one[clock]) for found in zip(*runs, strict=True)]
 
 
 def show(name: str, found: dict[str, float]) -> None:
-    """One row."""
+    """Print one row."""
     parts = [f"{k} {v:.0%}" for k, v in found.items() if k not in ("wall", RATE)]
     print(
         f"{name:40s} {found['wall']:7,.0f} steps/s, {found[RATE]:7,.0f} per processor second"
@@ -262,7 +262,7 @@ def show(name: str, found: dict[str, float]) -> None:
 
 
 def compare(config: Config, algorithm: str, steps: int, envs: int) -> None:
-    """Our two rows, the rivals', and the ratios."""
+    """Print our two rows, those of the other libraries, and the ratios."""
     measures: dict[str, Callable[[], dict[str, float]]] = {
         "our CartPole": partial(own, algorithm, steps, envs),
         "any environment": partial(own, algorithm, steps, envs, env_kwargs=GENERIC),
@@ -275,18 +275,18 @@ def compare(config: Config, algorithm: str, steps: int, envs: int) -> None:
         measures["rejax, all compiled"] = rejax
     rows = dict(zip(measures, best(config.repeats, *measures.values()), strict=True))
     if config.rllib_part:
-        with connect(RuntimeOptions(num_cpus=1)):  # or RLlib starts a Ray of its own
+        with connect(RuntimeOptions(num_cpus=1)):  # otherwise RLlib starts its own Ray
             rows["RLlib"] = rllib(algorithm, steps // config.rllib_part, envs)
     for name, found in rows.items():
         show(f"{algorithm}, {envs} environments, {name}", found)
-    for rival in list(rows)[2:]:
+    for other in list(rows)[2:]:
         for name in ("any environment", "our CartPole"):
-            ratio = rows[name][RATE] / rows[rival][RATE]
-            print(f"{algorithm}: {name} / {rival}: {ratio:.2f}", flush=True)
+            ratio = rows[name][RATE] / rows[other][RATE]
+            print(f"{algorithm}: {name} / {other}: {ratio:.2f}", flush=True)
 
 
 def compare_workers(config: Config) -> None:
-    """Our PPO with and without workers, a row for each cost of a step; by the wall clock."""
+    """Print steps per second of our PPO with and without workers, a row for each cost of a step."""
     with connect(RuntimeOptions(num_cpus=1 + max(config.workers))):
         columns = " ".join(f"{workers:>5d} workers" for workers in config.workers)
         print(f"steps/s by the wall clock, {config.envs} environments\na step takes  {columns}")
@@ -312,7 +312,7 @@ def main(config: Config) -> None:
     """Print a row per measurement.
 
     Raises:
-        InputError: a number is out of range, or a rival is missing.
+        InputError: a number is out of range, or another library is missing.
     """
     if config.repeats < 1:
         raise InputError(f"--repeats {config.repeats} must be at least 1")

@@ -1,14 +1,14 @@
-"""The character GPT beside other forms of the same: training and generation, on the same sizes.
+"""Speed of the character GPT and of other implementations: training and generation, with the same sizes.
 
 The textbook form has one module per head with three projections each, an explicit mask and softmax,
-``torch.nn.Dropout`` and AdamW as they come; it generates by computing the whole window anew for every
-character. The nanoGPT-like form has one projection for all heads and fused attention. All compute the
-same function, which is checked first on common weights. There is a table in float32 and, where the processor
-has instructions for it, one in bfloat16 with a fused AdamW, so that what precision gives is not taken for what
-the design gives. Beside generation stands
-Hugging Face's ``generate`` with its cache, for as many characters as fit into its window.
+``torch.nn.Dropout`` and AdamW with their defaults; it generates by computing the whole window again for
+every character. The nanoGPT-like form has one projection for all heads and fused attention. All compute
+the same function, which is checked first with the same weights. There is a table in float32 and, if the
+processor has instructions for it, one in bfloat16 with a fused AdamW, which separates the effects of
+precision and design. Generation is also compared with Hugging Face's ``generate`` with its cache, for as
+many characters as fit into its window.
 
-Every contestant runs in a process of its own, in turn, ``--repeats`` times; the median counts.
+Every variant runs in its own process, in turn, ``--repeats`` times; the median counts.
 
     python benchmarks/char_gpt.py
     python benchmarks/char_gpt.py --layers 4 --heads 4 --width 128 --context 128 --batch-size 32
@@ -28,7 +28,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 import tyro
-from char_gpt_rivals import VOCABULARY, FusedGPT, TextbookGPT, hugging_face
+from char_gpt_baselines import VOCABULARY, FusedGPT, TextbookGPT, hugging_face
 from torch import nn
 
 from labs.language.char_gpt.dropout import Dropout
@@ -53,24 +53,24 @@ class Config(CharGPTConfig):
     """Windows per gradient step."""
 
     steps: int = 3
-    """Gradient steps per measurement, after one to warm up; 0 leaves training out."""
+    """Gradient steps per measurement, after one to warm up; 0 skips training."""
 
     characters: int = 1000
-    """Characters to generate; 0 leaves generation out."""
+    """Characters to generate; 0 skips generation."""
 
     repeats: int = 3
-    """Measurements of each contestant."""
+    """Measurements of each variant."""
 
     threads: int = os.cpu_count() or 1
-    """torch threads of each contestant."""
+    """torch threads of each variant."""
 
     compile: bool = False
     """Measure compiled models as well (torch.compile needs a C++ compiler)."""
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """A way to train."""
+class Variant:
+    """A form of the model, and how it is trained."""
 
     form: type[nn.Module]
     bfloat16: bool = False
@@ -78,16 +78,16 @@ class Contestant:
 
     attention_dropout: bool = False
     memory_kept: bool = False
-    """As every trial of labs has it: what is freed is not returned to the system."""
+    """As in every trial of labs: freed memory is not returned to the system."""
 
     torch_dropout: bool = False
-    """Ours with ``torch.nn.Dropout``, which the other forms have in any case."""
+    """Ours with ``torch.nn.Dropout``, which the other forms always have."""
 
     compiled: bool = False
 
     @property
     def name(self) -> str:
-        """What its row is called."""
+        """Name of its row."""
         parts = [FORMS[self.form], "bfloat16, fused AdamW" if self.bfloat16 else "float32"]
         parts += ["attention dropout"] if self.attention_dropout else []
         parts += ["memory kept"] if self.memory_kept else []
@@ -98,28 +98,28 @@ class Contestant:
 FORMS = {TextbookGPT: "textbook", FusedGPT: "nanoGPT-like", CharGPT: "ours"}
 
 
-def training(bfloat16: bool, compiled: bool) -> list[Contestant]:
-    """A row per thing that makes a difference, in one precision."""
+def training(bfloat16: bool, compiled: bool) -> list[Variant]:
+    """The rows in one precision; each differs in one property from another one."""
     rows = [
-        Contestant(TextbookGPT, bfloat16, attention_dropout=True),
-        Contestant(TextbookGPT, bfloat16),
-        Contestant(FusedGPT, bfloat16, attention_dropout=True),
-        Contestant(FusedGPT, bfloat16),
-        Contestant(FusedGPT, bfloat16, memory_kept=True),
-        Contestant(CharGPT, bfloat16),
-        Contestant(CharGPT, bfloat16, memory_kept=True, torch_dropout=True),
-        Contestant(CharGPT, bfloat16, memory_kept=True),
+        Variant(TextbookGPT, bfloat16, attention_dropout=True),
+        Variant(TextbookGPT, bfloat16),
+        Variant(FusedGPT, bfloat16, attention_dropout=True),
+        Variant(FusedGPT, bfloat16),
+        Variant(FusedGPT, bfloat16, memory_kept=True),
+        Variant(CharGPT, bfloat16),
+        Variant(CharGPT, bfloat16, memory_kept=True, torch_dropout=True),
+        Variant(CharGPT, bfloat16, memory_kept=True),
     ]
     if compiled:
         rows += [
-            Contestant(FusedGPT, bfloat16, memory_kept=True, compiled=True),
-            Contestant(CharGPT, bfloat16, memory_kept=True, compiled=True),
+            Variant(FusedGPT, bfloat16, memory_kept=True, compiled=True),
+            Variant(CharGPT, bfloat16, memory_kept=True, compiled=True),
         ]
     return rows
 
 
 def largest_difference(config: Config) -> float:
-    """Between the logits of ours and of each other form on the same weights and text."""
+    """Between the logits of ours and of each other form with the same weights and text."""
     model = CharGPT(config, VOCABULARY).eval()
     tokens = torch.randint(VOCABULARY, (2, config.context))
     differences = []
@@ -132,29 +132,29 @@ def largest_difference(config: Config) -> float:
 
 
 def use_torch_dropout(model: nn.Module) -> None:
-    """Put ``torch.nn.Dropout`` in the place of ours."""
+    """Replace our dropout by ``torch.nn.Dropout``."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, Dropout):
                 setattr(module, name, nn.Dropout(child.share))
 
 
-def train(config: Config, contestant: Contestant) -> float:
+def train(config: Config, variant: Variant) -> float:
     """Tokens per second of whole gradient steps."""
     torch.set_num_threads(config.threads)
     device = resolve_device()
-    if contestant.memory_kept and device.type == "cpu":
+    if variant.memory_kept and device.type == "cpu":
         keep_freed_memory()
-    if contestant.form is CharGPT:
+    if variant.form is CharGPT:
         model: nn.Module = CharGPT(config, VOCABULARY)
     else:
-        model = contestant.form(config, attention_dropout=contestant.attention_dropout)
-    if contestant.torch_dropout:
+        model = variant.form(config, attention_dropout=variant.attention_dropout)
+    if variant.torch_dropout:
         use_torch_dropout(model)
     model = model.to(device)
-    forward = torch.compile(model) if contestant.compiled else model
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=contestant.bfloat16 or None)
-    dtype = torch.bfloat16 if contestant.bfloat16 else torch.float32
+    forward = torch.compile(model) if variant.compiled else model
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=variant.bfloat16 or None)
+    dtype = torch.bfloat16 if variant.bfloat16 else torch.float32
     tokens = torch.randint(VOCABULARY, (config.batch_size, config.context + 1), device=device)
 
     def step() -> None:
@@ -172,7 +172,7 @@ def train(config: Config, contestant: Contestant) -> float:
     return config.batch_size * config.context / seconds
 
 
-def write(config: Config, contestant: str) -> float:
+def write(config: Config, variant: str) -> float:
     """Characters per second."""
     torch.set_num_threads(config.threads)
     device = resolve_device()
@@ -193,11 +193,11 @@ def write(config: Config, contestant: str) -> float:
             logits = textbook(text[:, -config.context :])[:, -1]
             text = torch.cat([text, torch.multinomial(logits.softmax(-1), 1)], dim=1)
 
-    count = config.context - 1 if ONE_WINDOW in contestant else config.characters
-    if contestant.startswith("Hugging Face"):
+    count = config.context - 1 if ONE_WINDOW in variant else config.characters
+    if variant.startswith("Hugging Face"):
         run = hugging_face(config, prompt)
     else:
-        run = cached if contestant.startswith("ours") else recomputed
+        run = cached if variant.startswith("ours") else recomputed
     run(10)
     return count / timed(lambda: run(count))
 
@@ -219,15 +219,15 @@ def timed(function: Callable[[], None]) -> float:
 
 
 def measure(
-    task: Callable[[Config, Any], float], config: Config, contestants: Sequence[Any], unit: str
+    task: Callable[[Config, Any], float], config: Config, variants: Sequence[Any], unit: str
 ) -> None:
-    """A row of Markdown for each contestant: the median, and what it is to the first."""
-    names = [getattr(contestant, "name", contestant) for contestant in contestants]
-    speeds: list[list[float]] = [[] for _ in contestants]
+    """Print a Markdown row for each variant: the median, and its ratio to the first row."""
+    names = [getattr(variant, "name", variant) for variant in variants]
+    speeds: list[list[float]] = [[] for _ in variants]
     for _ in range(config.repeats):
-        for contestant, measured in zip(contestants, speeds, strict=True):
+        for variant, measured in zip(variants, speeds, strict=True):
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-                measured.append(process.submit(task, config, contestant).result())
+                measured.append(process.submit(task, config, variant).result())
     medians = [statistics.median(measured) for measured in speeds]
     print(f"| | {unit}/s | times the first row |\n|---|---|---|")
     for name, speed in zip(names, medians, strict=True):
@@ -242,7 +242,7 @@ def main(config: Config) -> None:
         f" {config.context}, batch {config.batch_size}; {device.type}, {config.threads} threads;"
         f" torch {torch.__version__}; median of {config.repeats}"
     )
-    print(f"largest difference of the logits on common weights: {largest_difference(config):.1e}")
+    print(f"largest difference of the logits with equal weights: {largest_difference(config):.1e}")
     fast = resolve_precision("auto", device) == torch.bfloat16
     if not fast:
         print("no bfloat16: this processor has no instructions for it")

@@ -1,16 +1,16 @@
-"""Texts per second of the embedding pipeline beside what one would write otherwise, a row per thing.
+"""Texts per second of the embedding pipeline and of common alternatives, one row per variant.
 
-Parts (``--parts``), each on the same texts with the same encoder; loading a model counts for nobody:
+Parts (``--parts``), each with the same texts and the same encoder; loading a model is never counted:
 
 - ``threads``: in one process with a thread per core. A plain loop and sentence-transformers in float32
-  and (where the processor has instructions for it) bfloat16, at their default and their best batch size;
-  ONNX Runtime in float32 and int8; OpenVINO as one would write it, at its best batch size; ours by steps:
-  batches in file order, sorted by length, small passes, bfloat16, OpenVINO. Contestants take
-  turns; the median counts. Beside it the least cosine to float32.
+  and (if the processor has instructions for it) bfloat16, with their default and their best batch size;
+  ONNX Runtime in float32 and int8; straightforward use of OpenVINO with its best batch size; ours step by
+  step: batches in file order, sorted by length, small passes, bfloat16, OpenVINO. The variants run in
+  turn; the median counts. Each row also has the smallest cosine similarity to float32.
 - ``actors``: one thread in each of as many processes as there are cores. Ours as Ray Data actors, without
-  their start-up; the rivals as processes that begin together, each with its share of the texts.
-- ``accuracy``: a logistic regression on AG News (``--data``) with the vectors of each kind of arithmetic.
-- ``overhead``: one actor against the same Embedder in this process; Ray Data's start-up stands apart.
+  their start-up; the baselines as processes that begin together, each with its share of the texts.
+- ``accuracy``: a logistic regression on AG News (``--data``) with the vectors of each precision.
+- ``overhead``: one actor against the same Embedder in this process; Ray Data's start-up is listed separately.
 - ``memory``: peak memory of driver and actors for 10,000 and 100,000 texts, with a tiny encoder.
 
     python benchmarks/embeddings.py --data ../shared/data/ag_news
@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import embedding_rivals as rivals
+import embedding_baselines as baselines
 import numpy as np
 import pyarrow as pa
 import torch
@@ -72,7 +72,7 @@ class Config:
     """As for experiments/news_topics.py; the training texts are used."""
 
     texts: int = 256
-    """Texts per measurement; repeated where there are fewer."""
+    """Texts per measurement; repeated if there are fewer."""
 
     encoder: str = PACKAGED
     """As for experiments/news_topics.py; distilbert-sized has DistilBERT's sizes and random weights."""
@@ -81,13 +81,13 @@ class Config:
     """Any of threads, actors, accuracy, overhead, memory."""
 
     repeats: int = 5
-    """Turns; the median counts."""
+    """Measurements of each variant; the median counts."""
 
     runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
 
 
 class TimedEmbedder(Embedder):
-    """Also tells when each batch began and ended, and its process' peak memory."""
+    """Also returns when each batch began and ended, and the peak memory of its process."""
 
     def __call__(self, batch: Columns) -> Columns:
         """The embedder's columns, and ``facts``: begin, end, process id and peak memory in MB."""
@@ -101,7 +101,7 @@ class TimedEmbedder(Embedder):
 def options_of(
     backend: Backend, precision: Precision, tokens: int | None = None
 ) -> EmbeddingOptions:
-    """Mean pooling, and the rest as given."""
+    """Options with mean pooling and these values."""
     return EmbeddingOptions("mean", 256, precision, backend, tokens_per_batch=tokens)
 
 
@@ -113,7 +113,7 @@ def ours(
     batch: int | None = None,
     ordered: bool = True,
 ) -> Vectors:
-    """The Embedder in this process; in batches of ``batch``, sorted by length before or not."""
+    """The Embedder in this process; in batches of ``batch``, optionally sorted by length."""
     nodes = available_nodes(RuntimeOptions())
     embedder = Embedder(**vars(plan(encoder, options_of(backend, precision, tokens), nodes)))
 
@@ -134,7 +134,7 @@ def ours(
     return encode
 
 
-def best_batch(encode: rivals.Encode, texts: list[str]) -> int:
+def best_batch(encode: baselines.Encode, texts: list[str]) -> int:
     """The batch size that is fastest on some of the texts."""
     some, taken = texts[:64], {}
     for size in BATCH_SIZES:
@@ -144,15 +144,18 @@ def best_batch(encode: rivals.Encode, texts: list[str]) -> int:
 
 
 def seconds(run: Callable[[], object]) -> float:
-    """What one call takes."""
+    """Seconds that one call takes."""
     begun = time.perf_counter()
     run()
     return time.perf_counter() - begun
 
 
-def contestants(encoder: Encoder, texts: list[str]) -> dict[str, Vectors]:
-    """Everything that is compared in one process, loaded."""
-    loops = {"plain loop": rivals.plain_loop, "sentence-transformers": rivals.sentence_transformer}
+def variants(encoder: Encoder, texts: list[str]) -> dict[str, Vectors]:
+    """Everything that is compared in one process, with the models loaded."""
+    loops = {
+        "plain loop": baselines.plain_loop,
+        "sentence-transformers": baselines.sentence_transformer,
+    }
     loaded = {
         f"{name}, {precision}": make(encoder, DTYPES[precision])
         for name, make in loops.items()
@@ -163,9 +166,9 @@ def contestants(encoder: Encoder, texts: list[str]) -> dict[str, Vectors]:
         for name, encode in loaded.items()
     }
     for int8, word in ((False, "float32"), (True, "int8, dynamic")):
-        loaded[f"ONNX Runtime, {word}"] = rivals.onnx_runtime(encoder, int8, CORES)
+        loaded[f"ONNX Runtime, {word}"] = baselines.onnx_runtime(encoder, int8, CORES)
     for precision in PRECISIONS:
-        loaded[f"OpenVINO, {precision}"] = rivals.openvino(
+        loaded[f"OpenVINO, {precision}"] = baselines.openvino(
             encoder, HINTS[precision], CORES, pinned=True
         )
     for name, encode in loaded.items():
@@ -186,10 +189,10 @@ def contestants(encoder: Encoder, texts: list[str]) -> dict[str, Vectors]:
 
 
 def show(made: Mapping[str, list[float]], cosines: Mapping[str, float], count: int) -> None:
-    """A row each in Markdown: the median, what the last of ours is to it, the least cosine."""
+    """Print a Markdown row for each: the median, the ratios of ours to it, the smallest cosine."""
     speeds = {name: count / float(np.median(taken)) for name, taken in made.items()}
     titles = " | ".join(f"{name} is" for name in OWN)
-    say(f"| | texts/s | {titles} | least cosine |")
+    say(f"| | texts/s | {titles} | smallest cosine |")
     say("|---|---|" + "---|" * len(OWN) + "---|")
     for name, speed in speeds.items():
         ratios = " | ".join(f"{speeds[mine] / speed:.2f} x" for mine in OWN)
@@ -198,33 +201,33 @@ def show(made: Mapping[str, list[float]], cosines: Mapping[str, float], count: i
 
 
 def in_threads(texts: list[str], encoder: Encoder, repeats: int) -> None:
-    """Everything in one process with all cores."""
+    """Measure everything in one process with all cores."""
     torch.set_num_threads(CORES)
-    made = contestants(encoder, texts)
+    made = variants(encoder, texts)
     say(f"one process, {CORES} threads, {len(texts)} texts, median of {repeats} alternated runs")
     reference = made["ours, PyTorch, float32, file order, batches of 32"](texts)
     cosines = {name: least_cosine([encode(texts)], [reference]) for name, encode in made.items()}
     taken: dict[str, list[float]] = {name: [] for name in made}
     for _ in range(repeats):
         for name, encode in made.items():
-            time.sleep(0.1)  # the threads of the one before stop waiting for work
+            time.sleep(0.1)  # until the threads of the previous variant stop spinning
             taken[name].append(seconds(functools.partial(encode, texts)))
     show(taken, cosines, len(texts))
 
 
 def by_actors(texts: list[str], encoder: Encoder, repeats: int) -> None:
-    """One process of one thread per core."""
+    """Measure processes of one thread, one per core."""
     say(f"{CORES} processes of one thread, {len(texts)} texts, median of {repeats} runs each;")
     say("start-up and loading not counted")
     taken: dict[str, list[float]] = {}
     for precision in PRECISIONS:
         for pinned in (True, False):
-            make = functools.partial(rivals.openvino, encoder, HINTS[precision], 1, pinned)
+            make = functools.partial(baselines.openvino, encoder, HINTS[precision], 1, pinned)
             name = f"OpenVINO, {precision}, {'pinned (default)' if pinned else 'not pinned'}"
-            taken[name] = rivals.by_processes(make, texts, 16, CORES, repeats)
+            taken[name] = baselines.by_processes(make, texts, 16, CORES, repeats)
     for precision in PRECISIONS:
-        make = functools.partial(rivals.sentence_transformer, encoder, DTYPES[precision])
-        taken[f"sentence-transformers, {precision}"] = rivals.by_processes(
+        make = functools.partial(baselines.sentence_transformer, encoder, DTYPES[precision])
+        taken[f"sentence-transformers, {precision}"] = baselines.by_processes(
             make, texts, 16, CORES, repeats
         )
     for backend, title in BACKENDS.items():
@@ -237,7 +240,7 @@ def by_actors(texts: list[str], encoder: Encoder, repeats: int) -> None:
 
 
 def accuracy(data: str, encoder: Encoder) -> None:
-    """Of 4,000 training and 4,000 test texts, C = 0.003."""
+    """Accuracy with 4,000 training and 4,000 test texts and C = 0.003."""
     torch.set_num_threads(CORES)
     corpus = load_texts(data, train_size=4000, test_size=4000)
     texts = corpus.train.texts + corpus.test.texts
@@ -246,7 +249,7 @@ def accuracy(data: str, encoder: Encoder) -> None:
         for backend, title in BACKENDS.items()
         for precision in PRECISIONS
     }
-    int8 = rivals.onnx_runtime(encoder, True, CORES)
+    int8 = baselines.onnx_runtime(encoder, True, CORES)
     kinds["ONNX Runtime, int8"] = functools.partial(int8, batch_size=16)
     count = len(corpus.train)
     for name, encode in kinds.items():
@@ -259,7 +262,7 @@ def accuracy(data: str, encoder: Encoder) -> None:
 def pooled(
     texts: list[str], encoder: Encoder, actors: int | None, backend: Backend, precision: Precision
 ) -> tuple[Columns, float]:
-    """Through actors, or in this process where ``actors`` is None; also the seconds in all."""
+    """Embed by actors, or in this process if ``actors`` is None; also returns the total seconds."""
     options = options_of(backend, precision)
     arguments = vars(plan(encoder, options, available_nodes(RuntimeOptions())))
     begun = time.perf_counter()
@@ -284,7 +287,7 @@ def steady_seconds(columns: Columns) -> float:
 
 
 def overhead(texts: list[str], encoder: Encoder) -> None:
-    """What Ray Data costs beside the embedder itself; the actor runs before and after."""
+    """The cost of Ray Data beside the embedder; the actor runs before and after."""
     actor, _ = pooled(texts, encoder, 1, "auto", "auto")
     here, _ = pooled(texts, encoder, None, "auto", "auto")
     again, total = pooled(texts, encoder, 1, "auto", "auto")
@@ -298,7 +301,7 @@ def overhead(texts: list[str], encoder: Encoder) -> None:
 
 
 def memory(texts: list[str], directory: Path) -> None:
-    """Peaks only grow, so the small job comes first."""
+    """Peak memory. A process's peak never falls, so the small job comes first."""
     encoder = tiny_encoder(directory)
     for count in (10_000, 100_000):
         rows = (texts * (count // len(texts) + 1))[:count]
@@ -315,7 +318,7 @@ def memory(texts: list[str], directory: Path) -> None:
 
 
 def main(config: Config) -> int:
-    """Measure the parts that were asked for."""
+    """Measure the requested parts."""
     unknown = set(config.parts) - set(PARTS)
     if unknown:
         raise InputError(f"--parts {unknown.pop()} is unknown: use {', '.join(PARTS)}")

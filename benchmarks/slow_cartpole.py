@@ -1,4 +1,4 @@
-"""CartPole whose step keeps the processor busy for longer: what rollout workers are measured with."""
+"""CartPole with slower steps, to measure rollout workers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
 
 class Slow(CartPoleEnv):
-    """``microseconds`` more for every step."""
+    """Every step takes ``microseconds`` longer and keeps the processor busy."""
 
     def __init__(self, microseconds: int = 0, render_mode: str | None = None) -> None:
         super().__init__(render_mode=render_mode)
         self._seconds = microseconds * 1e-6
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """CartPole's step, later."""
+        """CartPole's step, and then wait."""
         until = time.perf_counter() + self._seconds
         found: Any = CartPoleEnv.step(self, action)
         while time.perf_counter() < until:

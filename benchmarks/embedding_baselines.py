@@ -1,4 +1,4 @@
-"""What one would write instead of the Embedder: functions from texts and a batch size to vectors."""
+"""Common alternatives to the Embedder: functions from texts and a batch size to vectors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_LENGTH = 256
 
 
 class Encode(Protocol):
-    """A way to embed texts."""
+    """A function that embeds texts."""
 
     def __call__(self, texts: list[str], batch_size: int) -> np.ndarray:
         """float32 ``[n, width]``."""
@@ -147,9 +147,9 @@ def _sorted_batches(tokenizer: Any, run: Callable[[Any], np.ndarray]) -> Encode:
 
 
 def _process(
-    make: Any, texts: list[str], batch_size: int, start: Any, told: Any, repeats: int
+    make: Any, texts: list[str], batch_size: int, start: Any, times: Any, repeats: int
 ) -> None:
-    """A rival in a process of its own: the times at which its runs began and ended."""
+    """Run a baseline in this process; puts the times at which its runs began and ended into ``times``."""
     torch.set_num_threads(1)
     encode = make()
     encode(texts[:32], batch_size)
@@ -157,19 +157,22 @@ def _process(
         start.wait()
         begun = time.time()
         encode(texts, batch_size)
-        told.put((begun, time.time()))
+        times.put((begun, time.time()))
         start.wait()
 
 
 def by_processes(
     make: Callable[[], Encode], texts: list[str], batch_size: int, processes: int, repeats: int
 ) -> list[float]:
-    """Seconds of each run with so many processes of one thread, each with its share, from first to last."""
+    """Seconds of each run by this many processes of one thread, from the first start to the last end.
+
+    Each process embeds its share of the texts.
+    """
     context = multiprocessing.get_context("spawn")
-    start, told = context.Barrier(processes + 1), context.Queue()
+    start, reported = context.Barrier(processes + 1), context.Queue()
     running = [
         context.Process(
-            target=_process, args=(make, texts[i::processes], batch_size, start, told, repeats)
+            target=_process, args=(make, texts[i::processes], batch_size, start, reported, repeats)
         )
         for i in range(processes)
     ]
@@ -178,7 +181,7 @@ def by_processes(
     taken = []
     for _ in range(repeats):
         start.wait()
-        times = [told.get() for _ in running]
+        times = [reported.get() for _ in running]
         taken.append(max(end for _, end in times) - min(begin for begin, _ in times))
         start.wait()
     for process in running:

@@ -1,6 +1,6 @@
-"""Other forms of the character GPT: as textbooks write it, as nanoGPT does, and Hugging Face's GPT-2.
+"""Other forms of the character GPT: as in textbooks, as in nanoGPT, and Hugging Face's GPT-2.
 
-The first two compute the same function as :class:`labs.language.char_gpt.model.CharGPT` and can take its weights.
+The first two compute the same function as :class:`labs.language.char_gpt.model.CharGPT` and can copy its weights.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ VOCABULARY = 72
 
 
 class Head(nn.Module):
-    """One head of attention, as the textbooks have it."""
+    """One attention head, as in textbooks."""
 
     past: Tensor
-    """1 where a position (row) may look at another one (column), else 0."""
+    """1 if a position (row) may attend to another one (column), else 0."""
 
     def __init__(self, config: CharGPTConfig, attention_dropout: bool) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class TextbookGPT(nn.Module):
         return self.head(self.norm(self.blocks(x)))
 
     def take_weights(self, model: CharGPT) -> None:
-        """Become the same function as ``model``."""
+        """Copy the weights of ``model``, so that both compute the same function."""
         for name in ("characters", "positions", "norm", "head"):
             getattr(self, name).load_state_dict(getattr(model, name).state_dict())
         for block, own in zip(self.blocks, model.blocks, strict=True):
@@ -105,7 +105,7 @@ class TextbookGPT(nn.Module):
 
 
 class FusedBlock(nn.Module):
-    """One projection for all heads and fused attention, as nanoGPT has it."""
+    """One projection for all heads and fused attention, as in nanoGPT."""
 
     def __init__(self, config: CharGPTConfig, attention_dropout: bool) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ class FusedGPT(TextbookGPT):
         )
 
     def take_weights(self, model: CharGPT) -> None:
-        """Become the same function as ``model``."""
+        """Copy the weights of ``model``, so that both compute the same function."""
         for name in ("characters", "positions", "norm", "head"):
             getattr(self, name).load_state_dict(getattr(model, name).state_dict())
         for block, own in zip(self.blocks, model.blocks, strict=True):
