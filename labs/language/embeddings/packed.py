@@ -1,8 +1,9 @@
-"""Passes without padding on a GPU: the texts of a pass stand one behind the other.
+"""Forward passes without padding on a GPU: the texts of a pass are packed into one row.
 
-Flash attention for sequences of different lengths (Dao 2023) lets each text see itself alone. It exists for
-bfloat16 on NVIDIA GPUs. An encoder is used in this way only if its vectors prove to be those of padded passes:
-one with positions of its own making, a sliding window or a bias of its own on the scores is not.
+Flash attention for sequences of different lengths (Dao, 2023) lets each text attend only to itself. It
+exists for bfloat16 on NVIDIA GPUs. An encoder is packed only if a test shows that its vectors equal those
+of padded passes, which excludes encoders with their own positions, a sliding window or a bias of the
+attention scores.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ ATTENTION = "labs_packed"
 LEAST_COSINE = 0.999
 """Between packed and padded vectors, both in bfloat16."""
 REFUSED = ("position_bias", "sliding_window", "softcap", "s_aux")
-"""What models may ask of their attention, and this one does not do."""
+"""Features that models may request from their attention, and that this one does not have."""
 
 
 def torch_forward(model: Any, pooling: Pooling, device: torch.device) -> Forward:
-    """Packed passes where the device and the encoder can do them, else padded ones.
+    """Packed passes if the device and the encoder support them, else padded ones.
 
     Args:
         model: an encoder in evaluation mode.
@@ -47,21 +48,21 @@ def torch_forward(model: Any, pooling: Pooling, device: torch.device) -> Forward
 
 
 def pack(model: Any, pooling: Pooling, device: torch.device, padded: Forward) -> Forward:
-    """Packed passes, unless their vectors are not those of ``padded``, which is then given back."""
+    """Packed passes if their vectors equal those of ``padded``, else ``padded``."""
     passes = random_passes(model)
     expected, before = padded(passes), model.config._attn_implementation
     try:
         packed = PackedForward(model, pooling, device)
         if least_cosine(packed(passes), expected) >= LEAST_COSINE:
             return packed
-    except Exception:  # whatever a model that does not know of packing makes of it
+    except Exception:  # a model that does not support packing may fail in any way
         pass
     model.set_attn_implementation(before)
     return padded
 
 
 class PackedForward:
-    """One pass after another, each as a single row of texts.
+    """Computes one pass after another, each as a single row of texts.
 
     Args:
         model: an encoder in evaluation mode on the device; its attention is replaced.
@@ -109,10 +110,10 @@ def packed_attention(
     attention_mask: torch.Tensor | None,
     **given: Any,
 ) -> tuple[torch.Tensor, None]:  # as transformers calls every attention
-    """``[1, heads, tokens, head width]`` to ``[1, tokens, heads, head width]``; texts see only themselves.
+    """Attention within each text: ``[1, heads, tokens, head width]`` to ``[1, tokens, heads, head width]``.
 
     Raises:
-        NotImplementedError: the model asks for more than plain attention in both directions.
+        NotImplementedError: the model requests more than plain attention in both directions.
     """
     asked = [name for name in REFUSED if given.get(name) is not None]
     if asked or attention_mask is not None or getattr(module, "is_causal", False):

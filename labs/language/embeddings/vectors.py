@@ -34,7 +34,7 @@ from labs.runtime.machine.resources import Node
 
 @dataclass(frozen=True)
 class Plan:
-    """An encoder and its options, with all decided that depends on files and machines: an Embedder's arguments.
+    """An Embedder's arguments: an encoder, and options in which nothing is left to ``auto``.
 
     Attributes:
         encoder: its ``form`` is the one that is applied.
@@ -184,7 +184,7 @@ def _read(caches: Sequence[EmbeddingCache | None]) -> dict[int, Embeddings]:
 
 
 def _prepared(planned: Plan) -> tuple[Plan, str]:
-    """Convert the encoder before the actors start, who then find it; the plan, and what there is to say.
+    """Convert the encoder before the actors start, which then find it; the plan, and a note for the user.
 
     Where that is not possible and the user left the choice, PyTorch takes over.
 

@@ -176,7 +176,7 @@ def evaluate_and_report(
 
 
 def choose_c(table: pd.DataFrame, trials: Sequence[TopicTrial]) -> dict[Features, float]:
-    """The best C of each kind of features of which a trial finished; says where it is an edge."""
+    """The best C of each kind of features with finished trials; warns if it is an edge of the grid."""
     chosen: dict[Features, float] = {}
     for features in dict.fromkeys(trial.features for trial in trials):
         best = best_c(table, features)
@@ -192,7 +192,7 @@ def choose_c(table: pd.DataFrame, trials: Sequence[TopicTrial]) -> dict[Features
 def _report_comparison(
     run: Run, evaluations: Mapping[Features, Evaluation], chosen: Mapping[Features, float]
 ) -> None:
-    """All classifiers on the test texts, side by side."""
+    """Report all classifiers on the test texts, side by side."""
     names = {features: f"{TITLES[features]}, C = {c:g}" for features, c in chosen.items()}
     table = topic_evaluation.comparison({names[f]: found for f, found in evaluations.items()})
     run.add_table("test", table)
@@ -214,7 +214,7 @@ def _report_learning_curve(
 def _report_embeddings(
     run: Run, corpus: TextCorpus, evaluation: Evaluation, probabilities: np.ndarray
 ) -> None:
-    """Where the classifier on embeddings errs."""
+    """Report the errors of the classifier on embeddings."""
     for metric, interval in evaluation.metrics.items():
         run.writer.add_scalar(f"test/{metric}", interval.estimate, 0)
     run.add_table("per_class", evaluation.per_class)
