@@ -91,7 +91,7 @@ def run_grid(
             recorder.unfinished.sort(key=lambda index: -cost(configs[index]))
         with connect(options):
             _run_trials(train, configs, run, recorder, objective, needs, shared or {})
-    run.lease.require()
+    run.lease.require()  # another driver may have taken the run over during the last trials
     result = recorder.result()
     with run.resume_hint():
         run.add_table("results", result.table)
@@ -131,6 +131,7 @@ def _run_trials(
         ],
         objective=objective,
         checkpoint_interval=options.checkpoint_interval,
+        # asha decides after every report, so they must not arrive in batches.
         batch_seconds=0.0 if options.scheduler == "asha" else BATCH_SECONDS,
         threads=max(1, int(request.cpus)),
         trial_timeout=options.trial_timeout,

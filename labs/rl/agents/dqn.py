@@ -104,6 +104,7 @@ class DQN:
         self.version = 0
         """Gradient steps so far, which is also the version of the parameters."""
         self.spec = policy_spec(config, spaces, "values")
+        # Independent streams: what the replay draws does not depend on the network's size.
         init_seed, replay_seed = np.random.SeedSequence(seed).generate_state(2).tolist()
         self.replay = Replay(config.replay_size, spaces.observation_shape, replay_seed)
         self._moments = RunningMoments(self.spec.num_moments)
@@ -153,7 +154,9 @@ class DQN:
         """
         config = self.config
         rate = config.learning_rate * (1 - progress if config.anneal else 1)
-        found = torch.zeros(3, device=self.device)
+        found = torch.zeros(
+            3, device=self.device
+        )  # stays there: each read would wait for the device
         batches = self.replay.sample(count, config.batch_size)
         done = 0
         while done < count:
@@ -167,7 +170,7 @@ class DQN:
             for *batch, target_outputs in zip(*columns, strict=True):
                 found += self._step(_Batch(*batch), target_outputs, rate)
                 self.version += 1
-            if config.target_rate is not None:
+            if config.target_rate is not None:  # a moving average (Lillicrap et al., 2016)
                 self._target_flat.lerp_(self._flat, config.target_rate)
             elif self.version % config.target_interval == 0:
                 self._target_flat.copy_(self._flat)
@@ -209,13 +212,14 @@ class DQN:
             # One pass for both: the first n rows are trained, the others only choose actions.
             both = torch.cat([rows.observations, rows.next_observations])
             outputs = self._network.forward_for_backward(both, rows=n)
-            best = outputs[n:].argmax(1, keepdim=True)
+            best = outputs[n:].argmax(1, keepdim=True)  # [n, 1]
             next_values = target_outputs.gather(1, best).squeeze(1)
             outputs = outputs[:n]
         else:
             outputs = self._network.forward_for_backward(rows.observations)
             next_values = target_outputs.amax(1)
-        values = outputs.gather(1, chosen).squeeze(1)
+        values = outputs.gather(1, chosen).squeeze(1)  # Q(s, a) of the actions taken, [n]
+        # minus the target R + discount * Q(s_last, a'); the discount is 0 after a termination
         errors = values - torch.addcmul(rows.returns, rows.discounts, next_values)
         slopes, losses = loss_and_slope(errors, self.config.loss)
         # The loss is a mean over n rows, and depends on the Q value of the chosen action alone.

@@ -30,6 +30,7 @@ class RunningMoments:
         mean, variance = rows.mean(0), rows.var(0)
         total = self.count + count
         difference = mean - self.mean
+        # Sums of squared deviations: those of both parts, and of the parts' means from the common one.
         squares = (
             self.variance * self.count
             + variance * count

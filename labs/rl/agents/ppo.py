@@ -115,8 +115,10 @@ class PPO:
         self._flat = torch.cat(parts).to(self.device)
         self._optimizer = Adam(self._flat)
         lengths = [len(part) for part in parts]
-        self._num_actor = lengths[0] + lengths[1]
-        policy, self._log_std, value = self._flat.split(lengths)
+        self._num_actor = lengths[0] + lengths[1]  # actors need no value function, so it comes last
+        policy, self._log_std, value = self._flat.split(
+            lengths
+        )  # views, which the optimiser updates
         policy_gradient, self._log_std_gradient, value_gradient = self._optimizer.gradient.split(
             lengths
         )
@@ -149,6 +151,7 @@ class PPO:
         rate = self.config.learning_rate * (1 - progress if self.config.anneal else 1)
         batch, metrics = self._prepare(segment)
         for epoch in range(self.config.epochs):
+            # Drawn on the CPU, so that the order of the rows does not depend on the device.
             order = torch.randperm(len(batch.returns), generator=self._generator)
             shuffled = _Batch(*(rows[order.to(self.device)] for rows in batch))
             losses = self._epoch(shuffled, rate)
@@ -174,7 +177,9 @@ class PPO:
         shape = segment.rewards.shape  # [T, N]
         observations = self._inputs(segment.observations)
         actions = self._tensor(segment.actions.reshape(-1, *segment.actions.shape[2:]))
-        log_probs = self._log_probs(observations, actions)
+        log_probs = self._log_probs(
+            observations, actions
+        )  # fixed from here on: the ratio's denominator
         values = self._values(observations).reshape(shape)
         # A step leads to the observation of the next row, so its value is there already, except in
         # the last row and after a truncation, where the next row begins another episode. After a
@@ -195,10 +200,10 @@ class PPO:
             self.config.gamma,
             self.config.gae_lambda,
         )
-        returns = advantages + values
+        returns = advantages + values  # the lambda-returns, which the value function is fitted to
         unexplained, variance = (returns - values).var(), returns.var()
         explained = 1 - unexplained / variance if variance > 1e-12 else 0.0
-        if self.config.normalize_advantages:
+        if self.config.normalize_advantages:  # over the segment: minibatches would add their noise
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         flat = [
             torch.from_numpy(rows.reshape(-1)).to(self.device) for rows in (advantages, returns)
@@ -238,6 +243,7 @@ class PPO:
             rewards, ended, self.config.gamma, self._return_sums
         )
         self._return_moments.update(sums.reshape(-1, 1))
+        # No mean is subtracted: a constant per step would make long episodes better or worse.
         scaled = rewards * np.float32(self._return_moments.scale[0])
         return scaled.clip(-CLIP, CLIP)
 
@@ -285,13 +291,14 @@ class PPO:
             batch.actions,
             clipped_loss_gradient(ratios, batch.advantages, config.clip_range),
             entropies,
-            -config.entropy_coefficient / n,
+            -config.entropy_coefficient / n,  # the derivative of the loss by each row's entropy
             self._log_std_gradient,
         )
         self._policy.backward(output_gradient)
         if config.action_std == "decay":  # set by the schedule, not learned
             self._log_std_gradient.zero_()
         values = self._value.forward_for_backward(batch.observations).squeeze(1)
+        # d/dv of c * mean((v - R)^2) = 2 c (v - R) / n
         errors = (values - batch.returns).mul_(2 * config.value_coefficient / n)
         self._value.backward(errors.unsqueeze(1))
         self._optimizer.step(rate, config.max_grad_norm)

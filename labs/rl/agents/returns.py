@@ -32,7 +32,7 @@ def generalized_advantages(
     deltas = rewards + gamma * np.where(terminated, 0, next_values) - values
     decay = np.where(terminated | truncated, 0, gamma * gae_lambda).astype(np.float32)
     advantages = np.empty_like(deltas)
-    following = np.zeros_like(deltas[0])
+    following = np.zeros_like(deltas[0])  # A_{t+1}, [N]
     for t in range(len(rewards) - 1, -1, -1):
         following = deltas[t] + decay[t] * following
         advantages[t] = following
@@ -60,7 +60,7 @@ def n_step_targets(
     """
     ended = terminated | truncated
     returns = rewards.copy()
-    discounts = np.full_like(rewards, gamma)
+    discounts = np.full_like(rewards, gamma)  # as if n were 1; each turn of the loop adds a step
     last = np.broadcast_to(np.arange(len(rewards))[:, None], rewards.shape).copy()
     going = ~ended  # rows whose first k steps do not end their episode
     for k in range(1, min(n, len(rewards))):

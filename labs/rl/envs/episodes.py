@@ -161,11 +161,11 @@ class Environment:
         self._returns += rewards
         self._lengths += 1
         final = self._push(frames)
-        truncated = truncated & ~terminated
+        truncated = truncated & ~terminated  # with both flags the episode's return is complete
         ended = terminated | truncated
         episodes: list[Episode] = []
         self._observations = final
-        self._render()
+        self._render()  # before the restart: the last frame of an episode is that of its end
         if ended.any():
             episodes = self._finish(ended, truncated, infos)
             self._observations = self._restart(ended, final)
@@ -279,6 +279,7 @@ class Environment:
         seeds: list[int | None] = [None] * self.num_envs
         for i in np.flatnonzero(ended):
             self._numbers[i] = self._next_number
+            # Episode k starts from seed k, whichever copy runs it: evaluations compare episodes.
             if self._next_number < len(self._episode_seeds):
                 seeds[i] = int(self._episode_seeds[self._next_number])
             self._next_number += 1

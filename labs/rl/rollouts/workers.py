@@ -130,6 +130,7 @@ class _Slot:
                 raise RuntimeError(
                     f"rollout worker {self._index} died {MAX_DEATHS} times in a row: {error}"
                 ) from error
+            # The number of replacements is part of the new worker's seed: it starts new episodes.
             self._replacements += 1
             self.actor = _Actor.remote(self._spec, self._index, self._replacements, output.trial)
             on_death()
@@ -160,7 +161,7 @@ class Workers:
     def gather(self, parameters: np.ndarray, version: int) -> Segment:
         """Waits for all workers; the environments are in the order of the workers."""
         stored = self._put(parameters, version)
-        for slot in self._slots:
+        for slot in self._slots:  # all start before the first result is waited for
             slot.submit(stored, version, 0.0)
         return concatenate([self._wait(slot) for slot in self._slots])
 

@@ -78,6 +78,7 @@ class Mirror:
         """
         for path in sorted(self._source.rglob("*")):
             name = path.relative_to(self._source).as_posix()
+            # Names with a dot are temporary files of writes that are under way.
             if name.split("/")[0] in _NOT_MIRRORED or path.name.startswith("."):
                 continue
             try:
@@ -88,6 +89,7 @@ class Mirror:
                 waits = not everything and time.monotonic() < self._not_before.get(name, 0.0)
                 if self._copied.get(name) == known or waits:
                     continue
+                # Read after `stat`: if the file changes in between, it is copied once more next time.
                 content = path.read_bytes()
             except FileNotFoundError:  # a temporary file that has been renamed
                 continue

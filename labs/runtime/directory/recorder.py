@@ -73,7 +73,8 @@ class Recorder:
         self.unfinished = [i for i, state in enumerate(states) if state.get("status") not in OVER]
         self._memory = PeakMemory()
         for index in self.unfinished:
-            if "memory" in states[index]:  # from the session that was interrupted
+            # The trial continues from that session's checkpoint, so its peak counts as well.
+            if "memory" in states[index]:
                 self._memory.add(index, states[index]["memory"])
 
     def __enter__(self) -> Self:
@@ -95,7 +96,7 @@ class Recorder:
 
     def __exit__(self, *_: object) -> None:
         """A trial that has not ended by now was interrupted."""
-        if self._run.lease.taken_by is not None:
+        if self._run.lease.taken_by is not None:  # the files belong to another driver now
             self._show().__exit__()
             return
         for index, log in list(self._logs.items()):
@@ -106,6 +107,8 @@ class Recorder:
         self._confirm_stopped()
         assert self._console is not None
         self._console.__exit__()
+        # The last chance to write. If it fails, the error says how to resume: the trials' checkpoints
+        # have their newest reports.
         with self._run.resume_hint():
             retry_io(self._write_unwritten, timeout=RETRY_SECONDS / 3)
 
@@ -123,6 +126,8 @@ class Recorder:
         self._memory.add(index, result["memory"])
         self._last_events[index] = time.monotonic()
         log = self._logs[index]
+        # On disk (while it is full, in memory) before this returns: the loop then asks for the next
+        # step, which acknowledges the reports.
         log.add(reports, result["best_step"])
         self._watch_disk(log)
         if reports:
@@ -166,7 +171,7 @@ class Recorder:
             return
         self._open(index)
         status = DONE if index in self._completed else STOPPED
-        if status == STOPPED:
+        if status == STOPPED:  # it may still save, see _confirm_stopped
             self._stopped_now.add(index)
         self._finish(index, status, self._logs[index].best_step)
 
@@ -189,7 +194,9 @@ class Recorder:
 
     def _failure_of(self, index: int, reason: str) -> str:
         """Why a trial failed: its own error, a timeout, or else ``reason``."""
-        own = self._failures.pop(index, None)
+        own = self._failures.pop(
+            index, None
+        )  # of this attempt only: the next one may fail otherwise
         timeout = self._run.options.trial_timeout
         silent = time.monotonic() - self._last_events.get(index, time.monotonic())
         if own is None and timeout is not None and silent >= timeout:
@@ -211,6 +218,7 @@ class Recorder:
     def _open(self, index: int) -> None:
         if index not in self._logs:
             config, varying = self._configs[index], self._varying
+            # TensorBoard's HPARAMS page shows its columns in this order.
             ordered = {key: config[key] for key in (*varying, *config) if key in config}
             self._logs[index] = TrialLog(
                 self._directories[index], ordered, self._objective, self._varying
@@ -307,7 +315,7 @@ class Recorder:
             memory = self._memory.of(index)
             state = {"status": RUNNING, "best_step": log.best_step, "memory": memory}
             rows[index] = self._files.row(index, log.history, state)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it is written again, at the latest at the end
             self._run.add_table("results", pd.DataFrame([rows[i] for i in sorted(rows)]), False)
         now = time.monotonic()
-        self._next_table = now + max(TABLE_SECONDS, 50 * (now - begun))
+        self._next_table = now + max(TABLE_SECONDS, 50 * (now - begun))  # at most 2% of the time

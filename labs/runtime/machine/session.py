@@ -53,7 +53,7 @@ def connect(options: RuntimeOptions) -> Iterator[None]:
     if ray.is_initialized() or _in_process:
         yield
         return
-    if not options.verbose:
+    if not options.verbose:  # before ray.init, which logs to them
         for name in ("ray", "ray.tune", "ray.data"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
     with _connected(options):
@@ -96,14 +96,15 @@ def _start(options: RuntimeOptions) -> None:
         with report_while_waiting("Ray to start on this machine"):
             ray.init(
                 address="local",  # without it Ray (2.54.1) silently joins a running cluster
+                # Ray (2.54.1) ignores CPU affinity and the allocation of a batch system.
                 num_cpus=options.num_cpus or usable_cores(),
-                include_dashboard=False,
+                include_dashboard=False,  # a port less that other users of the machine can reach
                 _temp_dir=directory and str(directory),
                 log_to_driver=options.verbose,
                 configure_logging=options.verbose,
             )
     except Exception as error:
-        ray.shutdown()
+        ray.shutdown()  # some of its processes may have started
         raise InputError(
             f"cannot start Ray on this machine: {_reason(error)} (`verbose` shows its messages, its"
             f" logs are in {(directory or _temporary() / 'ray') / 'session_latest' / 'logs'})"

@@ -75,7 +75,7 @@ class MLP:
     def forward_for_backward(self, inputs: torch.Tensor, rows: int | None = None) -> torch.Tensor:
         """Outputs; keeps the input and the hidden activations of the first ``rows``."""
         activations = self._forward(inputs)
-        outputs = activations.pop()
+        outputs = activations.pop()  # backward does not need them: the last layer is linear
         self._activations = activations if rows is None else [a[:rows] for a in activations]
         return outputs
 
@@ -97,7 +97,7 @@ class MLP:
             weight_gradient, bias_gradient = self._gradients[i]
             torch.mm(activations[i].t(), delta, out=weight_gradient)
             torch.sum(delta, 0, out=bias_gradient)
-            if i == 0:
+            if i == 0:  # nobody needs the derivative by the observations
                 return
             delta = delta @ self._layers[i][0].t()
             # Both derivatives follow from the activation's output, so the input need not be kept.
