@@ -46,7 +46,7 @@ def load_own_encoder(name: str) -> tuple[Callable[[Sequence[str]], Any], str]:
 
 
 class OwnEmbedder:
-    """A worker of ``map_rows`` around a user's encoder, made anew in each actor.
+    """A worker of ``map_rows`` around a user's encoder, created in each actor.
 
     Args:
         source: ``module:factory``.

@@ -48,7 +48,7 @@ def check_train_sizes(
 
 
 def curve_trials(trials: Sequence[TopicTrial], sizes: Sequence[int]) -> list[TopicTrial]:
-    """Every trial at every size on every draw: C is chosen anew at each point."""
+    """Every trial at every size on every draw: C is chosen again at each point."""
     return [
         TopicTrial(
             trial.features, trial.c, trial.folds, trial.seed, trial.classifier, size, draw

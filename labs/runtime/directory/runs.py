@@ -248,7 +248,7 @@ class Run:
         """Print conclusions, and add them to ``answers.txt`` and TensorBoard's text page."""
         self.add_text(tag, "\n\n".join(sentences))
         self._answers[tag] = list(sentences)
-        lines = [line for told in self._answers.values() for line in told]
+        lines = [line for answers in self._answers.values() for line in answers]
         write_atomically(self.path / ANSWERS_FILE, "".join(f"{x}\n" for x in lines).encode())
         for sentence in sentences:
             say(sentence)

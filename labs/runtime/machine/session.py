@@ -98,7 +98,7 @@ def _start(options: RuntimeOptions) -> None:
                 address="local",  # without it Ray (2.54.1) silently joins a running cluster
                 # Ray (2.54.1) ignores CPU affinity and the allocation of a batch system.
                 num_cpus=options.num_cpus or usable_cores(),
-                include_dashboard=False,  # a port less that other users of the machine can reach
+                include_dashboard=False,  # one port less that other users of the machine can reach
                 _temp_dir=directory and str(directory),
                 log_to_driver=options.verbose,
                 configure_logging=options.verbose,
