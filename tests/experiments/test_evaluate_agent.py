@@ -52,8 +52,8 @@ def test_prints_intervals_and_leaves_tables_and_a_video(checkpoint: Path, tmp_pa
     )
     assert summary.loc["return", "mean"] == pytest.approx(episodes["return"].mean())
     assert summary.loc["return", "mean_low"] < episodes["return"].mean()
-    with Image.open(run / "figures" / "episodes.gif") as film:
-        assert film.size == (400, 424) and film.n_frames > 20
+    with Image.open(run / "figures" / "episodes.gif") as video:
+        assert video.size == (400, 424) and video.n_frames > 20
     events = EventAccumulator(str(run / "tensorboard" / "summary"), size_guidance={"images": 0})
     events.Reload()
     (shown,) = events.Images("videos/episodes")
