@@ -3,18 +3,17 @@
 Parts (``--parts``), each with the same texts and the same encoder; loading a model is never counted:
 
 - ``threads``: in one process with a thread per core. A plain loop and sentence-transformers in float32
-  and (if the processor has instructions for it) bfloat16, with their default and their best batch size;
-  ONNX Runtime in float32 and int8; straightforward use of OpenVINO with its best batch size; ours step by
-  step: batches in file order, sorted by length, small passes, bfloat16, OpenVINO. The variants run in
-  turn; the median counts. Each row also has the smallest cosine similarity to float32.
+  and (if the processor has it) bfloat16, with default and best batch size; ONNX Runtime in float32 and
+  int8; OpenVINO with its best batch size; ours step by step: batches in file order, sorted by length,
+  small passes, bfloat16, OpenVINO. The variants run in turn; the median counts. Each row has the smallest
+  cosine similarity to float32.
 - ``actors``: one thread in each of as many processes as there are cores. Ours as Ray Data actors, without
   their start-up; the baselines as processes that begin together, each with its share of the texts.
 - ``accuracy``: a logistic regression on AG News (``--data``) with the vectors of each precision.
 - ``overhead``: one actor against the same Embedder in this process; Ray Data's start-up is listed separately.
 - ``memory``: peak memory of driver and actors for 10,000 and 100,000 texts, with a tiny encoder.
 
-    python benchmarks/embeddings.py --data ../shared/data/ag_news
-    python benchmarks/embeddings.py --data ../shared/data/ag_news --parts actors overhead
+    python benchmarks/embeddings.py --data ../shared/data/ag_news --parts threads actors overhead
     python benchmarks/embeddings.py --encoder distilbert-sized --texts 128     # random weights
 """
 
@@ -329,10 +328,8 @@ def main(config: Config) -> int:
             encoder = distilbert_sized(Path(directory) / "encoder")
         else:
             encoder, _ = resolve_encoder(config.encoder)
-        say(
-            f"encoder {encoder.name}, torch {torch.__version__}, {CORES} cores,"
-            f" {' and '.join(PRECISIONS)}"
-        )
+        versions = f"torch {torch.__version__}, {CORES} cores, {' and '.join(PRECISIONS)}"
+        say(f"encoder {encoder.name}, {versions}")
         if "threads" in config.parts:
             in_threads(texts, encoder, config.repeats)
         if "accuracy" in config.parts:
