@@ -127,7 +127,7 @@ def test_images_are_compared_between_ours_and_vectors_are_never_normalised() -> 
         check_run(images[name])  # refused if the option were touched
         with pytest.raises(InputError, match="`normalize_observations` False has no effect"):
             check_run(dataclasses.replace(images[name], normalize_observations=False))
-    with pytest.raises(InputError, match="RLlib is compared where observations are a Box"):
+    with pytest.raises(InputError, match="RLlib needs observations of a Box"):
         check_run(images["rllib-ppo"])
 
 

@@ -255,7 +255,7 @@ def test_what_goes_wrong_later_is_one_sentence_too(what: str, copies: int, messa
     ("entry_point", "kwargs", "message"),
     [
         (Broken, {}, "`env_kwargs` has no what, which test/Entry-v0 needs: for instance what=1"),
-        ("colorsys:Maze", {}, "registered as colorsys:Maze, which is not there"),
+        ("colorsys:Maze", {}, "registered as colorsys:Maze, which does not exist"),
         ("no_such_module:Maze", {}, "needs a package that is not installed .*no_such_module"),
         (Broken, {"what": "shape"}, None),
     ],
