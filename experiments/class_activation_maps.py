@@ -20,7 +20,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 import tyro
@@ -32,13 +32,13 @@ from labs.runtime.directory.runs import Run
 from labs.runtime.errors import InputError, require
 from labs.runtime.loop.console import say, show_table
 from labs.runtime.machine.devices import resolve_device
-from labs.runtime.options import RuntimeOptions
+from labs.runtime.options import NameOrPath, RuntimeOptions
 from labs.runtime.reports import Objective
 from labs.runtime.sweep import run_grid
 from labs.vision.cam.figures import deletion_figure, describe, overlay_figure
 from labs.vision.cam.maps import CamNetwork, dataset_images, deletion, explain
 from labs.vision.cam.networks import best_checkpoint, network_from_checkpoint, torchvision_network
-from labs.vision.data.datasets import Splits, load_dataset
+from labs.vision.data.datasets import NAMES, Splits, load_dataset
 from labs.vision.data.images import read_image
 from labs.vision.training import TrainConfig, train_classifier
 
@@ -50,7 +50,7 @@ WITHOUT_TRIALS = ("run_root", "run_name", "resume", "local_mode")
 class Config:
     """Options of the class activation maps."""
 
-    checkpoint: str | None = None
+    checkpoint: Annotated[str | None, NameOrPath()] = None
     """Checkpoint of a CNN or ResCNN. If no network is given, one is trained on the digits first; only
     this training uses Ray and the options for trials."""
 
@@ -66,7 +66,7 @@ class Config:
     images: tuple[Path, ...] = ()
     """Image files of any size. The default is images of a data set."""
 
-    dataset: str | None = None
+    dataset: Annotated[str | None, NameOrPath(NAMES)] = None
     """digits, mnist, fashion-mnist, cifar10, or a folder {train,test}/<class>/ of images. The
     default is what the network was trained on."""
 

@@ -76,8 +76,9 @@ class Config:
     agents: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--contestants"])] = AGENTS
     """Any of labs-ppo, rllib-ppo, labs-dqn, rllib-dqn, or module:name of an algorithm of your own."""
 
-    seeds: int = 5
-    """Runs of each agent in each environment; with fewer than 3 there are no intervals."""
+    seeds: tuple[int, ...] = (5,)
+    """How many seeds each agent runs with in each environment; with fewer than 3 there are no intervals.
+    Several numbers are the seeds themselves."""
 
     seed: int = 0
     """That of the first run of each agent; the others have the numbers that follow."""
@@ -97,7 +98,7 @@ class Config:
     runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "steps", "evaluations", "eval_episodes"):
+        for name in ("steps", "evaluations", "eval_episodes"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"`{name}` {value} must be at least 1")
@@ -107,7 +108,7 @@ class Config:
         return plan_runs(
             self.envs,
             self.agents,
-            seed_values((self.seeds,), self.seed),
+            seed_values(self.seeds, self.seed),
             steps={env: self.steps or STEPS.get(env, OTHER_STEPS) for env in self.envs},
             evaluations=self.evaluations,
             eval_episodes=self.eval_episodes,
@@ -117,7 +118,7 @@ class Config:
         )
 
 
-QUICK = Config(preset="quick", seeds=3, steps=3_072, evaluations=3, eval_episodes=50)
+QUICK = Config(preset="quick", seeds=(3,), steps=3_072, evaluations=3, eval_episodes=50)
 
 
 def main(config: Config) -> int:
@@ -157,7 +158,7 @@ def main(config: Config) -> int:
             run.add_figure("profiles", comparison_figures.profiles(profiles))
             run.add_figure("improvements", comparison_figures.improvements(pairs))
             show_table(summary, intervals=("score",))
-        run.answer("answers", answers(pairs, runs, config.seeds))
+        run.answer("answers", answers(pairs, runs, len(seed_values(config.seeds, config.seed))))
         run.say_curves()
     return result.exit_status
 

@@ -29,7 +29,7 @@ from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
 from labs.runtime.machine.resources import Needs, available_nodes
 from labs.runtime.machine.seeds import trial_seeds
-from labs.runtime.options import RuntimeOptions
+from labs.runtime.options import NameOrPath, RuntimeOptions
 from labs.runtime.reports import Objective
 from labs.runtime.sweep import run_grid
 
@@ -61,8 +61,8 @@ class Config:
     learning_rate: Annotated[tuple[float, ...], tyro.conf.arg(aliases=["--learning-rates"])] = ()
     """Peak learning rate of AdamW; one trial for each."""
 
-    seeds: int = 1
-    """Trials per learning rate, each with its own seed."""
+    seeds: tuple[int, ...] = (1,)
+    """How many seeds each learning rate runs with; several numbers are the seeds themselves."""
 
     prompt: str = ""
     """Text that the model continues; empty starts with a new line."""
@@ -73,7 +73,7 @@ class Config:
     generate_only: bool = False
     """Do not train: generate text with the model of --checkpoint, to standard output."""
 
-    checkpoint: str | None = None
+    checkpoint: Annotated[str | None, NameOrPath()] = None
     """A checkpoint of an earlier run, for --generate-only."""
 
     train: Annotated[CharGPTTrainConfig, tyro.conf.OmitArgPrefixes, tyro.conf.SuppressFixed] = (
@@ -85,8 +85,6 @@ class Config:
     def __post_init__(self) -> None:
         if not self.learning_rate:  # the preset's
             object.__setattr__(self, "learning_rate", (self.train.learning_rate,))
-        if self.seeds < 1:
-            raise InputError(f"--seeds {self.seeds} must be at least 1")
         if self.length < 1:
             raise InputError(f"--length {self.length} must be at least 1")
         if self.generate_only and self.checkpoint is None:
@@ -115,7 +113,7 @@ def main(config: Config) -> int:
     encode(config.prompt, corpus.vocabulary)
     nodes = available_nodes(config.runtime)
     with open_run("dante_gpt", config, config.runtime) as run:
-        say(f"{len(trials)} trials on {corpus.name} into {run.path}")
+        say(f"text: {corpus.name}")
         result = run_grid(
             train_char_gpt,
             trials,

@@ -39,16 +39,16 @@ from labs.runtime.errors import InputError
 from labs.runtime.loop.console import show_table
 from labs.runtime.machine.devices import Precision
 from labs.runtime.machine.seeds import trial_seeds
-from labs.runtime.options import RuntimeOptions
+from labs.runtime.options import NameOrPath, RuntimeOptions
 from labs.runtime.reports import Objective
 from labs.runtime.results import GridResult
 from labs.runtime.sweep import run_grid
-from labs.vision.data.datasets import Splits, load_dataset
+from labs.vision.batches import fit_batches
+from labs.vision.data.datasets import NAMES, Splits, load_dataset
 from labs.vision.depth import figures
 from labs.vision.depth import study as depth
 from labs.vision.depth.study import DepthTrial, FamilyPlan
 from labs.vision.models import FAMILIES, Family
-from labs.vision.training import check_batch_size
 
 DIGITS = FamilyPlan("digits", (3, 11, 51), (1e-3, 3e-3), epochs=10, batch_size=64, width=16)
 CIFAR = FamilyPlan("cifar10", (20, 56), (4e-4,), epochs=30, batch_size=256, width=64)
@@ -81,7 +81,7 @@ class Config:
     family: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--families"])] = FAMILIES
     """Any of mlp, cnn, rescnn."""
 
-    dataset: str | None = None
+    dataset: Annotated[str | None, NameOrPath(NAMES)] = None
     """digits, mnist, fashion-mnist, cifar10, or a folder {train,test}/<class>/ of images."""
 
     data_dir: Path = Path("data")
@@ -95,8 +95,8 @@ class Config:
     ] = None
     """Learning rates of Adam; one trial each."""
 
-    seeds: int = 3
-    """Trials per model and learning rate, each with its own seed."""
+    seeds: tuple[int, ...] = (3,)
+    """How many seeds each model and learning rate runs with; several numbers are the seeds themselves."""
 
     until_decided: Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="[MAX]")] = None
     """Add seeds in rounds, to the models that may still be the best on validation data, until one is shown
@@ -191,8 +191,9 @@ def main(config: Config) -> int:
         )
         for name in dict.fromkeys(plan.dataset for plan in plans.values())
     }
-    for trial in trials:
-        check_batch_size(trial.batch_size, data[trial.dataset])
+    trials = fit_batches(
+        trials, lambda trial: data[trial.dataset], given=config.batch_size is not None
+    )
 
     def run_once(
         trials: Sequence[DepthTrial], runtime: RuntimeOptions

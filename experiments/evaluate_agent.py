@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import tyro
 
@@ -29,14 +30,14 @@ from labs.rl.recording import record_episodes
 from labs.runtime.cli import launch
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say, show_table
-from labs.runtime.options import RuntimeOptions
+from labs.runtime.options import NameOrPath, RuntimeOptions
 
 
 @dataclass(frozen=True)
 class Config:
     """Options of the evaluation."""
 
-    checkpoint: str
+    checkpoint: Annotated[str, NameOrPath()]
     """Checkpoint of train_agent.py: a path or a URI of shared storage."""
 
     episodes: int = 500

@@ -21,17 +21,19 @@ import tyro
 
 from labs.analysis.report.page import open_run
 from labs.runtime.cli import launch
-from labs.runtime.errors import InputError
 from labs.runtime.loop.console import show_table
 from labs.runtime.machine.seeds import trial_seeds
-from labs.runtime.options import RuntimeOptions
+from labs.runtime.options import NameOrPath, RuntimeOptions
 from labs.runtime.reports import Objective
 from labs.runtime.sweep import run_grid
-from labs.vision.data.datasets import load_dataset
+from labs.vision.batches import fit_batches
+from labs.vision.data.datasets import NAMES, load_dataset
 from labs.vision.gradient_flow import summary as gradient_report
 from labs.vision.gradient_flow.measurement import GradientFlowConfig, record_gradients
 from labs.vision.models import Family
-from labs.vision.training import check_batch_size
+
+BATCH_SIZE = 30
+"""Where none is given. A smaller training set is one batch."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Config:
     batches: int = 150
     """Gradient steps per network."""
 
-    batch_size: int = 30
+    batch_size: int | None = None
     """Images per gradient step."""
 
     learning_rate: float = 1e-3
@@ -59,13 +61,13 @@ class Config:
     batch_norm: bool = True
     """Batch norm after every convolution."""
 
-    seeds: int = 3
-    """Networks per family and depth, each with its own initial weights."""
+    seeds: tuple[int, ...] = (3,)
+    """How many networks per family and depth, each with a seed of its own; several numbers are the seeds themselves."""
 
     seed: int = 0
     """The run's seed: of the batches, which all networks share, and of the networks."""
 
-    dataset: str = "digits"
+    dataset: Annotated[str, NameOrPath(NAMES)] = "digits"
     """digits, mnist, fashion-mnist, cifar10, or a folder {train,test}/<class>/ of images."""
 
     data_dir: Path = Path("data")
@@ -79,11 +81,12 @@ class Config:
 
     runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
 
+    def shown_defaults(self) -> dict[str, str]:
+        """What ``--help`` shows where an option is not given."""
+        return {"batch_size": str(BATCH_SIZE)}
+
     def trials(self) -> list[GradientFlowConfig]:
         """All networks."""
-        seeds = trial_seeds(self.seed, self.seeds)
-        if not seeds:
-            raise InputError(f"--seeds {self.seeds} leaves nothing to run: use 1 or more")
         return [
             GradientFlowConfig(
                 family=family,
@@ -91,14 +94,14 @@ class Config:
                 width=self.width,
                 learning_rate=self.learning_rate,
                 batches=self.batches,
-                batch_size=self.batch_size,
+                batch_size=BATCH_SIZE if self.batch_size is None else self.batch_size,
                 seed=seed,
                 batch_seed=self.seed,
                 batch_norm=self.batch_norm,
             )
             for depth in self.depth
             for family in self.family
-            for seed in seeds
+            for seed in trial_seeds(self.seed, self.seeds)
         ]
 
 
@@ -112,7 +115,7 @@ def main(config: Config) -> int:
         image_size=config.image_size,
         seed=config.seed,
     )
-    check_batch_size(config.batch_size, data)
+    trials = fit_batches(trials, lambda trial: data, given=config.batch_size is not None)
     with open_run("gradient_flow", config, config.runtime) as run:
         result = run_grid(
             record_gradients,

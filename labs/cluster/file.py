@@ -25,7 +25,7 @@ def load(file: Path) -> Any:
         InputError: it cannot be read, or it is not YAML.
     """
     try:
-        return yaml.safe_load(file.read_text())
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"`file` {file} cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

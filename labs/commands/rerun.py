@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,5 +59,5 @@ class Rerun:
         if where.is_dir():  # the program may use paths relative to the directory it was started in
             os.chdir(where)
         command = ["python", *program, "--rerun", place, *options]
-        say(f"running {' '.join(command)}")
+        say(f"running {shlex.join(command)}")
         os.execv(sys.executable, [sys.executable, *command[1:]])

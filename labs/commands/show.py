@@ -17,7 +17,7 @@ from labs.analysis.summary import shown_summary, summarise
 from labs.runtime.directory.description import command_of
 from labs.runtime.directory.mirror import is_remote
 from labs.runtime.directory.runs import read_answers
-from labs.runtime.loop.console import duration, say, show_table
+from labs.runtime.loop.console import counted, duration, say, show_table
 from labs.runtime.results import OVER, RUNNING
 
 SHOWN_TRIALS = 20
@@ -83,9 +83,10 @@ def _unfinished(run: LoadedRun, running: bool) -> Iterator[str]:
             yield f"running: {row['name']}: step {_last_step(run, int(row['trial']))}"
         waiting = len(left) - len(begun)
         if waiting:
-            yield f"{waiting} trials are waiting"
+            yield f"{counted(waiting, 'trial')} {'is' if waiting == 1 else 'are'} waiting"
     elif len(left):
-        yield f"{len(left)} trials have not ended, {len(begun)} of them have started"
+        have = "has" if len(left) == 1 else "have"
+        yield f"{counted(len(left), 'trial')} {have} not ended, {len(begun)} of them have started"
 
 
 def _last_step(run: LoadedRun, trial: int) -> str:

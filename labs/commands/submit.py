@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,11 +81,11 @@ class Submit:
             status = watch(jobs, name)
         except KeyboardInterrupt:
             say(
-                f"\njob {name} is still running: labs submit {self.file} --log {name} shows it,"
-                f" labs submit {self.file} --stop {name} stops it"
+                f"\njob {name} is still running: {_command('submit', self.file, '--log', name)} shows it,"
+                f" {_command('submit', self.file, '--stop', name)} stops it"
             )
             return 0
-        say(f"fetch its results with: labs fetch {self.file}")
+        say(f"fetch its results with: {_command('fetch', self.file)}")
         return status
 
 
@@ -108,6 +109,11 @@ class Fetch:
         fetch(self.file, self.run_, self.into)
         say(f"in {self.into / (self.run_ or '')}")
         return 0
+
+
+def _command(*words: object) -> str:
+    """A command of ``labs``, as a shell takes it."""
+    return shlex.join(["labs", *map(str, words)])
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

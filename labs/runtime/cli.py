@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import re
 import sys
@@ -76,6 +77,11 @@ def exit_with(action: Callable[[], int], config_type: Any) -> NoReturn:
     except BrokenPipeError:  # `--help | head`: the reader has exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141  # as for a process that SIGPIPE ends
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:  # which only a path of the user's can be
+            raise
+        print(f"error: {error.filename}: this path or name is too long", file=sys.stderr)
+        status = 2
     sys.exit(signals.exit_status(status))
 
 

@@ -143,10 +143,10 @@ def seed_values(seeds: Sequence[int], seed: int = 0) -> list[int]:
         seed: the first seed, if ``seeds`` is their number.
 
     Raises:
-        InputError: a count below 1.
+        InputError: a count below 1, no number at all, or one twice.
     """
     if len(seeds) != 1:
-        return list(seeds)
+        return _several("seeds", list(seeds))
     if seeds[0] < 1:
         raise InputError(f"`seeds` {seeds[0]} is too small: use 1 or more")
     return list(range(seed, seed + seeds[0]))

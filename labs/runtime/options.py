@@ -107,6 +107,8 @@ class RuntimeOptions:
             raise InputError(
                 "`local_mode` runs in this process, which `trial_timeout` would end: use only one"
             )
+        if not self.run_root.strip():  # a shell variable that is not set
+            raise InputError("`run_root` is empty: use a directory such as runs")
         if self.resume and self.run_name:
             raise InputError("`resume` already names the run's directory: leave `run_name` out")
         if self.resume and self.rerun:

@@ -23,9 +23,10 @@ class Report:
     """The state of a training at one step.
 
     Raises:
-        FloatingPointError: a metric is NaN or infinite; the message names the tag and the step.
-        ValueError: the step is not a whole number, or a metric's tag is not of the form
-            ``<split>/<metric>``.
+        FloatingPointError: a metric or a part of a histogram is NaN or infinite; the message names the
+            tag and the step.
+        ValueError: the step is not a whole number, a metric's tag is not of the form
+            ``<split>/<metric>``, or there is a text that is none or an array without numbers.
     """
 
     step: int
@@ -45,15 +46,37 @@ class Report:
     """Arrays of any shape by tag, shown as distributions in TensorBoard."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.step, (int, np.integer)):
+        if not isinstance(self.step, (int, np.integer)) or abs(self.step) >= 2**63:
             raise ValueError(f"step {self.step!r} is not a whole number")
         for tag, value in self.metrics.items():
-            if not re.fullmatch(r"[^/\s]+(/[^/]+)+", tag):
+            if not (_is_name(tag) and re.fullmatch(r"[^/\s]+(/[^/]+)+", tag)):
                 raise ValueError(
                     f"metric {tag!r} is not of the form <split>/<metric>, as in train/loss"
                 )
             if not math.isfinite(value):
                 raise FloatingPointError(f"metric {tag!r} is {value} at step {self.step}")
+        # What TensorBoard cannot take is this trial's error, here, and not the driver's.
+        for tag, text in self.texts.items():
+            if not (_is_name(tag) and isinstance(text, str)):
+                raise ValueError(f"text {tag!r} is {type(text).__name__}: it must be a str")
+        for tag, values in self.histograms.items():
+            array = np.asarray(values)
+            if not _is_name(tag) or array.dtype.kind not in "fiu" or not array.size:
+                raise ValueError(f"histogram {tag!r} is not an array of at least one number")
+            if not np.isfinite(array).all():
+                raise FloatingPointError(
+                    f"histogram {tag!r} holds NaN or infinite values at step {self.step}"
+                )
+
+
+def _is_name(tag: Any) -> bool:
+    """Whether TensorBoard's files can hold a tag: one line of whole characters."""
+    return isinstance(tag, str) and tag.isprintable() and tag != ""
+
+
+def whole_characters(text: str) -> str:
+    """A text that UTF-8 can hold: half a character, such as file names may have, is written out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 Train = Callable[..., Iterator[Report]]

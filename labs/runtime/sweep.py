@@ -14,7 +14,7 @@ from labs.runtime.directory.recorder import Recorder
 from labs.runtime.directory.runs import Run
 from labs.runtime.errors import InputError
 from labs.runtime.loop.asha import entrants
-from labs.runtime.loop.console import say
+from labs.runtime.loop.console import counted, say
 from labs.runtime.loop.local import run_here
 from labs.runtime.loop.tune_loop import run_with_tune
 from labs.runtime.machine import compat
@@ -85,10 +85,11 @@ def run_grid(
         for name, value in (shared or {}).items():
             require_picklable(value, f"the data {name}")
     recorder = Recorder([trial.name for trial in run.trials], configs, run, objective)
-    say(f"{_count(len(configs), 'trial')} into {run.path}")
+    say(f"{counted(len(configs), 'trial')} into {run.path}")
     if recorder.unfinished:
         if cost is not None:
-            recorder.unfinished.sort(key=lambda index: -cost(configs[index]))
+            recorder.costs = {index: cost(configs[index]) for index in recorder.unfinished}
+            recorder.unfinished.sort(key=lambda index: -recorder.costs[index])
         with connect(options):
             _run_trials(train, configs, run, recorder, objective, needs, shared or {})
     run.lease.require()  # another driver may have taken the run over during the last trials
@@ -169,15 +170,11 @@ def _slots(
     if later < limit and options.local_mode:
         line += ": local mode runs one after another"
     elif later < limit:
-        line += f": no more fit on {_count(len(nodes) + len(future), 'machine')}"
+        line += f": no more fit on {counted(len(nodes) + len(future), 'machine')}"
     elif limit < trials:
         line += f": no more than {options.max_concurrent} are allowed"
     say(line)
     return min(later, limit)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ from labs.runtime.machine import memory
 from labs.runtime.machine.devices import same_numbers
 from labs.runtime.machine.memory import MemoryUse
 from labs.runtime.output.capture import Destination
-from labs.runtime.reports import Checkpoint, Objective, Report, Train
+from labs.runtime.reports import Checkpoint, Objective, Report, Train, whole_characters
 
 BATCH_SECONDS = 0.5
 """A step of Tune costs a round trip to the driver, so the reports of this long are sent together."""
@@ -203,7 +203,7 @@ class TrialRunner:
             "metrics": {tag: float(value) for tag, value in report.metrics.items()},
         }
         if report.texts:
-            row["texts"] = dict(report.texts)
+            row["texts"] = {tag: whole_characters(text) for tag, text in report.texts.items()}
         if report.histograms:
             row["histograms"] = {tag: np.asarray(v) for tag, v in report.histograms.items()}
         first = self._last is None
@@ -240,9 +240,12 @@ class TrialRunner:
             self._save()
         except OSError as error:
             self._saved = time.monotonic()
-            print(f"checkpoint {self._spec.checkpoints} not written: {error}", file=sys.stderr)
+            self._say_not_written(error)
         except TrialFilesTaken as error:
             self.failure = error
+
+    def _say_not_written(self, error: Exception) -> None:
+        print(f"checkpoint {self._spec.checkpoints} not written: {error}", file=sys.stderr)
 
     def _save(self) -> None:
         """Write the newest state that there is, and the best one if it is new.
@@ -290,9 +293,7 @@ class TrialRunner:
             try:
                 self._save()
             except Exception as further:  # the first error is the one that counts
-                print(
-                    f"checkpoint {self._spec.checkpoints} not written: {further}", file=sys.stderr
-                )
+                self._say_not_written(further)
 
     def _require_reports(self) -> None:
         """Raise at the end of a trial that made no report, or none with the metric."""
@@ -331,8 +332,8 @@ class TrialRunner:
 def describe(error: BaseException) -> Mapping[str, str]:
     """An exception as text, since to unpickle one the driver may lack its module."""
     return {
-        "error": f"{type(error).__name__}: {error}".strip().rstrip(":"),
-        "traceback": "".join(traceback.format_exception(error)),
+        "error": whole_characters(f"{type(error).__name__}: {error}".strip().rstrip(":")),
+        "traceback": whole_characters("".join(traceback.format_exception(error))),
     }
 
 

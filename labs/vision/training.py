@@ -19,6 +19,7 @@ from labs.runtime.checkpoints import load_checkpoint
 from labs.runtime.errors import InputError, require
 from labs.runtime.machine.devices import Precision, autocast, resolve_device, resolve_precision
 from labs.runtime.reports import Checkpoint, Report
+from labs.vision.batches import check_batch_size
 from labs.vision.data.datasets import Splits
 from labs.vision.data.preprocessing import DeviceImages, Preprocessor, augment
 from labs.vision.models import Family, build_model, channels_last, validate_architecture
@@ -103,19 +104,6 @@ class Classifier:
     family: str
     dataset: str
     """What the model was trained on: the name or path given to ``load_dataset``."""
-
-
-def check_batch_size(batch_size: int, data: Splits) -> None:
-    """Refuse a batch larger than the training set, before anything is started.
-
-    Raises:
-        InputError: it is larger.
-    """
-    if batch_size > len(data.train):
-        raise InputError(
-            f"`batch_size` {batch_size} is larger than the training set: use"
-            f" {len(data.train)} or less"
-        )
 
 
 def train_classifier(

@@ -80,6 +80,7 @@ def test_presets_and_overrides() -> None:
         (["--gpus-per-trial", "1.5"], "whole numbers only"),
         (["--cpus-per-trial", "0"], "use a positive number"),
         (["--run-name", "../x"], "is not a valid name"),
+        (["--run-root", ""], "--run-root is empty"),
         (["--resume", "/nowhere"], "is not a run directory"),
     ],
 )
@@ -118,6 +119,15 @@ def test_an_unforeseen_error_keeps_its_traceback() -> None:
 
     with pytest.raises(ZeroDivisionError):
         launch(broken, Config, presets=PRESETS, arguments=[])
+
+
+def test_a_path_that_is_too_long_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever looks whether there is such a file gets an OSError."""
+    path = Path("x" * 300)
+    assert run([], lambda config: int(path.exists()))[0] == 2
+    assert capsys.readouterr().err == f"error: {path}: this path or name is too long\n"
+    with pytest.raises(FileNotFoundError):  # another one is the program's own fault
+        launch(lambda config: Path("nothing").stat().st_size, Config, arguments=[])
 
 
 def test_a_reader_that_goes_away_leaves_no_traceback() -> None:
@@ -225,6 +235,20 @@ def test_paths_mean_the_same_in_every_directory(
         parse(Whole, {}, [*resume, "--source", "photos"])
     with pytest.raises(InputError, match="`width` is 3 here and 9 in the run"):
         parse(Whole, {}, [*resume, "--width", "3"])
+
+
+def test_a_value_that_its_field_no_longer_takes_is_refused(tmp_path: Path) -> None:
+    """An option has had another type since: one sentence, in place of what its type raises."""
+    resume = recorded(tmp_path, PRESETS["quick"])
+    described = json.loads((tmp_path / "config.json").read_text())
+    described["config"]["rate"] = "fast"
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    with pytest.raises(InputError, match="`rate` of the run is 'fast', which this code does not"):
+        parse(Config, PRESETS, resume)
+    del described["runtime"]
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    with pytest.raises(InputError, match="is not the directory of a run"):
+        parse(Config, PRESETS, resume)
 
 
 @pytest.mark.parametrize("found", [1, 3])

@@ -17,6 +17,7 @@ import tyro
 from labs.runtime.errors import InputError
 from labs.runtime.field_options import expand, field_docstrings, options_type
 from labs.runtime.grid import Range, grid, seed_values
+from labs.runtime.machine.seeds import trial_seeds
 
 
 class Colour(enum.Enum):
@@ -107,7 +108,7 @@ def test_every_kind_of_field() -> None:
         (["--pair", "1"], "`pair` 1 has 1 parts"),
         (["--seeds", "0"], "`seeds` 0 is too small"),
         (["--seeds", "2", "--seed", "1", "2"], "use only one of them"),
-        (["--seeds", "1", "1"], "`seed` has the value 1 twice"),
+        (["--seeds", "1", "1"], "`seeds` has the value 1 twice"),
         (["--samples", "3"], "`samples` needs a range"),
         (["--learning-rate", "1e-3..1e-1"], "`learning_rate` 0.001..0.1 is a range"),
         (["--learning-rate", "1e-1..1e-3", "--samples", "2"], "is empty"),
@@ -187,6 +188,18 @@ def test_from_python() -> None:
 def test_seed_values() -> None:
     assert seed_values([4], 3) == [3, 4, 5, 6]
     assert seed_values([5, 1]) == [5, 1]
+    for given, message in [([0], "0 leaves nothing"), ([], "no value"), ([2, 7, 2], "2 twice")]:
+        with pytest.raises(InputError, match=f"`seeds`.* {message}"):
+            seed_values(given)
+
+
+def test_seeds_of_a_run_s_trials() -> None:
+    assert trial_seeds(0, [3]) == [0, 1, 2]
+    assert trial_seeds(7, [2]) == [7000, 7001]  # a run's seeds are no other run's
+    assert trial_seeds(7, [12, 5, 0]) == [12, 5, 0]
+    for seed, seeds, message in [(0, [4, -1], "`seeds` -1"), (-2, [3], "`seed` -2")]:
+        with pytest.raises(InputError, match=f"{message} must be 0 or more"):
+            trial_seeds(seed, seeds)
 
 
 def with_field(name: str, kind: Any, **more: Any) -> type:

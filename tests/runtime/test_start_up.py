@@ -48,6 +48,16 @@ def test_a_notebook_s_backend(backend: str, expected: str) -> None:
     assert (done.stdout, done.stderr) == (expected + "\n", "")
 
 
+def test_what_another_program_has_set_for_ray_does_not_change_results() -> None:
+    """Buffered results would be acknowledged before the driver has them (lost when it dies)."""
+    left = {"TUNE_RESULT_BUFFER_LENGTH": "50", "RAY_CHDIR_TO_TRIAL_DIR": "1"}
+    left |= {"TUNE_DISABLE_SIGINT_HANDLER": "0", "TOKENIZERS_PARALLELISM": "true"}
+    done = run_python(
+        f"import os, labs.runtime; print(*[os.environ[name] for name in {list(left)}])", **left
+    )
+    assert (done.stdout, done.stderr) == ("1 0 1 true\n", "")
+
+
 NOBODY = """
 import os, pwd
 def missing(number):

@@ -12,7 +12,7 @@ from labs.runtime.checkpoints import save_checkpoint
 from labs.runtime.errors import InputError
 from labs.vision.data.datasets import Images, Splits, load_dataset
 from labs.vision.data.preprocessing import DeviceImages, Preprocessor, augment
-from labs.vision.training import TrainConfig, check_batch_size, load_classifier, train_classifier
+from labs.vision.training import TrainConfig, load_classifier, train_classifier
 
 SMALL = TrainConfig(family="rescnn", depth=3, width=8, learning_rate=1e-2, epochs=4, batch_size=32)
 
@@ -152,13 +152,6 @@ def test_a_loss_that_is_not_finite_names_epoch_batch_and_learning_rate(digits):
     config = dataclasses.replace(SMALL, family="mlp", learning_rate=1e30)
     with pytest.raises(FloatingPointError, match=r"epoch 1, batch [2-9] at learning rate 1e\+30"):
         list(train_classifier(config, data=digits))
-
-
-def test_a_batch_larger_than_the_training_set(digits):
-    assert len(digits.train) == 270
-    check_batch_size(270, digits)
-    with pytest.raises(InputError, match="`batch_size` 271 is larger.*use 270 or less"):
-        check_batch_size(271, digits)
 
 
 @pytest.mark.parametrize("rate", [0.0, -1e-3, float("nan"), float("inf")])

@@ -150,7 +150,7 @@ def _json_lines(path: Path, text: str | None, label: str | None) -> Iterator[Row
             continue
         try:
             record = json.loads(line, object_pairs_hook=_Pairs)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{place}: not JSON ({error})") from None
         if not isinstance(record, _Pairs):
             raise InputError(

@@ -88,10 +88,10 @@ def read_description(directory: str | Path) -> dict[str, Any]:
     """
     path = Path(directory).expanduser() / CONFIG_FILE
     try:
-        described = json.loads(path.read_text())
+        described = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):
         described = None
-    if not isinstance(described, dict) or "config" not in described:
+    if not isinstance(described, dict) or not described.keys() >= {"config", "runtime"}:
         raise InputError(f"{directory} is not a run directory: it has no readable {CONFIG_FILE}")
     found = described.get("format", 1)
     if found != FORMAT:
@@ -114,10 +114,23 @@ def plain_config(config: Any) -> dict[str, Any]:
 
 
 def restore(kind: type[T], values: Mapping[str, Any]) -> T:
-    """A dataclass from its JSON values; fields that are missing get their defaults."""
+    """A dataclass from its JSON values; fields that are missing get their defaults.
+
+    Raises:
+        InputError: a value that the field cannot have, because the code has changed.
+    """
     hints = get_type_hints(kind)
-    names = [f.name for f in dataclasses.fields(cast(Any, kind)) if f.init and f.name in values]
-    return kind(**{name: _restore(hints[name], values[name]) for name in names})
+    restored = {}
+    for name in (f.name for f in dataclasses.fields(cast(Any, kind)) if f.init):
+        if name in values:
+            try:
+                restored[name] = _restore(hints[name], values[name])
+            except (TypeError, ValueError):
+                raise InputError(
+                    f"`{name}` of the run is {values[name]!r}, which this code does not take: go on with"
+                    " the code that the run began with, or start a new run"
+                ) from None
+    return kind(**restored)
 
 
 def _restore(hint: Any, value: Any) -> Any:
@@ -132,6 +145,8 @@ def _restore(hint: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(hint):
         return restore(cast(type, hint), value)
     if origin is tuple:
+        if not isinstance(value, list):  # of a run from when the option took one value
+            value = [value]
         parts = [arguments[0]] * len(value) if arguments[1:] == (...,) else arguments
         return tuple(_restore(part, v) for part, v in zip(parts, value, strict=True))
     if origin is list:

@@ -7,20 +7,23 @@ clocks of two machines are never compared: another driver waits and looks whethe
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import datetime
 import json
 import os
 import re
+import shlex
 import socket
 import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from labs.runtime.directory.storage import StoragePath
+from labs.runtime.directory.storage import StoragePath, reason
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
 
@@ -235,6 +238,63 @@ def _refusal(run: StoragePath, holder: Holder) -> str:
     return f"the run {run} is being written by {holder}: wait until it ends, or stop it first"
 
 
+def reserve_directory(root: str, experiment: str, name: str | None) -> list[Path]:
+    """Make the directory of a new run, before anything starts: no other driver takes it then.
+
+    Args:
+        root: as ``RuntimeOptions.run_root`` has it.
+        experiment: the directory below it.
+        name: the run's; ``None`` takes the date and time, or what is free of that.
+
+    Returns:
+        What was made: the directory, then those above it.
+
+    Raises:
+        InputError: a run of that name exists, here or on shared storage, or it cannot be made.
+    """
+    if re.match("(s3|gs|gcs|abfs|abfss|hdfs|file):(?!//)", root, re.IGNORECASE):
+        raise InputError(
+            f"`run_root` {root} lacks a slash: write s3://bucket/runs, or file:///mnt/runs"
+        )
+    storage = StoragePath(root)
+    made: list[Path] = []
+    try:
+        parent = (storage.local or Path("runs")).expanduser().resolve() / experiment
+        str(parent / (name or "")).encode()
+        made = [path for path in (parent, *parent.parents) if not path.exists()]
+        parent.mkdir(parents=True, exist_ok=True)
+        for candidate in _candidates(name):
+            try:
+                (parent / candidate).mkdir()
+            except FileExistsError:
+                continue
+            made.insert(0, parent / candidate)
+            there = storage / experiment / candidate / "config.json"
+            if storage.local is not None or not there.exists():
+                return made
+            remove_empty([made.pop(0)])
+        why = f"`run_name` {name} exists already in {storage / experiment}: choose another, or continue"
+        why += f" it with `resume` {shlex.quote(str(storage / experiment / (name or '')))}"
+    except OSError as error:
+        why = f"`run_root` {root} cannot be written: {reason(error)}"
+    except UnicodeEncodeError:
+        why = f"`run_root` {root} cannot be written: the name is not valid UTF-8"
+    remove_empty(made)
+    raise InputError(why)
+
+
+def _candidates(name: str | None) -> list[str]:
+    stem = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    return [stem, *(f"{stem}-{n}" for n in range(2, 1000))] if name is None else [name]
+
+
+def remove_empty(directories: Sequence[Path]) -> None:
+    """Remove the directories, innermost first, as far as they hold nothing."""
+    with contextlib.suppress(OSError):
+        for directory in directories:
+            directory.rmdir()
+
+
 def _content(holder: Holder) -> bytes:
     return json.dumps(dataclasses.asdict(holder)).encode()
 
@@ -251,7 +311,7 @@ def _machine() -> str:
     """The space of this machine's process ids: its boot, and the namespace of a container."""
     parts = [socket.gethostname()]
     try:
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip())
         parts.append(os.readlink("/proc/self/ns/pid"))
     except OSError:  # not Linux
         parts.append(str(uuid.getnode()))
@@ -263,7 +323,8 @@ def _start_time(pid: int) -> str | None:
     if Path("/proc/self/stat").exists():
         try:
             # "pid (name) state ppid ...": the name may contain spaces; the start is field 22
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+            fields = text.rpartition(")")[2].split()
         except OSError:
             return None
         return None if fields[0] in "ZX" else fields[19]

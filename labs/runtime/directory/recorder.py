@@ -16,6 +16,7 @@ from labs.runtime.directory.lease import LeaseLost
 from labs.runtime.directory.runs import Run
 from labs.runtime.directory.storage import RETRY_SECONDS, retry_io
 from labs.runtime.directory.tracking import (
+    HparamsPage,
     TrialLog,
     read_history,
     read_state,
@@ -48,10 +49,17 @@ class Recorder:
     ) -> None:
         self.slots = 1
         self.live = True
+        self.costs: Mapping[int, float] = {}
+        """How long each unfinished trial takes, in any unit; empty where nobody knows."""
         self._objective = objective
         self._names, self._run = names, run
         self._configs = [dataclasses.asdict(config) for config in configs]
-        self._varying = varying_fields(self._configs)
+        self._page = HparamsPage(
+            run.path / "tensorboard" / "summary",
+            self._configs,
+            varying_fields(self._configs),
+            objective.metric,
+        )
         self._files = GridFiles(names, self._configs, run.path, run.checkpoints, objective)
         self._directories = [self._files.directory(index) for index in range(len(names))]
         self._logs: dict[int, TrialLog] = {}
@@ -82,7 +90,9 @@ class Recorder:
         if done:
             say(f"{done} of {len(self._names)} trials are already finished")
         for index in set(range(len(self._names))) - set(self.unfinished):
-            self._rows[index] = self._files.row(index, read_history(self._directories[index]))
+            history = read_history(self._directories[index])
+            self._rows[index] = self._files.row(index, history)
+            self._page.add([tag for report in history[-1:] for tag in report["metrics"]])
         self._console = GridConsole(
             list(self._names),
             self.slots,
@@ -90,6 +100,7 @@ class Recorder:
             done,
             live=self.live,
             last_steps=self._last_steps,
+            costs=self.costs,
         )
         self._console.__enter__()
         return self
@@ -132,6 +143,7 @@ class Recorder:
         self._watch_disk(log)
         if reports:
             last = reports[-1]
+            self._page.add(last["metrics"])
             self._show().reported(index, last["step"], last["metrics"])
             self._warn_missing_metric(index, last["metrics"])
         if result["failure"] is not None:
@@ -139,7 +151,7 @@ class Recorder:
             with contextlib.suppress(OSError):  # the table also has the error
                 path = self._directories[index] / "error.txt"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(result["failure"]["traceback"])
+                path.write_text(result["failure"]["traceback"], encoding="utf-8")
         if result["completed"]:
             self._completed.add(index)
         self._write_table()
@@ -217,11 +229,8 @@ class Recorder:
 
     def _open(self, index: int) -> None:
         if index not in self._logs:
-            config, varying = self._configs[index], self._varying
-            # TensorBoard's HPARAMS page shows its columns in this order.
-            ordered = {key: config[key] for key in (*varying, *config) if key in config}
             self._logs[index] = TrialLog(
-                self._directories[index], ordered, self._objective, self._varying
+                self._directories[index], self._configs[index], self._objective
             )
 
     def _finish(self, index: int, status: str, best: int | None, error: str = "") -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import io
 import json
 import os
@@ -37,7 +36,7 @@ from labs.runtime.directory.identity import (
     fingerprint,
     match_trials,
 )
-from labs.runtime.directory.lease import Lease
+from labs.runtime.directory.lease import Lease, remove_empty, reserve_directory
 from labs.runtime.directory.mirror import Mirror, fetch_run, is_remote, write_session
 from labs.runtime.directory.storage import StoragePath, reason, write_atomically
 from labs.runtime.errors import InputError
@@ -68,11 +67,12 @@ class Run:
         self.options = options
         self.resumed = options.resume is not None
         root = StoragePath(options.run_root)
+        self._made: list[Path] = []
         if options.resume is not None:
             self.path = Path(options.resume).expanduser().resolve()
         else:
-            parent = (root.local or Path("runs")).expanduser().resolve() / experiment
-            self.path = _free_directory(parent, options.run_name)
+            self._made = reserve_directory(options.run_root, experiment, options.run_name)
+            self.path = self._made[0]
         if root.local is None:
             self.storage = root / experiment / self.path.name
         else:
@@ -86,7 +86,7 @@ class Run:
         """The trials of the run that this one repeats."""
         self._data: dict[str, str] = {}
         self.objective: Objective | None = None
-        self._started = False
+        self._started = self._claimed = False
         self._answers: dict[str, list[str]] = {}
 
     def claim(self) -> None:
@@ -99,6 +99,7 @@ class Run:
             self.lease.acquire()
         except OSError as error:
             raise InputError(f"{self.storage} cannot be written: {reason(error)}") from None
+        self._claimed = True
         self.lease.start_renewing()
         if self._mirror is not None:
             write_session(self.path, self.lease.number)
@@ -115,10 +116,12 @@ class Run:
         if "writer" in vars(self):
             self.writer.close()
         try:
-            if self._mirror is not None and self.path.exists() and self.lease.taken_by is None:
+            # What was refused has only an old copy of what another driver writes.
+            if self._mirror is not None and self._claimed and self.lease.taken_by is None:
                 self._mirror.close()
         finally:
             self.lease.release()
+            remove_empty(self._made)
 
     def set_trials(self, configs: Sequence[Any], shared: Mapping[str, Any]) -> list[Any]:
         """Set the run's trials; returns the configs in the order of the trials' numbers.
@@ -155,8 +158,6 @@ class Run:
             return
         self._started = True
         try:
-            if self.path.exists() and not self.resumed:  # before anything is written
-                raise FileExistsError
             if self._described is None:
                 described = describe_run(
                     self.experiment, self.config, self.options, self.trials, self._data
@@ -167,8 +168,7 @@ class Run:
                 described["objective"] = dataclasses.asdict(self.objective)
             content = f"{json.dumps(described, indent=2)}\n".encode()
             if self.storage.local is None:  # first, because this is the write that may fail
-                (self.storage / CONFIG_FILE).write(content)
-            self.path.mkdir(parents=True, exist_ok=self.resumed)
+                self._write_remote_description(content)
             if not self.resumed:
                 self.claim()
             # Before any trial starts, so that every trial on disk is in a config.json.
@@ -182,6 +182,15 @@ class Run:
             raise InputError(
                 f"`run_root` {self.options.run_root} cannot be written: {reason(error)}"
             ) from None
+
+    def _write_remote_description(self, content: bytes) -> None:
+        """On shared storage; of a new run only where no driver of another machine was faster."""
+        file = self.storage / CONFIG_FILE
+        created = None if self.resumed else file.create(content)
+        if created is False:
+            raise FileExistsError
+        if created is None:
+            file.write(content)
 
     @property
     def started(self) -> bool:
@@ -313,7 +322,7 @@ def _stop_this_run() -> None:
 def read_answers(directory: Path) -> list[str]:
     """The conclusions of a run, in sentences; none before its end."""
     path = directory / ANSWERS_FILE
-    return path.read_text().splitlines() if path.is_file() else []
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
 
 def as_svg(figure: Figure) -> bytes:
@@ -324,19 +333,6 @@ def as_svg(figure: Figure) -> bytes:
             buffer, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None}
         )
     return buffer.getvalue()
-
-
-def _free_directory(parent: Path, name: str | None) -> Path:
-    if name is not None:
-        if (parent / name).exists():
-            raise InputError(
-                f"`run_name` {name} already exists in {parent}: choose another name, or continue that"
-                f" run with `resume` {parent / name}"
-            )
-        return parent / name
-    stem = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    candidates = [stem, *(f"{stem}-{n}" for n in range(2, 1000))]
-    return next(parent / c for c in candidates if not (parent / c).exists())
 
 
 def _markdown(table: pd.DataFrame) -> str:

@@ -7,6 +7,7 @@ cluster needs no shared disk for its curves.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import itertools
 import json
@@ -19,8 +20,10 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import histogram, scalar, text
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 
+from labs.runtime.directory.events import EventFile, write_single_event
 from labs.runtime.directory.storage import write_atomically
 from labs.runtime.machine.memory import MemoryUse
 from labs.runtime.reports import Objective
@@ -43,8 +46,6 @@ class TrialLog:
     back to a checkpoint: it replaces everything from its step on, in the history and (by TensorBoard's
     purge) in the curves.
 
-    ``varying`` names the hyperparameters in which the grid's trials differ.
-
     If the disk is full, reports stay in memory until a later write succeeds, and :attr:`write_error`
     has the reason.
     """
@@ -54,9 +55,7 @@ class TrialLog:
         directory: Path,
         hyperparameters: Mapping[str, Any],
         objective: Objective | None = None,
-        varying: Collection[str] = (),
     ) -> None:
-        self.varying = varying
         self.directory = directory
         self.hyperparameters = {key: _plain(value) for key, value in hyperparameters.items()}
         self.objective = objective or Objective()
@@ -67,7 +66,7 @@ class TrialLog:
         self._unwritten: list[Mapping[str, Any]] = []
         self._end: dict[str, Any] | None = None
         self._purge_step: int | None = None
-        self._writer: SummaryWriter | None = None
+        self._events: EventFile | None = None
         self._described = False
         self._shown_best: int | None = None
 
@@ -132,28 +131,28 @@ class TrialLog:
         except OSError as error:
             self.write_error = error
             self._shown_best = None
-            self._forget_writer()
+            self._begin_another_file()
 
     def _write_reports(self) -> None:
-        writer = self._open()
-        with open(self.directory / HISTORY, "a") as file:
+        events = self._open()
+        with open(self.directory / HISTORY, "a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in self.history[-len(self._unwritten) :])
         for report in self._unwritten:
             for tag, value in report["metrics"].items():
-                writer.add_scalar(tag, value, report["step"])
-            for tag, text in report.get("texts", {}).items():
-                writer.add_text(tag, text, report["step"])
+                events.add(scalar(tag, value), report["step"])
+            for tag, words in report.get("texts", {}).items():
+                events.add(text(tag, words), report["step"])
             for tag, values in report.get("histograms", {}).items():
-                writer.add_histogram(tag, values, report["step"])
-        self._describe(writer)
-        self._write_best(writer)
-        writer.flush()
+                events.add(histogram(tag, values, _bins()), report["step"])
+        self._describe(events)
+        self._write_best(events)
+        events.flush()
         self._unwritten = []
 
     def _write_end(self, state: Mapping[str, Any]) -> None:
-        writer = self._open()
-        self._describe(writer)
-        self._write_best(writer)
+        events = self._open()
+        self._describe(events)
+        self._write_best(events)
         status_name = "STATUS_SUCCESS" if state["status"] in OVER else "STATUS_FAILURE"
         end = plugin_data_pb2.HParamsPluginData(
             version=0,
@@ -165,62 +164,52 @@ class TrialLog:
         value = summary.value.add(tag="_hparams_/session_end_info")
         value.metadata.plugin_data.plugin_name = "hparams"
         value.metadata.plugin_data.content = end.SerializeToString()
-        _events(writer).add_summary(summary)
+        events.add(summary)
+        events.flush()
         self.close()
         write_state(self.directory, state)
 
     def close(self) -> None:
         """Close the files; ``add`` opens them again."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        if self._events is not None:
+            self._events.close()
+            self._events = None
 
-    def _forget_writer(self) -> None:
-        """Drop a writer, which after one error always fails; a new one replaces its unwritten part."""
+    def _begin_another_file(self) -> None:
+        """The next file of events replaces what this one has from the first unwritten report on."""
         with contextlib.suppress(OSError):
             self.close()
-        self._writer = None
+        self._events = None
         self._described = False
         if self._unwritten:
             self._purge_step = self._unwritten[0]["step"]
 
-    def _open(self) -> SummaryWriter:
-        if self._writer is None:
+    def _open(self) -> EventFile:
+        if self._events is None:
             # Rewrite the file: a line that a crash cut off must not be joined with the next one.
             written = self.history[: len(self.history) - len(self._unwritten)]
             content = "".join(json.dumps(row) + "\n" for row in written)
             write_atomically(self.directory / HISTORY, content.encode())
-            self._writer = SummaryWriter(str(self.directory), purge_step=self._purge_step)
+            self._events = EventFile(self.directory, self._purge_step)
             self._purge_step = None
-        return self._writer
+        return self._events
 
     def _rewind(self, step: int) -> None:
         self.history = [row for row in self.history if row["step"] < step]
         self._unwritten = [report for report in self._unwritten if report["step"] < step]
-        self._forget_writer()
+        self._begin_another_file()
         if self._shown_best is not None and self._shown_best >= step:
             self._shown_best = None
         if not self._unwritten:
             self._purge_step = step
 
-    def _describe(self, writer: SummaryWriter) -> None:
-        """Write the hyperparameters once, as soon as the metrics' names are known."""
-        if self._described or not self.history:
-            return
-        metrics = self.history[-1]["metrics"]
-        selected = self.objective.metric
-        if selected is not None:
-            if selected not in metrics and self._end is None:
-                return  # wait for a report that has it
-            metrics = {selected: 0.0, **metrics}
-        tags = {tag if selected is None else BEST + tag: 0.0 for tag in metrics}
-        experiment, session_start, _ = hparams_summaries(self.hyperparameters, tags)
-        _mark_varying(experiment, self.varying)
-        _events(writer).add_summary(experiment)
-        _events(writer).add_summary(session_start)
-        self._described = True
+    def _describe(self, events: EventFile) -> None:
+        """Write the hyperparameters, once."""
+        if not self._described:
+            events.add(hparams_summaries(self.hyperparameters, {})[1])
+            self._described = True
 
-    def _write_best(self, writer: SummaryWriter) -> None:
+    def _write_best(self, events: EventFile) -> None:
         """Write the selected report's metrics; the HPARAMS page shows the last value of each tag."""
         if self.objective.metric is None:
             return
@@ -228,18 +217,65 @@ class TrialLog:
         if row is None or row["step"] == self._shown_best:
             return
         self._shown_best = row["step"]
-        writer.add_scalar(f"{BEST}step", row["step"], row["step"])
+        events.add(scalar(f"{BEST}step", row["step"]), row["step"])
         for tag, value in row["metrics"].items():
-            writer.add_scalar(BEST + tag, value, row["step"])
+            events.add(scalar(BEST + tag, value), row["step"])
 
 
-def _mark_varying(summary: Summary, varying: Collection[str]) -> None:
-    """Mark the hyperparameters that vary, which TensorBoard then shows first."""
-    metadata = summary.value[0].metadata.plugin_data
-    content = plugin_data_pb2.HParamsPluginData.FromString(metadata.content)
-    for hyperparameter in content.experiment.hparam_infos:
-        hyperparameter.differs = hyperparameter.name in varying
-    metadata.content = content.SerializeToString()
+class HparamsPage:
+    """The columns of TensorBoard's HPARAMS page: what varies in the grid first, and the selected metric.
+
+    TensorBoard takes them from one place: a file that is replaced when a grid has grown.
+
+    Args:
+        directory: any of TensorBoard's directories that is no trial's.
+        configs: the fields of each trial's config.
+        varying: names of the fields that differ.
+        selected: the metric that selects, if there is one.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        configs: Sequence[Mapping[str, Any]],
+        varying: Collection[str],
+        selected: str | None,
+    ) -> None:
+        self._path = directory / "events.out.tfevents.0.columns"
+        self._varying, self._selected = varying, selected
+        values: dict[str, list[Any]] = {}
+        for config in configs:
+            for name in sorted(config, key=lambda name: name not in varying):
+                values.setdefault(name, []).append(_plain(config[name]))
+        mixed = {n for n, v in values.items() if len({isinstance(one, str) for one in v}) > 1}
+        self._fields = {n: str(v[0]) if n in mixed else v[0] for n, v in values.items()}
+        self._tags: dict[str, None] = {} if selected is None else {selected: None}
+        self._written = 0
+
+    def add(self, tags: Collection[str]) -> None:
+        """Show these metrics, too. Where the disk is full, a later call writes the file."""
+        self._tags.update(dict.fromkeys(tags))
+        if len(self._tags) == self._written:
+            return
+        prefix = "" if self._selected is None else BEST
+        summary = hparams_summaries(self._fields, {prefix + tag: 0.0 for tag in self._tags})[0]
+        metadata = summary.value[0].metadata.plugin_data
+        content = plugin_data_pb2.HParamsPluginData.FromString(metadata.content)
+        for field in content.experiment.hparam_infos:
+            field.differs = field.name in self._varying
+        metadata.content = content.SerializeToString()
+        with contextlib.suppress(OSError):
+            write_single_event(self._path, summary)
+            self._written = len(self._tags)
+
+
+@functools.cache
+def _bins() -> list[float]:
+    """Limits of a histogram's bins, each a tenth above the one before, as TensorFlow has them."""
+    limits = [1e-12]
+    while limits[-1] < 1e20:
+        limits.append(limits[-1] * 1.1)
+    return [*(-limit for limit in reversed(limits[:-1])), 0.0, *limits[:-1]]
 
 
 def selected_report(
@@ -269,7 +305,7 @@ def read_history(directory: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
@@ -285,17 +321,12 @@ def write_state(directory: Path, state: Mapping[str, Any]) -> None:
 def read_state(directory: Path) -> dict[str, Any]:
     """How a trial ended; an empty dict if it has not."""
     path = directory / STATE
-    return json.loads(path.read_text()) if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def open_writer(directory: Path) -> SummaryWriter:
     """A TensorBoard writer for what belongs to the whole grid."""
     return SummaryWriter(str(directory))
-
-
-def _events(writer: SummaryWriter) -> Any:
-    """The file writer, for summaries that SummaryWriter has no method for."""
-    return writer._get_file_writer()
 
 
 def add_animation(writer: SummaryWriter, tag: str, gif: bytes, step: int = 0) -> None:
@@ -307,7 +338,7 @@ def add_animation(writer: SummaryWriter, tag: str, gif: bytes, step: int = 0) ->
         tag=tag,
         image=Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif),
     )
-    _events(writer).add_summary(summary, step)
+    writer._get_file_writer().add_summary(summary, step)  # SummaryWriter has no method for it
 
 
 def _plain(value: Any) -> int | float | str:

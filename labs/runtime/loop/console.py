@@ -41,6 +41,11 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 trial``, ``2 trials``."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def duration(seconds: float) -> str:
     """``8.3s``, ``4m 05s``, ``2h 07m``."""
     if seconds < 60:
@@ -63,6 +68,8 @@ class GridConsole:
     """Whether a terminal gets a live view instead of a line per trial."""
     last_steps: Sequence[int | None] = ()
     """The last step of each trial, or None if it is not known: for the time that is left."""
+    costs: Mapping[int, float] = field(default_factory=dict)
+    """How long each trial that is to run takes, in any unit; where nothing is known, all the same."""
     clock: Callable[[], float] = time.monotonic
     running: dict[int, tuple[float, str]] = field(default_factory=dict)
     """Start time and last step and metric of each running trial."""
@@ -71,10 +78,14 @@ class GridConsole:
     best: tuple[float, str] | None = None
     busy_seconds: float = 0.0
     """Seconds of the trials that ended in this session, in total."""
+    ended_cost: float = 0.0
+    """Of the same trials, as if all had run to their ends: how much of them a scheduler stops is then
+    expected of the others, too."""
 
     def __post_init__(self) -> None:
         self._live: Live | None = None
         self._begun = self.clock()
+        self._cost_left = sum(self.costs.values()) or float(len(self.names) - self.already_done)
         self._last_lines: dict[int, float] = {}
         """When each running trial last printed a line, without a live view."""
 
@@ -120,6 +131,8 @@ class GridConsole:
         begun, _ = self.running.pop(index, (self.clock(), ""))
         took = self.clock() - begun
         self.busy_seconds += took
+        self.ended_cost += self._cost(index)
+        self._cost_left -= self._cost(index)
         if status == FAILED:
             self.failed += 1
         else:
@@ -148,15 +161,18 @@ class GridConsole:
         return "" if value is None else f"  {self.objective.metric} {value:.4g}"
 
     def _seconds_left(self, running: Mapping[int, tuple[float, str]]) -> float | None:
-        """An estimate from the mean time of the trials that ended and the time of the running ones."""
-        ended = self.finished + self.failed
-        left = len(self.names) - self.already_done - ended
-        if not ended or not left:
+        """From the pace of the trials that ended, and how long the running ones have run."""
+        left = len(self.names) - self.already_done - self.finished - self.failed
+        if not self.ended_cost or not left:
             return None
-        mean = self.busy_seconds / ended
-        now = self.clock()
-        done = sum(min(now - begun, mean) for begun, _ in running.values())
-        return (left * mean - done) / min(self.slots, left)
+        pace, now = self.busy_seconds / self.ended_cost, self.clock()
+        costs = {index: self._cost(index) for index in running}
+        rest = [max(0.0, pace * costs[i] - (now - begun)) for i, (begun, _) in running.items()]
+        waiting = pace * max(0.0, self._cost_left - sum(costs.values()))
+        return max((waiting + sum(rest)) / min(self.slots, left), *rest, 0.0)
+
+    def _cost(self, index: int) -> float:
+        return self.costs.get(index, 1.0)
 
     def _view(self) -> Group:
         # rich draws in another thread while trials start and end, so it needs a copy.

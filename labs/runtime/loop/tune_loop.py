@@ -128,7 +128,7 @@ def _scheduler(grid: GridSpec, recorder: Recorder, options: RuntimeOptions) -> T
 def _reason(trial: Any) -> str:
     """Why a process ended without reporting a failure, as far as Tune's error file says."""
     with contextlib.suppress(OSError, TypeError):
-        text = Path(trial.error_file).read_text().rpartition("Failure #")[2].strip()
+        text = Path(trial.error_file).read_text(encoding="utf-8").rpartition("Failure #")[2].strip()
         if "in its creation task" in text:  # for instance a module that is missing on its machine
             return text.splitlines()[-1].strip()
     return "its process died (out of memory, or killed)"

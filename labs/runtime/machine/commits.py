@@ -83,7 +83,8 @@ def _git(directory: Path, *command: str) -> str | None:
             cwd=directory,
             env=environment,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",  # a file's name may be any bytes
             timeout=10,
         )
     except (OSError, subprocess.TimeoutExpired):
@@ -110,13 +111,13 @@ def write_stamp(package: Path = PACKAGE) -> str | None:
         "package": digest(package),
         "scripts": sorted(digest(script) for script in scripts if script.is_file()),
     }
-    (package / STAMP).write_text(json.dumps(stamp, indent=1) + "\n")
+    (package / STAMP).write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
     return commit
 
 
 def _read_stamp(package: Path) -> dict[str, Any] | None:
     try:
-        stamp = json.loads((package / STAMP).read_text())
+        stamp = json.loads((package / STAMP).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return stamp if isinstance(stamp, dict) else None

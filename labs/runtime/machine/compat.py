@@ -138,7 +138,7 @@ def rays_on_this_machine() -> tuple[list[str], list[str]]:
 
 def _started_cluster(directory: str) -> str | None:
     try:
-        return (Path(directory) / "ray_current_cluster").read_text().strip() or None
+        return (Path(directory) / "ray_current_cluster").read_text(encoding="utf-8").strip() or None
     except OSError:
         return None
 

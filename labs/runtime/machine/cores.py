@@ -41,10 +41,10 @@ def _cgroup_quotas(root: Path) -> list[float]:
 def _quota(directory: Path) -> float:
     """A cgroup's quota; raises OSError or ValueError if it has none (``max``, or the root cgroup)."""
     if (directory / "cpu.max").exists():  # version 2
-        quota, period = (directory / "cpu.max").read_text().split()
+        quota, period = (directory / "cpu.max").read_text(encoding="utf-8").split()
     else:
-        quota = (directory / "cpu.cfs_quota_us").read_text()
-        period = (directory / "cpu.cfs_period_us").read_text()
+        quota = (directory / "cpu.cfs_quota_us").read_text(encoding="utf-8")
+        period = (directory / "cpu.cfs_period_us").read_text(encoding="utf-8")
     cores = int(quota) / int(period)
     if cores <= 0:  # -1 means none in version 1
         raise ValueError("no quota")
@@ -53,8 +53,8 @@ def _quota(directory: Path) -> float:
 
 def _cgroups(root: Path) -> Iterator[Path]:
     try:
-        mounts = (root / "proc/self/mountinfo").read_text().splitlines()
-        groups = (root / "proc/self/cgroup").read_text().splitlines()
+        mounts = (root / "proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+        groups = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:  # not Linux
         return
     # "ID PARENT DEVICE ROOT MOUNT_POINT OPTIONS... - TYPE SOURCE CONTROLLERS" (proc(5))

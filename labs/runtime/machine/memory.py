@@ -55,7 +55,7 @@ def release_memory() -> None:
 def resident_bytes() -> int | None:
     """The resident memory of this process; None if it is not known (not Linux)."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     except (OSError, IndexError, ValueError):
         return None
     return pages * 4096
@@ -64,7 +64,7 @@ def resident_bytes() -> int | None:
 def reset_peak() -> None:
     """Start to measure the peak memory again, in a process that runs one trial after another."""
     with contextlib.suppress(OSError):  # not Linux, or not allowed: then it is the process's peak
-        Path("/proc/self/clear_refs").write_text("5")  # proc(5): sets VmHWM to VmRSS
+        Path("/proc/self/clear_refs").write_bytes(b"5")  # proc(5): sets VmHWM to VmRSS
     if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
 
@@ -85,7 +85,7 @@ def peak_memory() -> MemoryUse:
     if sys.platform == "darwin":
         kib /= 1024
     with contextlib.suppress(OSError):
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         kib = next((float(line.split()[1]) for line in lines if line.startswith("VmHWM")), kib)
     gpu, size = 0, 0
     if torch.cuda.is_initialized():

@@ -119,7 +119,9 @@ def _cluster_config() -> dict[str, Any] | None:
     if not ray.is_initialized() or in_local_mode() or not _on_head():
         return None
     try:
-        return cast(dict[str, Any], json.loads(AUTOSCALER_CONFIG.expanduser().read_text()))
+        return cast(
+            dict[str, Any], json.loads(AUTOSCALER_CONFIG.expanduser().read_text(encoding="utf-8"))
+        )
     except (OSError, ValueError):
         return None
 

@@ -42,7 +42,7 @@ class Destination:
     def is_local(self) -> bool:
         """Whether this process is on the driver's machine and can reach its files."""
         try:
-            return Path(self.spools, HOST_FILE).read_text() == socket.gethostname()
+            return Path(self.spools, HOST_FILE).read_text(encoding="utf-8") == socket.gethostname()
         except OSError:
             return False
 

@@ -34,7 +34,7 @@ class Collector:
     def __init__(self, run: Path, may_write: Callable[[], bool] = lambda: True) -> None:
         self._run, self._may_write = run, may_write
         self.spools = tempfile.mkdtemp(prefix="labs-output-")
-        Path(self.spools, HOST_FILE).write_text(socket.gethostname())
+        Path(self.spools, HOST_FILE).write_text(socket.gethostname(), encoding="utf-8")
         self._open: dict[str, tuple[Spool, Limiter | None]] = {}
         self._logs: dict[str, LogFile] = {}
         self._ended = threading.Event()

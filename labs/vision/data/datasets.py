@@ -200,6 +200,10 @@ _LOADERS: dict[str, tuple[Callable[[Path], RawSplits], bool]] = {
 """Each data set by its name, and whether a mirrored image is still of its class."""
 
 
+NAMES = tuple(_LOADERS)
+"""The data sets that have a name; all others are folders."""
+
+
 def _resize(images: np.ndarray, size: int) -> np.ndarray:
     """uint8 [N, C, H, W] to [N, C, size, size]."""
     if images.shape[2:] == (size, size):

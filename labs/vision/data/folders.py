@@ -5,6 +5,8 @@ What is not used is reported with a count: other files, further folders, second 
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -68,6 +70,7 @@ def load_folder(root: Path, image_size: int | None) -> RawSplits:
             f"{root}: train and test have different classes ({', '.join(differing[:5])}"
             f"{', ...' if len(differing) > 5 else ''} in only one of them)"
         )
+    _say_similar(root, class_names)
     _say_unused(root, {*train_files, *test_files})
     images = _decode(root, [*train_files, *test_files], image_size)
     count = len(train_files)
@@ -88,11 +91,11 @@ def _list_part(root: Path, part: str) -> tuple[tuple[str, ...], list[Path], list
             f"{root} is not an image folder: it needs {part}/<class>/ with image files"
         )
     try:
-        classes = [p for p in _visible(folder) if p.is_dir()]
+        classes = _classes(folder)
         files: list[Path] = []
         labels: list[int] = []
         suffixes = image_suffixes()
-        for label, directory in enumerate(classes):
+        for label, directory in enumerate(classes.values()):
             found = [p for p in _visible(directory) if p.suffix.lower() in suffixes and p.is_file()]
             if not found:
                 raise InputError(
@@ -102,7 +105,35 @@ def _list_part(root: Path, part: str) -> tuple[tuple[str, ...], list[Path], list
             labels += [label] * len(found)
     except PermissionError as error:
         raise InputError(f"{error.filename} cannot be read: permission denied") from None
-    return tuple(p.name for p in classes), files, labels
+    return tuple(classes), files, labels
+
+
+def _classes(folder: Path) -> dict[str, Path]:
+    """The folders of the classes by name, in the order of the names.
+
+    macOS and other systems write an accented letter differently, in two characters or in one: a name is
+    the same in both.
+    """
+    classes: dict[str, Path] = {}
+    for path in _visible(folder):
+        if path.is_dir():
+            readable = os.fsencode(path.name).decode("utf-8", "replace")
+            first = classes.setdefault(unicodedata.normalize("NFC", readable), path)
+            if first != path:
+                raise InputError(
+                    f"{folder} has two folders {path.name!r}, whose letters are encoded differently:"
+                    " make them one"
+                )
+    return dict(sorted(classes.items()))
+
+
+def _say_similar(root: Path, class_names: Sequence[str]) -> None:
+    """Name two classes that differ in upper and lower case alone: nobody may have meant that."""
+    spelled: dict[str, str] = {}
+    for name in class_names:
+        first = spelled.setdefault(name.casefold(), name)
+        if first != name:
+            say(f"{root}: {first!r} and {name!r} are two classes, which differ in case alone")
 
 
 def _visible(directory: Path) -> list[Path]:

@@ -97,9 +97,9 @@ def read_picture(
         raise InputError(
             f"image {path} has more than {MAX_PIXELS // 1_000_000} million pixels: make it smaller"
         ) from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        if isinstance(error, InputError):
-            raise
+    except (InputError, MemoryError):
+        raise
+    except Exception:  # of a broken file Pillow's decoders raise nearly anything
         raise InputError(
             f"image {path} is broken or not an image; replace or remove the file"
         ) from None

@@ -20,7 +20,6 @@ from labs.analysis.configs import ConfigRuns, group_configs
 from labs.analysis.decisions import ALPHA, planned_p_values
 from labs.analysis.summary import score_interval
 from labs.analysis.verdicts import not_compared
-from labs.runtime.errors import InputError
 from labs.runtime.reports import Checkpoint, Report
 from labs.statistics import MIN_SEEDS, difference_interval, seeds_to_tell
 from labs.vision.data.datasets import Splits
@@ -73,10 +72,8 @@ def grid(
         common: further fields of every ``DepthTrial``.
 
     Raises:
-        InputError: no seeds, or a value that no trial can have.
+        InputError: a value that no trial can have.
     """
-    if not seeds:
-        raise InputError("`seeds` 0 leaves nothing to run: use 1 or more")
     return [
         DepthTrial(
             family=family,

@@ -171,3 +171,18 @@ def test_equal_names_in_classes_txt_are_refused(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("World\nSport\nWorld \n")
     with pytest.raises(InputError, match="has 'World' more than once"):
         load_texts(str(tmp_path))
+
+
+def test_classes_that_differ_in_case_alone_are_named(tmp_path: Path) -> None:
+    labels = ["Sports", "sports", "world"] * 4
+    corpus = load_texts(
+        str(write_csv(tmp_path / "a.csv", labels)), text_column="body", label_column="topic"
+    )
+    assert corpus.classes == ("Sports", "sports", "world")
+    assert "'Sports' and 'sports' are two classes, which differ in case alone" in corpus.notes
+
+
+def test_a_line_of_endless_brackets_is_not_json(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"body": "x", "topic": "y"}\n' + "[" * 200_000)
+    with pytest.raises(InputError, match="a.jsonl, line 2: not JSON"):
+        read_rows(tmp_path / "a.jsonl", "body", "topic")

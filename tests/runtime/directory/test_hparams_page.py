@@ -34,19 +34,30 @@ def rise(config: Trial, resume: Checkpoint | None = None) -> Iterator[Report]:
         yield Report(step, {"a/loss": 1.0 / step, "train/loss": 0.5, "val/score": config.width})
 
 
+def page(directory: Path) -> tuple[list[str], list[str]]:
+    """The names of the hyperparameters and the tags of the metrics, in TensorBoard's order."""
+    multiplexer = plugin_event_multiplexer.EventMultiplexer()
+    multiplexer.AddRunsFromDirectory(str(directory))
+    multiplexer.Reload()
+    provider = data_provider.MultiplexerDataProvider(multiplexer, str(directory))
+    context = backend_context.Context(base_plugin.TBContext(data_provider=provider))
+    request = api_pb2.GetExperimentRequest()
+    found = get_experiment.Handler(RequestContext(), context, "", request).run()
+    names = [info.name for info in found.hparam_infos]
+    return names, [info.name.tag for info in found.metric_infos]
+
+
 def test_what_varies_comes_first_and_so_does_the_selected_metric(tmp_path: Path) -> None:
     """TensorBoard orders by name otherwise; its page opens with five columns."""
     configs = grid(Trial, width=[4, 16], zeta=["plain", "odd"])
     options = RuntimeOptions(run_root=str(tmp_path), run_name="grid", local_mode=True)
     sweep(rise, configs, metric="val/score", options=options)
-    directory = str(tmp_path / "rise" / "grid" / "tensorboard")
-    multiplexer = plugin_event_multiplexer.EventMultiplexer()
-    multiplexer.AddRunsFromDirectory(directory)
-    multiplexer.Reload()
-    provider = data_provider.MultiplexerDataProvider(multiplexer, directory)
-    context = backend_context.Context(base_plugin.TBContext(data_provider=provider))
-    request = api_pb2.GetExperimentRequest()
-    page = get_experiment.Handler(RequestContext(), context, "", request).run()
-    assert [info.name for info in page.hparam_infos] == ["width", "zeta", "alpha", "batch", "seed"]
-    tags = [info.name.tag for info in page.metric_infos]
-    assert tags == ["best/val/score", "best/a/loss", "best/train/loss"]
+    run = tmp_path / "rise" / "grid"
+    tags = ["best/val/score", "best/a/loss", "best/train/loss"]
+    assert page(run / "tensorboard") == (["width", "zeta", "alpha", "batch", "seed"], tags)
+
+    # a field that varies only since the grid has grown: finished trials are not written again
+    configs = grid(Trial, width=[4, 16], zeta=["plain", "odd"], seed=[0, 3])
+    options = RuntimeOptions(resume=str(run), local_mode=True)
+    sweep(rise, configs, metric="val/score", options=options)
+    assert page(run / "tensorboard") == (["seed", "width", "zeta", "alpha", "batch"], tags)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from procedures import WalkConfig, walk
 from s3_server import S3Server, s3_server
 
 from labs.runtime.directory import mirror
+from labs.runtime.directory.lease import Lease
 from labs.runtime.directory.mirror import Mirror, fetch_run, write_session
 from labs.runtime.directory.runs import open_run
 from labs.runtime.directory.storage import StoragePath
@@ -191,3 +193,56 @@ def test_what_trials_print_is_copied_too(tmp_path: Path) -> None:
         mirror_.copy(everything=True)
         copied = tmp_path / "there" / "logs" / "000-seed=0.txt"
         assert copied.read_bytes() == log.read_bytes() and copied.read_bytes().endswith(line)
+
+
+def test_a_name_that_another_machine_has_taken_is_refused(
+    storage: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its trials would go on from the checkpoints of other configs."""
+    options = RuntimeOptions(run_root="s3://results/runs", run_name="both")
+    runs = []
+    with contextlib.ExitStack() as stack:
+        for number, machine in enumerate(("first", "second")):
+            (tmp_path / machine).mkdir()
+            monkeypatch.chdir(tmp_path / machine)
+            runs.append(stack.enter_context(open_run("walk", Config(number), options)))
+        runs[1].start()
+        with pytest.raises(InputError, match="has just been taken by another run"):
+            runs[0].start()
+    described = json.loads(StoragePath("s3://results/runs/walk/both/config.json").read())
+    assert described["config"]["trials"] == 1
+    assert not list((tmp_path / "first").iterdir())
+    (tmp_path / "third").mkdir()
+    monkeypatch.chdir(tmp_path / "third")
+    with pytest.raises(InputError, match="both exists already in s3://results/runs/walk: .*resume"):
+        open_run("walk", Config(2), options).__enter__()
+    assert not list((tmp_path / "third").iterdir())
+
+
+def test_who_may_not_write_a_run_leaves_its_record_alone(
+    storage: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy that it has fetched is older than what the other driver has written since."""
+    (tmp_path / "first").mkdir()
+    monkeypatch.chdir(tmp_path / "first")
+    table = StoragePath("s3://results/runs/walk/held/results.csv")
+    acquire = Lease.acquire
+
+    def late(lease: Lease) -> None:
+        table.write(b"newer")
+        acquire(lease)
+
+    options = RuntimeOptions(run_root="s3://results/runs", run_name="held")
+    with open_run("walk", Config(), options) as run:
+        run.start()
+        Mirror(run.path, run.storage).copy()
+        table.write(b"older")
+        (tmp_path / "second").mkdir()
+        monkeypatch.chdir(tmp_path / "second")
+        monkeypatch.setattr(Lease, "acquire", late)
+        resumed = RuntimeOptions(resume="s3://results/runs/walk/held")
+        with pytest.raises(InputError, match="is being written by"):
+            open_run("walk", Config(), resumed).__enter__()
+        copy = tmp_path / "second" / "runs" / "walk" / "held" / "results.csv"
+        assert copy.read_bytes() == b"older"
+        assert table.read() == b"newer"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -12,20 +13,65 @@ from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
 
 
-def test_two_runs_that_begin_in_the_same_second_do_not_share_a_directory(
-    tmp_path: Path,
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_runs_that_begin_in_the_same_second_have_directories_of_their_own(tmp_path: Path) -> None:
+    """As the tasks of an array job do, which share a disk and give no names."""
+    options = RuntimeOptions(run_root=str(tmp_path / "runs"))
+    with contextlib.ExitStack() as stack:
+        runs = [
+            stack.enter_context(open_run("walk", RuntimeOptions(max_failures=n), options))
+            for n in range(4)
+        ]
+        assert len({run.path for run in runs}) == 4
+        for run in (runs[2], runs[0]):
+            run.start()
+    assert names(tmp_path / "runs" / "walk") == sorted(run.path.name for run in (runs[0], runs[2]))
+    for number in (0, 2):
+        described = json.loads((runs[number].path / "config.json").read_text())
+        assert described["config"]["max_failures"] == number
+
+
+def test_a_run_that_does_not_begin_leaves_nothing(tmp_path: Path) -> None:
+    options = RuntimeOptions(run_root=str(tmp_path / "some" / "runs"), run_name="mine")
+    with pytest.raises(ZeroDivisionError), open_run("walk", options, options):
+        assert names(tmp_path / "some" / "runs" / "walk") == ["mine"]
+        with pytest.raises(InputError, match="`run_name` mine exists already"):
+            open_run("walk", options, options).__enter__()
+        raise ZeroDivisionError
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("root", ["s3:/bucket/runs", "s3:bucket/runs", "file:/mnt/runs"])
+def test_a_uri_with_a_slash_too_few_is_no_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str
 ) -> None:
-    """The directory is chosen at the beginning and made when the first result comes."""
-    options = RuntimeOptions(run_root=str(tmp_path))
-    with (
-        open_run("walk", RuntimeOptions(), options) as first,
-        open_run("walk", RuntimeOptions(verbose=True), options) as second,
-    ):
-        second.path = first.path  # even where a second began in between
-        first.start()
-        written = (first.path / "config.json").read_text()
-        with pytest.raises(InputError, match="has just been created by another run"):
-            second.start()
-    assert (first.path / "config.json").read_text() == written
-    assert json.loads(written)["config"]["verbose"] is False
-    assert [p.name for p in (tmp_path / "walk").iterdir()] == [first.path.name]
+    monkeypatch.chdir(tmp_path)
+    options = RuntimeOptions(run_root=root)
+    with pytest.raises(InputError, match=f"`run_root` {root} lacks a slash: write s3://"):
+        open_run("walk", options, options).__enter__()
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("root", "name", "message"),
+    [
+        ("file", None, "Not a directory"),
+        ("file/sub", "mine", "Not a directory"),
+        ("x" * 300, None, "File name too long"),
+        ("new", "x" * 300, "File name too long"),
+        ("caf\udce9", None, "not valid UTF-8"),
+        ("new", "caf\udce9", "not valid UTF-8"),
+        ("/proc/nothing", None, "No such file or directory"),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused_at_once(
+    tmp_path: Path, root: str, name: str | None, message: str
+) -> None:
+    (tmp_path / "file").touch()
+    options = RuntimeOptions(run_root=str(tmp_path / root), run_name=name)
+    with pytest.raises(InputError, match=f"`run_root` .* cannot be written: .*{message}"):
+        open_run("walk", options, options).__enter__()
+    assert names(tmp_path) == ["file"]

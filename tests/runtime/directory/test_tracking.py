@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import io
+import resource
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
+from torch.utils.tensorboard.summary import scalar
 
+from labs.runtime.directory.events import EventFile
 from labs.runtime.directory.runs import open_run
-from labs.runtime.directory.tracking import TrialLog, read_history, read_state
+from labs.runtime.directory.tracking import HparamsPage, TrialLog, read_history, read_state
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Objective
 
@@ -54,43 +58,79 @@ def test_tags_steps_values_and_hyperparameters(tmp_path: Path) -> None:
     assert start.hparams["family"].string_value == "cnn"
     assert start.hparams["depth"].number_value == 3
     assert start.hparams["learning_rate"].number_value == 0.5
-    plugin = read.SummaryMetadata("_hparams_/experiment").plugin_data.content
-    experiment = plugin_data_pb2.HParamsPluginData.FromString(plugin).experiment
-    assert {m.name.tag for m in experiment.metric_infos} == {"train/loss", "val/accuracy"}
     plugin = read.SummaryMetadata("_hparams_/session_end_info").plugin_data.content
     end = plugin_data_pb2.HParamsPluginData.FromString(plugin).session_end_info
     assert end.status == 1  # success
     assert read_state(tmp_path) == {"status": "done", "error": "", "best_step": None}
 
 
-def hparams(directory: Path) -> tuple[list[str], list[str]]:
-    """Names of the hyperparameters and tags of the metrics, in the page's order."""
-    plugin = events(directory).SummaryMetadata("_hparams_/experiment").plugin_data.content
-    experiment = plugin_data_pb2.HParamsPluginData.FromString(plugin).experiment
-    names = [info.name for info in experiment.hparam_infos]
-    return names, [info.name.tag for info in experiment.metric_infos]
-
-
 def test_the_hparams_page_shows_the_row_of_the_table(tmp_path: Path) -> None:
-    """Selected metric first, and the values of the step that was selected, with that step."""
+    """The values of the step that was selected, with that step."""
     log = TrialLog(tmp_path, {"width": 8, "depth": 3}, Objective("val/loss", "min"))
     for step, loss in enumerate([0.5, 0.25, 0.75, 0.125, 2.0], 1):
         metrics = {"train/loss": 10.0 * step, "val/loss": loss}
         report = {"step": step, "seconds": 0.0, "attempt": "a", "metrics": metrics}
         log.add([report], best_step={1: 1, 2: 2, 3: 2}.get(step, 2))  # 4 had no checkpoint
     log.finish("done", best_step=2)
-    assert hparams(tmp_path) == (["width", "depth"], ["best/val/loss", "best/train/loss"])
     assert scalars(tmp_path, "best/val/loss") == [(1, 0.5), (2, 0.25)]
     assert scalars(tmp_path, "best/train/loss")[-1] == (2, 20.0)
     assert scalars(tmp_path, "best/step")[-1] == (2, 2.0)
 
 
-def test_a_metric_that_comes_late_is_on_the_hparams_page(tmp_path: Path) -> None:
-    log = TrialLog(tmp_path, {"width": 8}, Objective("eval/score"))
-    for step, metrics in enumerate([{}, {}, {"eval/score": 1.0}], 1):
-        log.add([{"step": step, "seconds": 0.0, "metrics": {"train/loss": 1.0, **metrics}}])
-    log.finish("done")
-    assert hparams(tmp_path)[1] == ["best/eval/score", "best/train/loss"]
+def columns(directory: Path) -> tuple[list[tuple[str, bool]], list[str]]:
+    """Names of the hyperparameters, each with whether it varies, and tags of the metrics."""
+    plugin = events(directory).SummaryMetadata("_hparams_/experiment").plugin_data.content
+    experiment = plugin_data_pb2.HParamsPluginData.FromString(plugin).experiment
+    names = [(info.name, info.differs) for info in experiment.hparam_infos]
+    return names, [info.name.tag for info in experiment.metric_infos]
+
+
+def test_the_columns_of_the_hparams_page(tmp_path: Path) -> None:
+    """Also of configs of several types, of a metric that comes late, and on a disk that was full."""
+    configs = [
+        {"width": 8, "rate": 0.5, "size": None},
+        {"width": 8, "rate": 0.1, "depth": 3, "size": 2},
+    ]
+    page = HparamsPage(tmp_path, configs, ["rate", "depth"], "eval/score")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        page.add(["train/loss"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
+    page.add(["train/loss"])
+    fields = [("rate", True), ("width", False), ("size", False), ("depth", True)]
+    assert columns(tmp_path) == (fields, ["best/eval/score", "best/train/loss"])
+    page.add(["eval/score", "b/late"])
+    assert columns(tmp_path)[1] == ["best/eval/score", "best/train/loss", "best/b/late"]
+    assert len(list(tmp_path.iterdir())) == 1
+    HparamsPage(tmp_path, configs, [], None).add(["train/loss"])  # nothing selects
+    assert columns(tmp_path) == (
+        [(name, False) for name in ("width", "rate", "size", "depth")],
+        ["train/loss"],
+    )
+
+
+def test_events_are_written_completely_or_not_at_all(tmp_path: Path) -> None:
+    written = EventFile(tmp_path)
+    (path,) = tmp_path.iterdir()
+    written.add(scalar("a/b", 0.5), 1)
+    written.flush()
+    size = path.stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 70, limits[1]))  # room for one and a half
+    try:
+        written.add(scalar("a/b", 0.25), 2)
+        written.add(scalar("a/b", 0.75), 3)
+        with pytest.raises(OSError, match="File too large"):
+            written.flush()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.stat().st_size == size
+    written.flush()
+    written.close()
+    assert scalars(tmp_path, "a/b") == [(1, 0.5), (2, 0.25), (3, 0.75)]
 
 
 def test_a_report_that_is_sent_again_is_skipped_and_one_of_another_attempt_is_not(
@@ -119,6 +159,16 @@ def test_a_step_back_replaces_what_came_after_it(tmp_path: Path) -> None:
     assert scalars(tmp_path, "train/loss") == expected
     history = read_history(tmp_path)
     assert [(r["step"], r["metrics"]["train/loss"]) for r in history] == expected
+
+
+def test_many_steps_back_in_one_second_leave_the_last_course(tmp_path: Path) -> None:
+    """Each begins a file, and TensorBoard reads a directory's files by name."""
+    log = TrialLog(tmp_path, {})
+    log.add(rows(range(1, 4)))
+    for course in range(12):
+        log.add(rows(range(2, 4), slope=10.0 + course))
+    log.finish("done")
+    assert scalars(tmp_path, "train/loss") == [(1, 1.0), (2, 10.5), (3, 7.0)]
 
 
 def test_a_new_driver_continues_where_the_old_one_was_killed(tmp_path: Path) -> None:

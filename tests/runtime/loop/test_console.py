@@ -85,6 +85,34 @@ def test_the_time_left_counts_what_a_failed_attempt_took() -> None:
     assert "about 1m 20s left" in drawn(grid)  # two trials of 40 s
 
 
+def test_the_time_left_knows_how_long_each_trial_takes() -> None:
+    """Long trials start first: the mean of those that ended would promise far too much time."""
+    clock = Clock()
+    costs = {0: 32.0, 2: 16.0, 3: 4.0, 4: 3.0, 5: 1.0}  # trial 1 was finished before
+    grid = GridConsole([f"{i}" for i in range(6)], 1, OBJECTIVE, 1, costs=costs, clock=clock)
+    grid.started(0)
+    clock.now += 96
+    assert "left" not in drawn(grid)  # nothing to go by
+    grid.ended(0, "done", 0.1, "")
+    assert "about 1m 12s left" in drawn(grid)  # (16 + 4 + 3 + 1) units of 3 s
+    grid.started(2)
+    clock.now += 12
+    assert "about 1m 00s left" in drawn(grid)
+    grid.ended(2, "stopped", 0.1, "")  # at a quarter: of 48 units 108 s were needed
+    assert "about 18.0s left" in drawn(grid)  # 8 units of 2.25 s
+
+
+def test_the_time_left_is_at_least_that_of_the_longest_running_trial() -> None:
+    clock = Clock()
+    costs = {0: 1.0, 1: 9.0, 2: 1.0, 3: 1.0}
+    grid = GridConsole([f"{i}" for i in range(4)], 3, OBJECTIVE, costs=costs, clock=clock)
+    grid.started(0)
+    grid.started(1)
+    clock.now += 10
+    grid.ended(0, "done", 0.1, "")
+    assert "about 1m 20s left" in drawn(grid)  # spread over three places it would be 33 s
+
+
 def test_on_a_narrow_terminal_the_name_is_cut_and_not_the_metric() -> None:
     grid = GridConsole([f"{i:03d}-{'x' * 90}" for i in range(3)], 2, OBJECTIVE, clock=Clock())
     for index in range(2):

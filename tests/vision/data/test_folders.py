@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from labs.runtime.errors import InputError
 from labs.vision.data.datasets import load_dataset
 from labs.vision.data.folders import load_folder
 
@@ -51,6 +52,38 @@ def test_files_that_are_not_read_are_counted(
     for kind in ("2 folder", "2 .txt", "1 .png", "1 .dng", "1 no ending"):
         assert kind in line
     assert line.endswith("such as val")
+
+
+def test_a_name_is_the_same_in_both_of_unicode_s_forms(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Archives made on macOS have accented letters as two characters."""
+    composed, apart = (
+        "\N{LATIN SMALL LETTER E WITH ACUTE}t\N{LATIN SMALL LETTER E WITH ACUTE}",
+        "e\u0301te\u0301",
+    )
+    fill(tmp_path, {"train": 4, "test": 2})
+    (tmp_path / "train" / "ant").rename(tmp_path / "train" / composed)
+    (tmp_path / "test" / "ant").rename(tmp_path / "test" / apart)
+    found = load_folder(tmp_path, None)
+    assert found.class_names == ("bee", composed)
+    first = np.asarray(Image.open(tmp_path / "test" / apart / "0.png")).transpose(2, 0, 1)
+    assert (found.test_images[found.test_labels == 1][0] == first).all()
+    assert capsys.readouterr().out == ""
+    (tmp_path / "test" / "bee").rename(tmp_path / "test" / composed)
+    with pytest.raises(InputError, match="two folders .* encoded differently: make them one"):
+        load_folder(tmp_path, None)
+
+
+def test_classes_that_differ_in_case_alone_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(tmp_path, {"train": 4, "test": 2})
+    for part in ("train", "test"):
+        (tmp_path / part / "bee").rename(tmp_path / part / "Ant")
+    assert load_folder(tmp_path, None).class_names == ("Ant", "ant")
+    said = f"{tmp_path}: 'Ant' and 'ant' are two classes, which differ in case alone\n"
+    assert capsys.readouterr().out == said
 
 
 def test_sixteen_bit_images_of_a_folder_share_one_range(

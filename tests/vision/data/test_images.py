@@ -85,6 +85,19 @@ def test_files_that_are_not_images(tmp_path):
             read_image(tmp_path / name)
 
 
+def test_a_second_page_that_is_broken_is_one_sentence_too(tmp_path):
+    """Pillow raises a TypeError: of a broken file its decoders raise nearly anything."""
+    pages = [Image.new("RGB", (4, 5), colour) for colour in ("red", "blue")]
+    path = tmp_path / "pages.tif"
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    content = bytearray(path.read_bytes())
+    width = content.rfind(b"\x00\x01\x04\x00")  # the tag ImageWidth of the second page
+    content[width : width + 2] = b"\xff\x0f"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="pages.tif is broken or not an image"):
+        read_image(path)
+
+
 def test_resizing_keeps_proportions_up_to_a_limit():
     assert resize_shorter_side(Image.new("RGB", (640, 480)), 32).size == (43, 32)
     assert resize_shorter_side(Image.new("RGB", (1, 500)), 32, max_ratio=4).size == (32, 128)
