@@ -247,7 +247,7 @@ def test_a_value_that_its_field_no_longer_takes_is_refused(tmp_path: Path) -> No
         parse(Config, PRESETS, resume)
     del described["runtime"]
     (tmp_path / "config.json").write_text(json.dumps(described))
-    with pytest.raises(InputError, match="is not the directory of a run"):
+    with pytest.raises(InputError, match="is not a run directory"):
         parse(Config, PRESETS, resume)
 
 

@@ -273,8 +273,11 @@ def reserve_directory(root: str, experiment: str, name: str | None) -> list[Path
             if storage.local is not None or not there.exists():
                 return made
             remove_empty([made.pop(0)])
-        why = f"`run_name` {name} exists already in {storage / experiment}: choose another, or continue"
-        why += f" it with `resume` {shlex.quote(str(storage / experiment / (name or '')))}"
+        place = shlex.quote(str(storage / experiment / (name or "")))
+        why = (
+            f"`run_name` {name} already exists in {storage / experiment}: choose another name, or continue"
+            f" that run with `resume` {place}"
+        )
     except OSError as error:
         why = f"`run_root` {root} cannot be written: {reason(error)}"
     except UnicodeEncodeError:

@@ -207,14 +207,14 @@ def test_a_name_that_another_machine_has_taken_is_refused(
             monkeypatch.chdir(tmp_path / machine)
             runs.append(stack.enter_context(open_run("walk", Config(number), options)))
         runs[1].start()
-        with pytest.raises(InputError, match="has just been taken by another run"):
+        with pytest.raises(InputError, match="has just been created by another run"):
             runs[0].start()
     described = json.loads(StoragePath("s3://results/runs/walk/both/config.json").read())
     assert described["config"]["trials"] == 1
     assert not list((tmp_path / "first").iterdir())
     (tmp_path / "third").mkdir()
     monkeypatch.chdir(tmp_path / "third")
-    with pytest.raises(InputError, match="both exists already in s3://results/runs/walk: .*resume"):
+    with pytest.raises(InputError, match="both already exists in s3://results/runs/walk: .*resume"):
         open_run("walk", Config(2), options).__enter__()
     assert not list((tmp_path / "third").iterdir())
 

@@ -38,7 +38,7 @@ def test_a_run_that_does_not_begin_leaves_nothing(tmp_path: Path) -> None:
     options = RuntimeOptions(run_root=str(tmp_path / "some" / "runs"), run_name="mine")
     with pytest.raises(ZeroDivisionError), open_run("walk", options, options):
         assert names(tmp_path / "some" / "runs" / "walk") == ["mine"]
-        with pytest.raises(InputError, match="`run_name` mine exists already"):
+        with pytest.raises(InputError, match="`run_name` mine already exists"):
             open_run("walk", options, options).__enter__()
         raise ZeroDivisionError
     assert names(tmp_path) == []
