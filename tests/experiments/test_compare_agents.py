@@ -50,7 +50,7 @@ def test_all_four_learners_end_to_end(
             ("--envs", "Pendulum-v1", "--agents", "labs-dqn"),
             "`algorithm` dqn needs discrete actions",
         ),
-        (("--seeds", 0), "--seeds 0 leaves nothing to run: use 1 or more"),
+        (("--seeds", 0), "--seeds 0 is too small: use 1 or more"),
         (("--learning-rate", 0), "--learning-rate 0.0"),
     ],
 )

@@ -188,7 +188,7 @@ def test_from_python() -> None:
 def test_seed_values() -> None:
     assert seed_values([4], 3) == [3, 4, 5, 6]
     assert seed_values([5, 1]) == [5, 1]
-    for given, message in [([0], "0 leaves nothing"), ([], "no value"), ([2, 7, 2], "2 twice")]:
+    for given, message in [([0], "0 is too small"), ([], "no value"), ([2, 7, 2], "2 twice")]:
         with pytest.raises(InputError, match=f"`seeds`.* {message}"):
             seed_values(given)
 
