@@ -3,64 +3,103 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import importlib.util
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from labs.vision.depth import study as depth
-from labs.vision.gradient_flow import summary as gradient_flow
+from labs.runtime import choices, cli
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
 
 
-def depth_on_cifar10(trials: pd.DataFrame) -> list[str]:
-    return depth.answers(trials, {"cifar10_jpeg": 10_000})
+def load_claims() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("result_claims", RESULTS / "claims.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["result_claims"] = module
+    spec.loader.exec_module(module)
+    return module
 
 
-def gradients_on_cifar10(trials: pd.DataFrame) -> list[str]:
-    return gradient_flow.findings(gradient_flow.ratios(trials))
-
-
-STUDIES: dict[str, Callable[[pd.DataFrame], list[str]]] = {
-    "cifar10_depth": depth_on_cifar10,
-    "cifar10_gradient_flow": gradients_on_cifar10,
-    "cifar10_gradient_flow_without_norm": gradients_on_cifar10,
-}
+CLAIMS = load_claims()
+_DEPTH = ("test/accuracy", "train/accuracy")
+_GRADIENTS = ("classifier", "conv_first", "conv_last")
 MEASURED = {
-    "cifar10_depth": ("test/accuracy", "train/accuracy"),
-    "cifar10_gradient_flow": ("classifier", "conv_first", "conv_last"),
-    "cifar10_gradient_flow_without_norm": ("classifier", "conv_first", "conv_last"),
+    "cifar10_depth": _DEPTH,
+    "cifar10_depth_large": _DEPTH,
+    "cifar10_gradient_flow": _GRADIENTS,
+    "cifar10_gradient_flow_without_norm": _GRADIENTS,
+    "class_activation_maps": ("area_most", "area_random", "area_least"),
+    "char_gpt": ("val/loss", "train/loss", "best/val/loss"),
+    "news_topics": ("accuracy",),
+    "agents": ("success", "return_mean"),
 }
+"""Of each study's trials.csv, the columns that the sentences are made of."""
 
 
-def claims() -> str:
+def page() -> str:
     """The page in one line, so that it may be wrapped anywhere."""
     return " ".join((ROOT / "docs" / "claims.md").read_text().split())
 
 
-def missing(study: str, trials: pd.DataFrame) -> list[str]:
-    return [sentence for sentence in STUDIES[study](trials) if sentence not in claims()]
+def missing(study: str, tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    return [sentence for sentence in CLAIMS.STUDIES[study](tables) if sentence not in page()]
 
 
-@pytest.mark.parametrize("study", STUDIES)
+def test_every_folder_is_a_study() -> None:
+    folders = {path.name for path in RESULTS.iterdir() if path.is_dir() and path.name[0] != "_"}
+    assert folders == set(CLAIMS.STUDIES) == set(MEASURED)
+
+
+@pytest.mark.parametrize("study", MEASURED)
 def test_the_sentences_follow_from_the_rows(study: str) -> None:
-    trials = pd.read_csv(RESULTS / study / "trials.csv")
-    assert STUDIES[study](trials)
-    assert missing(study, trials) == []
+    tables = CLAIMS.load(study)
+    assert CLAIMS.STUDIES[study](tables)
+    assert missing(study, tables) == []
 
 
-@pytest.mark.parametrize("study", STUDIES)
+def test_the_verdicts_follow_from_the_sentences() -> None:
+    rows = CLAIMS.claim_rows(CLAIMS.load)
+    assert len(rows) == len(CLAIMS.CLAIMS) >= 8
+    assert [row for row in rows if row not in page()] == []
+
+
+def test_no_sentence_stands_there_that_nothing_computes() -> None:
+    """List items with a number in them are results, and all of them are generated."""
+    text = (ROOT / "docs" / "claims.md").read_text()
+    items = [" ".join(item.split()) for item in re.findall(r"^- ((?:.|\n(?!\n|- ))+)", text, re.M)]
+    computed = {
+        sentence
+        for study in CLAIMS.STUDIES
+        for sentence in CLAIMS.STUDIES[study](CLAIMS.load(study))
+    }
+    assert len(items) > 20
+    assert set(items) == computed
+
+
+@pytest.mark.parametrize("study", MEASURED)
 def test_another_digit_is_noticed(study: str) -> None:
     """In any trial, of what the sentences are made of."""
-    trials = pd.read_csv(RESULTS / study / "trials.csv")
+    tables = CLAIMS.load(study)
+    trials = tables["trials"]
     for row in trials.index:
         for column in MEASURED[study]:
-            changed = trials.copy()
+            if trials.loc[row, column] == 0 or pd.isna(trials.loc[row, column]):
+                continue  # agents that do not report success
+            changed = trials.astype({column: float})
             changed.loc[row, column] *= 3
-            assert missing(study, changed), (row, column)
+            tables["trials"] = changed
+            assert missing(study, tables), (row, column)
+    tables["trials"] = trials
 
 
 def test_the_pilot_chose_the_learning_rates() -> None:
@@ -71,6 +110,45 @@ def test_the_pilot_chose_the_learning_rates() -> None:
         family: [rate] for family, rate in by_rate.idxmax(axis=1).items()
     }
     assert set(pilot["seed"]).isdisjoint(trials["seed"])
+
+
+def commands() -> list[list[str]]:
+    """The words of every command in results/README.md; ``$(seq 1 3)`` is 1 2 3."""
+    lines = re.findall(r"^    (python .+)$", (RESULTS / "README.md").read_text(), re.MULTILINE)
+
+    def numbers(match: re.Match[str]) -> str:
+        first, last = map(int, match.groups())
+        return " ".join(map(str, range(first, last + 1)))
+
+    return [shlex.split(re.sub(r"\$\(seq (\d+) (\d+)\)", numbers, line)) for line in lines]
+
+
+@pytest.mark.parametrize("words", commands(), ids=lambda words: " ".join(words[1:])[:80])
+def test_the_commands_parse(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the scripts' own parsers; nothing is run."""
+    parsed: list[Any] = []
+
+    def parse_only(main: Any, config_type: Any, *, arguments: Any = None, **options: Any) -> None:
+        given = sys.argv[1:] if arguments is None else arguments
+        presets, grows = options.get("presets") or {}, options.get("grows", ())
+        parsed.append(cli.parse(config_type, presets, given, grows))
+
+    for module in (cli, choices):
+        monkeypatch.setattr(module, "launch", parse_only)
+    script = ROOT / words[1]
+    monkeypatch.setattr(sys, "argv", [str(script), *words[2:]])
+    runpy.run_path(str(script), run_name="__main__")
+    (config,) = parsed
+    if hasattr(config, "seeds") and "--seeds" in words and isinstance(config.seeds, int):
+        assert config.seeds == int(words[words.index("--seeds") + 1])
+
+
+def test_there_is_a_command_for_every_study() -> None:
+    text = (RESULTS / "README.md").read_text()
+    for study in MEASURED:
+        section = text.split(f"\n## {study}\n")[1].split("\n## ")[0]
+        assert "    python " in section, study
+        assert re.search(r"20\d\d-\d\d-\d\d", section) and "torch" in section, study
 
 
 def test_results_are_small() -> None:

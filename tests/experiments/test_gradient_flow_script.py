@@ -33,14 +33,15 @@ def test_what_a_run_leaves_behind_twice_the_same(
     assert list(table["family"]) == ["cnn", "cnn", "rescnn", "rescnn"] * 2
     assert (table["status"] == "done").all() and (table["step"] == 20).all()
     ratios = pd.read_csv(first / "ratios.csv")
-    assert len(ratios) == 6 and (ratios["seeds"] == 2).all()
+    assert len(ratios) == 18 and (ratios["seeds"] == 2).all()
+    assert set(ratios["when"]) == {"first 10 batches", "last 10 batches", "all 20 batches"}
     assert ((ratios["low"] <= ratios["mean"]) & (ratios["mean"] <= ratios["high"])).all()
     pd.testing.assert_frame_equal(ratios, pd.read_csv(second / "ratios.csv"))
     assert {path.name for path in (first / "figures").iterdir()} == {
         f"{name}.{kind}" for name in ("classifier", "layers") for kind in ("png", "svg")
     }
     out = capfd.readouterr().out
-    assert "5 convolutions: in the CNN the first convolution gets" in out
+    assert "5 convolutions, first 10 batches: in the CNN the first convolution gets" in out
     assert out.count(f"into {first}\n") == 1  # the run's path is named once
 
     events = EventAccumulator(

@@ -7,6 +7,7 @@ training data too, and that identity skips fix it.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -193,9 +194,11 @@ class _Question:
 def answers(
     table: pd.DataFrame, test_images: Mapping[str, int] | None = None, alpha: float = ALPHA
 ) -> list[str]:
-    """Whether depth helps each kind of CNN, deepest against shallowest; what the skips are worth.
+    """Whether depth helps each kind of CNN, and what the skips are worth.
 
-    The latter at the greatest depth that both kinds were run at. Each model is taken at its best
+    Of more than two depths each step to the next one is asked about, and then the deepest against the
+    shallowest: what helps up to some depth may hurt beyond it. What the skips are worth is asked at
+    the greatest depth that both kinds were run at. Each model is taken at its best
     learning rate by validation accuracy. Differences are of mean test accuracies, in points, with
     Welch's 95% interval over the seeds; the verdicts hold together (``planned_p_values``).
 
@@ -226,7 +229,10 @@ def answers(
                     " whether depth helps."
                 )
             elif models:
-                questions.append(_depth_question(title, models, training))
+                questions += [
+                    _depth_question(title, models[shallow], models[deep], training)
+                    for shallow, deep in _steps(sorted(models))
+                ]
         common = by_family["cnn"].keys() & by_family["rescnn"].keys()
         if common:
             depth = max(common)
@@ -244,14 +250,22 @@ def answers(
     ]
 
 
+def _steps(depths: Sequence[int]) -> list[tuple[int, int]]:
+    """Neighbouring depths, and the ends where there are more than two."""
+    steps = list(itertools.pairwise(depths))
+    return steps if len(steps) == 1 else [*steps, (depths[0], depths[-1])]
+
+
 def _depth_question(
-    title: str, models: Mapping[int, ConfigRuns], training: Mapping[tuple[int, ...], np.ndarray]
+    title: str,
+    shallow: ConfigRuns,
+    deep: ConfigRuns,
+    training: Mapping[tuple[int, ...], np.ndarray],
 ) -> _Question:
-    shallow, deep = models[min(models)], models[max(models)]
     low, high = (100 * config.scores.mean() for config in (shallow, deep))
     measured = (
-        f"{title}: from {min(models)} to {max(models)} convolutions the test accuracy goes from"
-        f" {low:.1f}% to {high:.1f}%"
+        f"{title}: from {shallow.fields['depth']} to {deep.fields['depth']} convolutions the test"
+        f" accuracy goes from {low:.1f}% to {high:.1f}%"
     )
     trained = [training.get(config.trials, np.array([])) for config in (shallow, deep)]
     if all(scores.size for scores in trained):

@@ -23,34 +23,47 @@ _LAYER = "layers/conv_"
 def trial_gradients(history: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """The mean gradients of every trial, of the networks whose seeds all ran to the end.
 
-    Columns: ``family depth seed``, and ``classifier conv_first conv_last``, the means over all
-    batches of the gradient of the classifier, of the first and of the last convolution.
+    Columns: ``family depth seed when``, and ``classifier conv_first conv_last``, the means of the
+    gradient of the classifier, of the first and of the last convolution. ``when`` names the batches
+    that they are means over: ``first 10 batches`` (the network is close to its initialisation),
+    ``last 10 batches`` (after training) and ``all 150 batches``. Of fewer than 20 batches the halves
+    take the place of the tens.
 
     Args:
         history: one row per report of ``record_gradients``, with ``trial`` and ``step``.
         table: one row per trial, with ``trial``, ``status`` and the config's fields.
     """
     finished = complete_rows(table, ("family", "depth"))
-    means = history.groupby("trial").mean(numeric_only=True)
+    batches = 0 if history.empty else int(history["step"].max())
+    window = max(1, min(_WINDOW, batches // 2))
+    step = history["step"]
+    parts = {
+        f"first {window} batches": history[step <= window],
+        f"last {window} batches": history[step > batches - window],
+        f"all {batches} batches": history,
+    }
+    means = {when: part.groupby("trial").mean(numeric_only=True) for when, part in parts.items()}
     rows = []
     for trial in finished.to_dict("records"):
-        gradients = means.loc[trial["trial"]]
-        rows.append(
-            {
-                "family": trial["family"],
-                "depth": trial["depth"],
-                "seed": trial["seed"],
-                "classifier": gradients["gradients/classifier"],
-                "conv_first": gradients["gradients/conv_first"],
-                "conv_last": gradients[f"{_LAYER}{trial['depth']:03d}"],
-            }
-        )
-    columns = ["family", "depth", "seed", "classifier", "conv_first", "conv_last"]
+        for when in parts:
+            gradients = means[when].loc[trial["trial"]]
+            rows.append(
+                {
+                    "family": trial["family"],
+                    "depth": trial["depth"],
+                    "seed": trial["seed"],
+                    "when": when,
+                    "classifier": gradients["gradients/classifier"],
+                    "conv_first": gradients["gradients/conv_first"],
+                    "conv_last": gradients[f"{_LAYER}{trial['depth']:03d}"],
+                }
+            )
+    columns = ["family", "depth", "seed", "when", "classifier", "conv_first", "conv_last"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def ratios(gradients: pd.DataFrame) -> pd.DataFrame:
-    """One row per depth and ratio: ``depth ratio seeds mean low high``.
+    """One row per depth, part of the training and ratio: ``depth when ratio seeds mean low high``.
 
     ``classifier, residual / plain`` pairs the networks of one seed; ``first / last convolution`` is
     within each network. Ratios multiply, so the mean is geometric and the 95% interval over seeds
@@ -60,7 +73,7 @@ def ratios(gradients: pd.DataFrame) -> pd.DataFrame:
         gradients: of ``trial_gradients``.
     """
     rows = []
-    for depth, group in gradients.groupby("depth"):
+    for (depth, when), group in gradients.groupby(["depth", "when"], sort=False):
         by_family = {str(name): part.set_index("seed") for name, part in group.groupby("family")}
         values = {}
         if {"cnn", "rescnn"} <= by_family.keys():
@@ -73,18 +86,26 @@ def ratios(gradients: pd.DataFrame) -> pd.DataFrame:
             if len(quotients):
                 interval = geometric_interval(quotients.to_numpy())
                 numbers = {"mean": interval.estimate, "low": interval.low, "high": interval.high}
-                rows.append({"depth": depth, "ratio": name, "seeds": interval.n} | numbers)
-    return pd.DataFrame(rows, columns=["depth", "ratio", "seeds", "mean", "low", "high"])
+                place = {"depth": depth, "when": when, "ratio": name}
+                rows.append(place | {"seeds": interval.n} | numbers)
+    columns = ["depth", "when", "ratio", "seeds", "mean", "low", "high"]
+    return pd.DataFrame(rows, columns=columns).sort_values(
+        "depth", kind="stable", ignore_index=True
+    )
 
 
 def findings(table: pd.DataFrame) -> list[str]:
-    """One sentence per depth that says what was measured, beside what is usually expected.
+    """What was measured at each depth in the first and in the last batches, a sentence for each.
+
+    Beside each number stands what is usually expected.
 
     Args:
         table: of ``ratios``.
     """
     sentences = []
-    for depth, group in table.groupby("depth"):
+    for (depth, when), group in table.groupby(["depth", "when"], sort=False):
+        if str(when).startswith("all "):  # in the table, for whoever wants it
+            continue
         by_ratio = {
             row["ratio"]: Interval(row["mean"], row["low"], row["high"], row["seeds"])
             for row in group.to_dict("records")
@@ -103,7 +124,7 @@ def findings(table: pd.DataFrame) -> list[str]:
                 f"the ResCNN's classifier gets {_times(ratio)} the gradient of the CNN's"
                 f" ({_comparison(ratio)})"
             )
-        sentences.append(f"{depth} convolutions: {'; '.join(parts)}.")
+        sentences.append(f"{depth} convolutions, {when}: {'; '.join(parts)}.")
     return sentences
 
 
@@ -133,7 +154,7 @@ def classifier_figure(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
 def layer_figure(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Gradient against layer position, a panel per depth, plain beside residual.
 
-    Dashed: mean over the first ten batches; solid: over all batches. Bands span the seeds.
+    Dashed: mean over the first ten batches; solid: over the last ten. Bands span the seeds.
     """
     trials = table[table["status"] == DONE]
     depths = sorted(trials["depth"].unique())
@@ -154,7 +175,7 @@ def layer_figure(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
     ]
     handles += [
         Line2D([], [], color="0.3", ls="--", label=f"first {_WINDOW} batches"),
-        Line2D([], [], color="0.3", ls="-", label="all batches"),
+        Line2D([], [], color="0.3", ls="-", label=f"last {_WINDOW} batches"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
@@ -164,7 +185,9 @@ def _draw_layers(panel: Axes, reports: pd.DataFrame, family: str, depth: int) ->
     places = np.arange(1, depth + 1)
     columns = [f"{_LAYER}{place:03d}" for place in places]
     colour = family_colour(family)
-    for style, part in (("--", reports[reports["step"] <= _WINDOW]), ("-", reports)):
+    step = reports["step"]
+    ends = (("--", step <= _WINDOW), ("-", step > step.max() - _WINDOW))
+    for style, part in ((style, reports[inside]) for style, inside in ends):
         by_seed = part.groupby("trial")[columns].mean().to_numpy()
         panel.plot(places, np.exp(np.log(by_seed).mean(0)), style, color=colour, lw=1.8)
         if len(by_seed) > 1:

@@ -73,6 +73,20 @@ def test_answers_with_their_intervals() -> None:
     assert "are worth +56.0 points" in skips and skips.endswith(": skips help.")
 
 
+def test_each_step_is_asked_about_and_then_the_whole() -> None:
+    """Depth 9 is better than 3 and than 51: from end to end one sees the loss alone."""
+    middle = rows("cnn", 9, 0.1, [0.95] * 3, [0.97, 0.98, 0.96])
+    table = grid_table(
+        TABLE[TABLE["family"] == "cnn"].drop(columns="trial").to_dict("records"), middle
+    )
+    up, down, whole = answers(table)
+    assert "from 3 to 9 convolutions the test accuracy goes from 91.0% to 97.0%" in up
+    assert up.endswith(": more depth helps.")
+    assert "from 9 to 51 convolutions the test accuracy goes from 97.0% to 40.0%" in down
+    assert "from 3 to 51 convolutions the test accuracy goes from 91.0% to 40.0%" in whole
+    assert down.endswith(": more depth hurts.") and whole.endswith(": more depth hurts.")
+
+
 @pytest.mark.parametrize("ending", ["stopped", "failed", "interrupted"])
 def test_a_model_whose_seeds_did_not_all_end_is_named_and_not_compared(ending: str) -> None:
     """Two seeds of the residual network at depth 51 are left, and would say that depth helps."""

@@ -137,7 +137,7 @@ def test_configs_that_are_refused(options, message):
 
 @pytest.fixture
 def planted():
-    """Two seeds of each family at depth 3, ten batches; the plain first layer gets a tenth."""
+    """Two seeds of each family at depth 3, 20 batches; the plain first layer gets a tenth."""
     rows, history = [], []
     for family, classifier, first, second in (("cnn", 1.0, 0.1, 1.1), ("rescnn", 3.0, 5.0, 1.2)):
         for seed, factor in ((0, 1.0), (1, second)):
@@ -155,7 +155,8 @@ def planted():
 
 
 def test_ratios_and_their_intervals(planted):
-    table = ratios(trial_gradients(*planted)).set_index("ratio")
+    every = ratios(trial_gradients(*planted))
+    table = every[every["when"] == "all 20 batches"].set_index("ratio")
     pair = table.loc["classifier, residual / plain"]
     ratio, spread = math.sqrt(3 * 3.6 / 1.1), 12.7062 * math.log(1.2 / 1.1) / 2
     expected = (ratio, ratio * math.exp(-spread), ratio * math.exp(spread))
@@ -169,9 +170,40 @@ def test_ratios_and_their_intervals(planted):
     assert plain["seeds"] == 2
 
 
+def test_the_first_and_the_last_batches_stand_apart(planted):
+    """At the start the plain first layer gets 7 times as much as at the end, of all 21 batches."""
+    history, table = planted
+    more = history[history["step"] == 1].assign(step=21)
+    history = pd.concat([history, more], ignore_index=True)
+    early = history["step"] <= 10
+    history.loc[early, "gradients/conv_first"] *= 7.0
+    gradients = trial_gradients(history, table)
+    assert list(gradients["when"][:3]) == ["first 10 batches", "last 10 batches", "all 21 batches"]
+    plain = gradients[(gradients["family"] == "cnn") & (gradients["seed"] == 0)]
+    plain = plain.set_index("when")["conv_first"]
+    assert plain["first 10 batches"] == pytest.approx(0.7)
+    assert plain["last 10 batches"] == pytest.approx(0.1)
+    assert plain["all 21 batches"] == pytest.approx((10 * 0.7 + 11 * 0.1) / 21)
+    means = ratios(gradients).set_index(["when", "ratio"])["mean"]
+    name = "CNN, first / last convolution"
+    assert means["first 10 batches", name] == pytest.approx(7 * means["last 10 batches", name])
+    first, last = findings(ratios(gradients))
+    assert first.startswith("3 convolutions, first 10 batches: in the CNN the first convolution")
+    assert " gets 0.73 times" in first and " gets 0.10 times" in last
+
+
+def test_of_few_batches_the_halves_are_compared(planted):
+    history, table = planted
+    gradients = trial_gradients(history[history["step"] <= 5], table)
+    assert list(gradients["when"][:3]) == ["first 2 batches", "last 2 batches", "all 5 batches"]
+
+
 def test_findings_say_what_was_measured(planted):
-    (sentence,) = findings(ratios(trial_gradients(*planted)))
-    assert sentence.startswith("3 convolutions: in the CNN the first convolution gets 0.10 times")
+    sentence, last = findings(ratios(trial_gradients(*planted)))
+    assert last == sentence.replace("first 10", "last 10")
+    assert sentence.startswith(
+        "3 convolutions, first 10 batches: in the CNN the first convolution gets 0.10 times"
+    )
     assert "it shrinks towards the input, as vanishing gradients do" in sentence
     assert "in the ResCNN the first convolution gets 5.48 times" in sentence
     assert "it grows towards the input: no vanishing" in sentence
@@ -183,7 +215,7 @@ def test_a_network_without_all_of_its_seeds_is_not_compared(planted, status):
     history, table = planted
     table.loc[1, "status"] = status  # the second seed of the plain network
     kept = ratios(trial_gradients(history, table))
-    assert list(kept["ratio"]) == ["ResCNN, first / last convolution"]
+    assert list(kept["ratio"]) == ["ResCNN, first / last convolution"] * 3
 
 
 def test_figures_show_the_means(planted):
@@ -191,8 +223,11 @@ def test_figures_show_the_means(planted):
     labelled = {line.get_label(): line for line in panel.get_lines()}
     np.testing.assert_allclose(labelled["CNN, depth 3"].get_ydata(), 1.05)
     np.testing.assert_allclose(labelled["ResCNN, depth 3"].get_ydata(), 3.3)
-    (panel,) = layer_figure(*planted).axes
+    history, table = planted
+    history.loc[history["step"] <= 10, "layers/conv_001"] *= 3  # only the dashed lines show it
+    (panel,) = layer_figure(history, table).axes
     assert panel.get_yscale() == "log"
-    solid = [line.get_ydata() for line in panel.get_lines() if line.get_linestyle() == "-"]
-    np.testing.assert_allclose(solid[0], [math.sqrt(0.1 * 0.11), 1, 1])
-    np.testing.assert_allclose(solid[1], [math.sqrt(5 * 6), 1, 1])
+    for style, factor in (("--", 3.0), ("-", 1.0)):
+        drawn = [line.get_ydata() for line in panel.get_lines() if line.get_linestyle() == style]
+        np.testing.assert_allclose(drawn[0], [math.sqrt(0.1 * 0.11) * factor, 1, 1])
+        np.testing.assert_allclose(drawn[1], [math.sqrt(5 * 6) * factor, 1, 1])
