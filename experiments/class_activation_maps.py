@@ -8,8 +8,9 @@ r"""Where does a network look? Class activation maps, exact, over the original i
 
 For any network that ends in global average pooling and a dense layer (Zhou et al., 2016,
 arXiv:1512.04150): the spatial mean of a map plus the bias is the class's logit. --deletion measures
-how far to trust a map: the class's probability as the most important, the least important and random
-pixels are removed. With a meaningful map it falls faster than with random pixels.
+how far to trust a map: the class's probability as the most and the least important pixels are removed.
+With a meaningful map it falls faster than with the same map moved elsewhere, which removes areas of the
+same shapes. (Scattered random pixels are shown too. They are noise, which upsets some networks more.)
 
 Written to runs/class_activation_maps/<run name>/: figures/ (a PNG per image, also among
 TensorBoard's images) and maps.csv (a row per image).

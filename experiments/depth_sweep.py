@@ -233,9 +233,10 @@ def report(result: GridResult, run: Run, data: Mapping[str, Splits], alpha: floa
     sentences = depth.answers(result.table, test_images, alpha)
     best = result.best()
     if best is not None:
+        kept = "" if best["checkpoint"] is None else f", checkpoint {best['checkpoint']}"
         sentences.append(
             f"Best on validation: {best['name']}, test accuracy"
-            f" {100 * best['test/accuracy']:.1f}%, checkpoint {best['checkpoint']}"
+            f" {100 * best['test/accuracy']:.1f}%{kept}"
         )
     run.answer("answers", sentences)
     run.say_curves()

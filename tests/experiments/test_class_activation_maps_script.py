@@ -44,6 +44,7 @@ def test_without_arguments_a_network_is_trained_first(
     table = pd.read_csv(run / "maps.csv")
     assert len(table) == 4
     assert (table["area_most"] < table["area_random"]).mean() >= 0.75
+    assert (table["area_most"] < table["area_moved"]).mean() >= 0.75
     names = {path.stem for path in (run / "figures").iterdir()}
     assert names == {
         f"{number:03d}-{name}{suffix}"

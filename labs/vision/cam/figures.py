@@ -11,7 +11,13 @@ from labs.vision.cam.maps import Deletion, Explanation, upsample
 
 _DPI = 150  # of Run.add_figure: with it, a pixel of the image is a pixel of the file
 _SMALLEST = 480  # pixels of the shorter side: smaller images are shown in whole multiples
-_CURVES = {"most": "tab:red", "random": "0.4", "least": "tab:blue"}
+_CURVES = {
+    "most": ("tab:red", "most important first"),
+    "moved": ("tab:green", "the same map, moved"),
+    "random": ("0.4", "random pixels"),
+    "least": ("tab:blue", "least important first"),
+}
+"""The colour of each order of removal, and its name."""
 
 
 def overlay(explanation: Explanation, factor: int = 1, strength: float = 0.55) -> np.ndarray:
@@ -72,8 +78,7 @@ def deletion_figure(deleted: Deletion, class_name: str) -> Figure:
     """The class's probability against the share of pixels removed."""
     figure = Figure(figsize=(5.6, 4), layout="constrained")
     panel = figure.subplots()
-    for order, colour in _CURVES.items():
-        label = "random order" if order == "random" else f"{order} important first"
+    for order, (colour, label) in _CURVES.items():
         panel.plot(
             100 * deleted.fractions,
             deleted.curves[order],

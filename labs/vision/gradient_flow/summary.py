@@ -202,7 +202,7 @@ def _times(ratio: Interval) -> str:
 def _number(value: float) -> str:
     if value < 0.01:
         return f"{value:.1g}"  # a gradient that vanishes would read 0.00
-    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
+    return f"{value:.2f}" if value < 10 else f"{value:,.0f}"
 
 
 def _trend(ratio: Interval) -> str:

@@ -147,15 +147,44 @@ def test_removing_the_patch_removes_the_class(network):
         assert curve[-1] == pytest.approx(deleted.curves["most"][-1], abs=1e-6)
     assert deleted.curves["most"][2] < 0.5 < deleted.curves["least"][2]  # an eighth removed
     assert deleted.area("most") < deleted.area("random") < deleted.area("least")
+    assert deleted.area("most") < deleted.area("moved") < deleted.area("least")
     steps, curve = deleted.fractions, deleted.curves["most"]
     by_hand = sum((curve[i] + curve[i + 1]) / 2 * (steps[i + 1] - steps[i]) for i in range(16))
     assert deleted.area("most") == pytest.approx(by_hand)
     again = deletion(network, found, steps=16, seed=3)
-    assert np.array_equal(deleted.curves["random"], again.curves["random"])
+    for order in ("random", "moved"):
+        assert np.array_equal(deleted.curves[order], again.curves[order])
     (panel,) = deletion_figure(deleted, "patch").axes
     lines = {line.get_label(): line.get_ydata() for line in panel.get_lines()}
     area = deleted.area("most")
     assert np.array_equal(lines[f"most important first: area {area:.3f}"], curve)
+
+
+def test_the_moved_map_removes_the_same_shapes_elsewhere(network, monkeypatch):
+    """A map that is all in one corner, on an image of 16 x 21 pixels."""
+    found = explain(network, as_image(patches(2, seed=4)[0].images[1]), "patch")
+    activation = np.zeros((16, 21), np.float32)
+    activation[1:4, 2:6] = np.arange(1, 13).reshape(3, 4)
+    inputs = torch.zeros(1, 1, 16, 21)
+    found = dataclasses.replace(found, activation=activation, inputs=inputs)
+    orders = []
+
+    def keep(network, explanation, order, fractions):
+        orders.append(order)
+        return np.zeros(len(fractions))
+
+    monkeypatch.setattr(class_activation, "_removal_curve", keep)
+    deletion(network, found, random_orders=50, seed=1)
+    most, *moved = (order[:12] for order in orders[:51])
+    rows, columns = most // 21, most % 21
+    assert (rows[0], columns[0]) == (3, 5) and (rows[-1], columns[-1]) == (1, 2)
+    shifts = set()
+    for order in moved:
+        down, right = (order // 21 - rows) % 16, (order % 21 - columns) % 21
+        assert len(set(down)) == len(set(right)) == 1  # the same shape, pixel by pixel
+        assert 4 <= down[0] <= 12 and 5 <= right[0] <= 15
+        shifts.add((down[0], right[0]))
+    assert len(shifts) > 20
 
 
 @pytest.mark.parametrize("tile", [8, 512])
