@@ -76,13 +76,6 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     *(
         Claim(
-            f"Embeddings beat TF-IDF with {size} training texts", "news_topics", f"With {size} ",
-            ": embeddings are better", ": TF-IDF is better",
-        )
-        for size in ("100", "1,000", "9,998")
-    ),
-    *(
-        Claim(
             f"{name} reaches the goal more often than the reference's best agent, on v0", "agents",
             f"On v0 the success of {name}", *_BEATS,
         )

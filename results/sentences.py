@@ -9,16 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
 from scipy import special
 
 from labs.analysis.decisions import ALPHA, planned_p_values
-from labs.language.topics.evaluation import accuracy_gain
 from labs.statistics import (
     Interval,
-    bootstrap_interval,
     difference_interval,
     holm,
     mean_interval,
@@ -51,9 +50,11 @@ def gradients_on_cifar10(tables: Tables) -> list[str]:
 def agents(tables: Tables) -> list[str]:
     """How often agents reach the goal, or what they collect; whether they beat the reference."""
     trials = tables["trials"]
-    sentences, shares = [], {}
-    for (env, algorithm), runs in trials.groupby(["env", "algorithm"], sort=False):
-        name = f"{str(algorithm).upper()} on {env}"
+    sentences: list[str] = []
+    shares: dict[tuple[str, str], np.ndarray] = {}
+    for key, runs in trials.groupby(["env", "algorithm"], sort=False):
+        env, algorithm = cast(tuple[str, str], key)
+        name = f"{algorithm.upper()} on {env}"
         episodes = f"{int(runs['episodes'].iloc[0]):,} fresh episodes"
         if runs["success"].sum():
             share = 100 * (runs["success"] / runs["episodes"]).to_numpy()
@@ -154,53 +155,6 @@ def _between(interval: Interval, digits: int) -> str:
     )
 
 
-def news_topics(tables: Tables) -> list[str]:
-    """Embeddings beside TF-IDF by the number of training texts."""
-    draws, texts = tables["trials"], tables["test_texts"]
-    by_size = {
-        int(str(size)): 100 * group.pivot(index="draw", columns="features", values="accuracy")
-        for size, group in draws.groupby("train_size")
-    }
-    gains = {size: (t["embeddings"] - t["tfidf"]).to_numpy() for size, t in by_size.items()}
-    p_values = holm(np.array([*map(_one_sample_p, gains.values()), _mcnemar(texts)]))
-    sentences = []
-    for (size, table), p in zip(by_size.items(), p_values, strict=False):
-        ours, rival = table["embeddings"].mean(), table["tfidf"].mean()
-        gain = mean_interval(gains[size])
-        sentences.append(
-            f"With {size:,} training texts the accuracy is {ours:.1f}% with embeddings and"
-            f" {rival:.1f}% with TF-IDF, a difference of {gain.estimate:+.1f} points (95% interval"
-            f" {gain.low:+.1f} to {gain.high:+.1f}, {gain.n} draws): {_better(gain, p)}."
-        )
-    right = texts[["embeddings", "tfidf"]].to_numpy()
-    found = [bootstrap_interval(lambda i, k=k: right[i, k].mean(), len(right), seed=1).scaled(100)
-             for k in range(2)]  # fmt: skip
-    # Two classes, "right" and "wrong": the gain asks only which texts each classifier got right.
-    ones = np.ones(len(right), np.int64)
-    gain = accuracy_gain(ones, *(np.eye(2)[right[:, k]] for k in range(2)), seed=1).scaled(100)
-    size = int(texts["train_size"].iloc[0])
-    sentences.append(
-        f"With {size:,} the accuracy over the {len(right):,} test texts is"
-        f" {_between(found[0], 1)} percent with embeddings and {_between(found[1], 1)} with TF-IDF,"
-        f" a difference of {gain.estimate:+.1f} points ({gain.low:+.1f} to {gain.high:+.1f}, paired"
-        f" by text, one draw): {_better(gain, p_values[-1])}."
-    )
-    return sentences
-
-
-def _better(gain: Interval, p: float) -> str:
-    if p >= ALPHA or math.isnan(p):
-        return "these runs cannot tell which is better"
-    return "embeddings are better" if gain.estimate > 0 else "TF-IDF is better"
-
-
-def _mcnemar(texts: pd.DataFrame) -> float:
-    """Exact p-value of McNemar's test: of the texts that one classifier alone got right, half each."""
-    ours = int((texts["embeddings"] > texts["tfidf"]).sum())
-    rival = int((texts["embeddings"] < texts["tfidf"]).sum())
-    return float(min(1.0, 2 * special.bdtr(min(ours, rival), ours + rival, 0.5)))
-
-
 def class_activation_maps(tables: Tables) -> list[str]:
     """Whether removing what the map shows hurts more than removing other pixels."""
     every = tables["trials"]
@@ -238,7 +192,6 @@ STUDIES: Mapping[str, Callable[[Tables], list[str]]] = {
     "cifar10_gradient_flow_without_norm": gradients_on_cifar10,
     "class_activation_maps": class_activation_maps,
     "char_gpt": character_gpt,
-    "news_topics": news_topics,
     "agents": agents,
 }
 """The folders of ``results/``, and what makes sentences of their tables."""
