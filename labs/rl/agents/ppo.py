@@ -152,9 +152,9 @@ class PPO:
         batch, metrics = self._prepare(segment)
         for epoch in range(self.config.epochs):
             # Drawn on the CPU, so that the order of the rows does not depend on the device.
-            order = torch.randperm(len(batch.returns), generator=self._generator)
-            shuffled = _Batch(*(rows[order.to(self.device)] for rows in batch))
-            losses = self._epoch(shuffled, rate)
+            order = torch.randperm(len(batch.returns), generator=self._generator).to(self.device)
+            shuffled = _Batch(*(rows.index_select(0, order) for rows in batch))
+            found = self._epoch(shuffled, rate)
             target, last = self.config.target_kl, epoch == self.config.epochs - 1
             if target is not None or last:  # it costs a forward pass over the segment
                 kl = self._divergence(batch)
@@ -170,7 +170,7 @@ class PPO:
         if not self.spec.discrete:
             metrics["train/action_std"] = float(self._log_std.exp().mean())
         metrics |= {"train/kl": kl, "train/epochs": float(epoch + 1), "train/learning_rate": rate}
-        return metrics | losses
+        return metrics | self._losses(shuffled, *found)
 
     def _prepare(self, segment: Segment) -> tuple[_Batch, dict[str, float]]:
         """Values, advantages and log-probabilities under the parameters that collected."""
@@ -247,14 +247,23 @@ class PPO:
         scaled = rewards * np.float32(self._return_moments.scale[0])
         return scaled.clip(-CLIP, CLIP)
 
-    def _epoch(self, batch: _Batch, rate: float) -> dict[str, float]:
-        """One pass over the rows in minibatches, and its losses and diagnostics."""
-        # Each step returns what it computed before its own update; the means are taken once, here.
-        log_probs, entropies, values = torch.empty((3, len(batch.returns)), device=self.device)
-        for start in range(0, len(batch.returns), self.config.batch_size):
-            rows = slice(start, start + self.config.batch_size)
-            found = self._step(_Batch(*(column[rows] for column in batch)), rate)
-            log_probs[rows], entropies[rows], values[rows] = found
+    def _epoch(self, batch: _Batch, rate: float) -> list[torch.Tensor]:
+        """One pass over the rows in minibatches: what the steps found, as columns of all rows.
+
+        Each step returns what it computed before its own update; the means are taken once, at the end.
+        """
+        parts = zip(*(column.split(self.config.batch_size) for column in batch), strict=True)
+        found = [self._step(_Batch(*part), rate) for part in parts]
+        return [torch.cat(column) for column in zip(*found, strict=True)]
+
+    def _losses(
+        self,
+        batch: _Batch,
+        log_probs: torch.Tensor,
+        entropies: torch.Tensor,
+        values: torch.Tensor,
+    ) -> dict[str, float]:
+        """Losses and diagnostics of an epoch, from what its steps found."""
         ratios = (log_probs - batch.log_probs).exp()
         policy_loss = clipped_loss(ratios, batch.advantages, self.config.clip_range)
         clipped = (ratios - 1).abs() > self.config.clip_range
@@ -345,4 +354,4 @@ def clipped_loss_gradient(
     """
     weighted = ratios * advantages
     clipped = ratios.clamp(1 - clip_range, 1 + clip_range).mul_(advantages)
-    return torch.where(weighted <= clipped, weighted, 0).mul_(-1 / len(ratios))
+    return weighted.masked_fill_(weighted > clipped, 0).mul_(-1 / len(ratios))

@@ -26,8 +26,9 @@ class Adam:
         """One step with ``gradient``, which is scaled down to ``max_norm`` if its norm is larger."""
         beta2 = 0.999
         self.steps += 1
-        norm = torch.linalg.vector_norm(self.gradient)
-        self.gradient.mul_((max_norm / (norm + 1e-6)).clamp_(max=1.0))
+        norm = float(torch.linalg.vector_norm(self.gradient))
+        if norm > max_norm:
+            self.gradient.mul_(max_norm / norm)
         self._mean.lerp_(self.gradient, 1 - beta1)
         self._square.mul_(beta2).addcmul_(self.gradient, self.gradient, value=1 - beta2)
         # With c = sqrt(1 - beta2^t), m / (sqrt(v) / c + eps) = c m / (sqrt(v) + c eps): the bias

@@ -83,9 +83,12 @@ class MLP:
         """The input, every hidden activation and the output."""
         activations, last = [inputs], len(self._layers) - 1
         for i, (weight, bias) in enumerate(self._layers):
-            hidden = torch.addmm(bias, activations[-1], weight)
-            if i < last:
-                hidden = hidden.tanh_() if self.activation == "tanh" else hidden.relu_()
+            if i < last and self.activation == "tanh":
+                hidden = _tanh_layer(bias, activations[-1], weight)
+            else:
+                hidden = torch.addmm(bias, activations[-1], weight)
+                if i < last:
+                    hidden.relu_()
             activations.append(hidden)
         return activations
 
@@ -105,3 +108,13 @@ class MLP:
                 delta = torch.ops.aten.tanh_backward(delta, activations[i])
             else:
                 delta = torch.ops.aten.threshold_backward(delta, activations[i], 0)
+
+
+def _tanh_layer(bias: torch.Tensor, inputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """tanh(x) of x = inputs weight + bias, as 2 sigmoid(2 x) - 1: the same to 2e-7.
+
+    Without AVX-512 PyTorch's tanh takes three times as long as its sigmoid (29 us and 9 for 128 x 64
+    on an EPYC), and the factor 2 costs nothing in the product.
+    """
+    doubled = torch.addmm(bias, inputs, weight, beta=2, alpha=2)
+    return doubled.sigmoid_().mul_(2).sub_(1)
