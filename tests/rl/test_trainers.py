@@ -103,6 +103,29 @@ def test_dqn_waits_until_there_is_a_batch() -> None:
     assert versions == [0, 0, 4, 8]
 
 
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
+def test_a_trainer_continues_exactly_from_its_state(algorithm: str) -> None:
+    """With another seed and no past of its own; the steps that are owed belong to the state."""
+    options: dict[str, Any] = {"segment_length": 8, "batch_size": 32}
+    if algorithm == "dqn":
+        options |= {"learning_starts": 0, "update_interval": 10, "target_interval": 4}
+    config = agent_config(algorithm, **options, **SMALL)
+    make: Any = make_ppo if algorithm == "ppo" else make_dqn
+    first, second = make(config, SPACES, 0, CPU), make(config, SPACES, 1, CPU)
+    rollouts = Recorded(8)
+    for k in range(3):
+        first.learn(first.collect(rollouts, 0.1), 32 * k, 0.1)
+    second.load(first.state())
+    for k in range(3, 6):
+        segment = first.collect(rollouts, 0.2)
+        found = [trainer.learn(segment, 32 * k, 0.2) for trainer in (first, second)]
+        assert found[0] == found[1]
+        assert first.learner.version == second.learner.version
+    np.testing.assert_array_equal(
+        first.learner.actor_parameters(), second.learner.actor_parameters()
+    )
+
+
 def test_dqn_s_network_and_draws_depend_on_the_seed_alone() -> None:
     def learned(seed: int) -> list[np.ndarray]:
         options = {"segment_length": 8, "learning_starts": 0, "batch_size": 4, "anneal": False}
@@ -123,7 +146,7 @@ def test_schedules_follow_the_part_of_the_run_that_is_done(algorithm: str, tmp_p
     """And evaluations come when they are due, of the parameters that the checkpoint has."""
     options: dict[str, Any] = {"segment_length": 32, "batch_size": 64}
     if algorithm == "dqn":
-        options = {"segment_length": 32, "batch_size": 32, "learning_starts": 0, "n_step": 1}
+        options = {"segment_length": 32, "batch_size": 32, "learning_starts": 256, "n_step": 1}
     config = AgentConfig(
         algorithm=algorithm,
         total_steps=1000,
@@ -149,6 +172,9 @@ def test_schedules_follow_the_part_of_the_run_that_is_done(algorithm: str, tmp_p
     for report in reports:
         progress = (report.step - 128) / 1000
         rate = config.learning_rate * (1 - progress)
-        assert report.metrics["train/learning_rate"] == pytest.approx(rate)
         if algorithm == "dqn":
             assert report.metrics["train/epsilon"] == pytest.approx(config.epsilon(progress))
+            if report.step <= 256:  # the segment that begins at step 256 is the first to learn from
+                assert "train/learning_rate" not in report.metrics
+                continue
+        assert report.metrics["train/learning_rate"] == pytest.approx(rate)

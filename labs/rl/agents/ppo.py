@@ -170,7 +170,7 @@ class PPO:
         if not self.spec.discrete:
             metrics["train/action_std"] = float(self._log_std.exp().mean())
         metrics |= {"train/kl": kl, "train/epochs": float(epoch + 1), "train/learning_rate": rate}
-        return metrics | self._losses(shuffled, *found)
+        return metrics | self._losses(shuffled, found)
 
     def _prepare(self, segment: Segment) -> tuple[_Batch, dict[str, float]]:
         """Values, advantages and log-probabilities under the parameters that collected."""
@@ -256,14 +256,9 @@ class PPO:
         found = [self._step(_Batch(*part), rate) for part in parts]
         return [torch.cat(column) for column in zip(*found, strict=True)]
 
-    def _losses(
-        self,
-        batch: _Batch,
-        log_probs: torch.Tensor,
-        entropies: torch.Tensor,
-        values: torch.Tensor,
-    ) -> dict[str, float]:
+    def _losses(self, batch: _Batch, found: list[torch.Tensor]) -> dict[str, float]:
         """Losses and diagnostics of an epoch, from what its steps found."""
+        log_probs, entropies, values = found
         ratios = (log_probs - batch.log_probs).exp()
         policy_loss = clipped_loss(ratios, batch.advantages, self.config.clip_range)
         clipped = (ratios - 1).abs() > self.config.clip_range

@@ -10,6 +10,7 @@ import torch
 
 from labs.rl.agents.dqn import DQN, DQNConfig
 from labs.rl.agents.networks.base import Spaces
+from labs.rl.agents.networks.images import convolutional_network
 from labs.rl.agents.policies import Policy
 from labs.rl.agents.segments import Segment
 from labs.runtime.errors import InputError
@@ -169,6 +170,41 @@ def test_updates_equal_the_reference(change: dict[str, Any]) -> None:
         assert found["train/q_mean"] == pytest.approx(np.mean(values), rel=2e-3, abs=1e-4)
         assert found["train/td_error"] == pytest.approx(np.mean(errors), rel=2e-3)
         assert found["train/learning_rate"] == pytest.approx(rate)
+
+
+def test_images_are_divided_by_255_and_not_normalised() -> None:
+    """One gradient step through the convolutions against PyTorch's own."""
+    shape = (2, 7, 6)
+    config = DQNConfig(**{**DEFAULTS, "n_step": 1, "double_q": True, "anneal": False})
+    agent = DQN(config, Spaces(shape, 3, True), seed=0)
+    networks = [convolutional_network(shape, 3, (6, 5), "tanh") for _ in range(2)]
+    for network, flat in zip(networks, (agent._flat, agent._target_flat), strict=True):
+        torch.nn.utils.vector_to_parameters(flat.clone(), network.parameters())
+    segment = random_segment(0)
+    pixels = np.random.default_rng(1).integers(256, size=(2, T, N, *shape), dtype=np.uint8)
+    agent.add(segment._replace(observations=pixels[0], next_observations=pixels[1]))
+    draw = np.random.default_rng()
+    draw.bit_generator.state = agent.replay._generator.bit_generator.state
+    found = agent.update(1, 0.0)
+
+    (indices,) = draw.integers(T * N, size=(1, config.batch_size))
+    now, after = (torch.tensor(p.reshape(-1, *shape)[indices] / 255).float() for p in pixels)
+    rewards, terminated, actions = (
+        torch.tensor(column.ravel()[indices])
+        for column in (segment.rewards, segment.terminated, segment.actions)
+    )
+    rows = torch.arange(len(indices))
+    with torch.no_grad():
+        best = networks[0](after).argmax(1)
+        wanted = rewards + config.gamma * ~terminated * networks[1](after)[rows, best]
+    loss = torch.nn.functional.huber_loss(networks[0](now)[rows, actions], wanted)
+    adam = torch.optim.Adam(networks[0].parameters(), lr=config.learning_rate, eps=1e-5)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(networks[0].parameters(), config.max_grad_norm)
+    adam.step()
+    assert found["train/loss"] == pytest.approx(loss.item(), rel=1e-4)
+    expected = torch.nn.utils.parameters_to_vector(networks[0].parameters())
+    torch.testing.assert_close(agent._flat, expected, rtol=1e-4, atol=2e-5)
 
 
 def test_observations_ten_standard_deviations_away_are_clipped_there() -> None:

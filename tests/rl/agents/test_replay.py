@@ -46,6 +46,17 @@ def test_draws_only_what_is_there() -> None:
     assert set(replay.sample(10, 10).reshape(-1).tolist()) == {0, 1, 2}
 
 
+def test_images_take_a_byte_per_pixel_and_vectors_keep_their_digits() -> None:
+    for shape, dtype in (((2, 5, 4), np.uint8), ((3,), np.float32)):
+        replay = Replay(6, shape, seed=0)
+        values = np.random.default_rng(0).uniform(0, 255, (2, 4, *shape)).astype(dtype)
+        replay.add(Transitions(*values, *rows(range(4))[2:]))
+        found = replay.gather(np.arange(4))
+        assert found.observations.dtype == found.next_observations.dtype == dtype
+        np.testing.assert_array_equal(found.observations, values[0])
+        np.testing.assert_array_equal(found.next_observations, values[1])
+
+
 def test_a_saved_state_continues_exactly() -> None:
     first, second = Replay(10, (2,), seed=0), Replay(10, (2,), seed=5)
     first.add(rows(range(14)))
