@@ -15,6 +15,7 @@ from labs.commands.rerun import Rerun
 from labs.commands.show import Show
 from labs.commands.submit import Fetch, Submit, split
 from labs.runtime.cli import exit_with
+from labs.runtime.commandline.help import asks_for_help, print_help
 from labs.runtime.errors import InputError
 
 Command = (
@@ -26,6 +27,9 @@ Command = (
     | Annotated[Submit, tyro.conf.subcommand("submit")]
     | Annotated[Fetch, tyro.conf.subcommand("fetch")]
 )
+
+
+_DESCRIPTION = "List, show, compare and repeat runs, and run experiments on a cluster."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,12 +47,11 @@ def _run(arguments: Sequence[str]) -> int:
     others: list[str] = []
     if own[:1] == ["submit"]:
         own, others = split(own)
+    if asks_for_help(own) or not own:
+        print_help(Command, program="labs", description=_DESCRIPTION, arguments=own)
+        return 0
     command, unknown = tyro.cli(
-        Command,
-        args=own or ["--help"],
-        prog="labs",
-        description="List, show, compare and repeat runs, and run experiments on a cluster.",
-        return_unknown_args=True,
+        Command, args=own, prog="labs", description=_DESCRIPTION, return_unknown_args=True
     )
     if isinstance(command, Rerun):
         return command.run_again(unknown)

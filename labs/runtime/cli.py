@@ -225,7 +225,7 @@ def _parse(
             default,
             program=command_name(),
             description=description or "",
-            everything="--help-all" in arguments,
+            arguments=arguments,
         )
         sys.exit(0)
     return tyro.cli(config_type, args=list(arguments), description=description, **options)

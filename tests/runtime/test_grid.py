@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import tyro
 
+from labs.runtime.commandline.docstrings import field_docstrings
 from labs.runtime.errors import InputError
-from labs.runtime.field_options import expand, field_docstrings, options_type
+from labs.runtime.field_options import expand, options_type
 from labs.runtime.grid import Range, grid, seed_values
 from labs.runtime.machine.seeds import trial_seeds
 

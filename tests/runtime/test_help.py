@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -117,8 +118,97 @@ def test_everything(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_of_a_user_s_experiment(capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(" ".join(shown(capsys, "--help", config=options_type(Inner))).split())
-    assert "--width INT [INT ...] Units of a layer. (default: 64)" in text
+    assert "--width INT Units of a layer. (default: 64)" in text
+    assert "Several values of an option make a grid." in text and "the grid: --samples INT" in text
     assert "Blocks per stage. (default: 8,16)" in text
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What all methods have: an example."""
+
+    epochs: int = 3
+    """Passes."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Method(Basis):
+    """Options of one method. They are many."""
+
+    momentum: float = 0.9
+    """Of SGD."""
+
+
+def test_options_of_base_classes_and_of_the_grid_have_headings(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = shown(capsys, "--help", config=options_type(Method, plans=True))
+    titles = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert titles == ["what all methods have:", "the grid:", "options of one method:", RUNTIME]
+    of_grid = lines[lines.index("the grid:") : lines.index("options of one method:")]
+    names = [line.split()[0] for line in of_grid if line.startswith("  --")]
+    assert names == ["--seeds", "--until-decided", "--samples", "--plan,"]
+    assert any(
+        "--momentum FLOAT" in line for line in lines[lines.index("options of one method:") :]
+    )
+
+
+RUNTIME = "where and how it runs:"
+LONG = [(f"option_{i}", int, field(default=i)) for i in range(70)]
+Long = dataclasses.make_dataclass("Long", LONG, bases=(Basis,), frozen=True)
+Long.__doc__ = "Very long."
+
+
+def test_the_last_groups_are_only_named_where_the_help_would_be_longer_than_two_screens(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = shown(capsys, "--help", config=options_type(Long))
+    assert len(lines) <= 100 and "--help-all describes every option." in lines[-1]
+    assert "  --epochs INT            Passes. (default: 3)" in lines
+    named = " ".join(lines[lines.index("very long:") : lines.index(RUNTIME)])
+    assert all(f"--option-{i} INT" in named for i in range(70)) and "(default: 42)" not in named
+    assert "(default: 42)" in "\n".join(shown(capsys, "--help-all", config=options_type(Long)))
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Copy a run. It is quick."""
+
+    runs: tyro.conf.Positional[tuple[str, ...]]
+    """Which."""
+
+    to: tyro.conf.Positional[Path] = Path("there")
+    """Where to."""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Drop a run."""
+
+    name: str
+    """Its name."""
+
+
+@dataclass(frozen=True)
+class Commands:
+    command: tyro.conf.OmitSubcommandPrefixes[Copy | Annotated[Drop, tyro.conf.subcommand("rm")]]
+
+
+def test_sub_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown(capsys, "--help", config=Commands)
+    assert lines[0] == "usage: python learn.py COMMAND [options]"
+    assert (
+        "  copy                    Copy a run." in lines
+        and "  rm                      Drop a run." in lines
+    )
+    lines = shown(capsys, "copy", "--help", config=Commands)
+    assert lines[0] == "usage: python learn.py copy TEXT [TEXT ...] [PATH] [options]"
+    assert "Copy a run. It is quick." in lines
+    assert "  [PATH]                  Where to. (default: there)" in lines
+    assert "default: )" not in "\n".join(lines) and "rm" not in "\n".join(lines)
+    lines = shown(capsys, "rm", "-h", config=Commands)
+    assert "  --name TEXT             Its name." in lines
 
 
 def test_no_colour_and_no_bold_into_a_pipe(

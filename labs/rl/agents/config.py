@@ -43,31 +43,31 @@ class AgentConfig(metaclass=_AgentConfigType):
     """ppo, dqn, or module:name for an algorithm that your own module registers."""
 
     env: str = "labs/NavigationGoal-v1"
-    """A gymnasium environment with a flat or discrete observation; module:id imports the module."""
+    """A gymnasium environment, or module:id, which imports the module."""
 
     env_kwargs: Annotated[tuple[str, ...], WordsTogether()] = ()
-    """Keyword arguments of the environment, each key=value, for instance gravity=-5.0."""
+    """Its keyword arguments, such as gravity=-5.0."""
 
     wrapper: Annotated[tuple[str, ...], WordsTogether()] = ()
-    """Wrappers of the environment, each module:Class; the first is the innermost."""
+    """Its wrappers, module:Class; the first is the innermost."""
 
     seed: int = 0
     """Seed of all random numbers."""
 
     total_steps: int = 500_000
-    """Environment steps of the whole training, summed over all environments."""
+    """Environment steps in total."""
 
     num_workers: int = 0
     """Ray actors that collect rollouts; with 0, this process collects them between its updates."""
 
     envs_per_worker: int = 16
-    """Environments that each worker steps at the same time."""
+    """Environments that each worker steps."""
 
     segment_length: int = 128
-    """Steps that a worker collects from each environment before it hands them to the learner."""
+    """Steps per environment and segment."""
 
     frame_stack: int = 1
-    """Number of successive observations that are stacked into one."""
+    """Successive observations stacked into one."""
 
     eval_interval: int = 0
     """Environment steps between two evaluations; 0 means 1/20 of the run."""

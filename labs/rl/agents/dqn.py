@@ -30,7 +30,7 @@ class DQNConfig(LearnerConfig):
     """Environment steps before the first gradient step."""
 
     update_interval: int = 10
-    """Environment steps per gradient step, all environments counted together."""
+    """Environment steps per gradient step."""
 
     target_interval: int = 200
     """Gradient steps between two copies of the parameters to the target network."""

@@ -41,7 +41,7 @@ class LearnerConfig:
     """Scale observations by their running mean and standard deviation; images are divided by 255."""
 
     max_grad_norm: float = 0.5
-    """Gradients with a larger norm are scaled down to this norm."""
+    """Gradients are clipped to this norm."""
 
     reward_scale: float = 1.0
     """Factor on the rewards that the learner sees; reported returns are not scaled."""

@@ -34,16 +34,16 @@ class PPOConfig(LearnerConfig):
     """Bias against variance of the advantages: 0 bootstraps after one step, 1 at the episode's end."""
 
     entropy_coefficient: float = 0.003
-    """Weight of the entropy in the objective."""
+    """Weight of the entropy in the loss."""
 
     value_coefficient: float = 0.5
-    """Weight of the value function's squared error."""
+    """Weight of the value's squared error."""
 
     target_kl: float | None = None
     """Stop an update after an epoch when the KL divergence is larger than this, in nats."""
 
     normalize_advantages: bool = True
-    """Normalise the advantages of each update to mean 0 and standard deviation 1."""
+    """Standardise each update's advantages."""
 
     normalize_rewards: bool = True
     """Divide rewards by the running standard deviation of their discounted sum."""
@@ -52,10 +52,10 @@ class PPOConfig(LearnerConfig):
     """Standard deviation of continuous actions: learned, or a schedule that decays over the run."""
 
     action_std_start: float = 0.6
-    """Standard deviation at the start of the run."""
+    """Standard deviation at the start."""
 
     action_std_end: float = 0.1
-    """Standard deviation at the end of the run, with 'decay'."""
+    """Standard deviation at the end, with 'decay'."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

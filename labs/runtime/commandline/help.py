@@ -6,56 +6,32 @@ experiment has. ``--help-all`` has the program's whole description, and every op
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
-import tyro
-
-from labs.runtime.field_options import field_docstrings, metavar_of, spelled
-from labs.runtime.options import RuntimeOptions
+from labs.runtime.commandline.docstrings import summary
+from labs.runtime.commandline.groups import Group, Option, groups_of, subcommands
 
 HELP = ("-h", "--help", "--help-all")
 MAX_WIDTH = 100
 _COLUMN = 26
 """Where the texts begin."""
 
-_POSITIONAL, _FIXED = tyro.conf.Positional, tyro.conf.Fixed
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option as it is printed."""
-
-    spelling: str
-    """``--learning-rate``, ``--augment, --no-augment``; an operand's name."""
-
-    takes: str
-    """``FLOAT [FLOAT ...]``; nothing for a flag."""
-
-    text: str
-    """What it does, with its default."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Options that belong together."""
-
-    title: str
-    options: Sequence[Option]
-    common: bool = False
-    """Whether every experiment has them."""
+TWO_SCREENS = 100
+"""Lines that ``--help`` has at most."""
 
 
 def command_name() -> str:
     """The program as it was called."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None and spec.origin == os.path.abspath(sys.argv[0]):
+        return f"python -m {spec.name.removesuffix('.__main__')}"
     return f"python {sys.argv[0]}" if sys.argv[0].endswith(".py") else Path(sys.argv[0]).name
 
 
@@ -70,71 +46,102 @@ def print_help(
     *,
     program: str,
     description: str,
-    everything: bool = False,
+    arguments: Sequence[str] = (),
 ) -> None:
     """Print a command's help.
 
     Args:
-        config_type: frozen dataclass of the options.
+        config_type: frozen dataclass of the options, or sub-commands (see ``subcommands``).
         default: an instance that holds the defaults; ``None`` takes those of the fields. Its method
             ``shown_defaults``, where it has one, gives texts for fields that are ``None``, by name:
             what a preset decides.
         program: as it is called.
         description: Markdown, such as a docstring: paragraphs and indented examples.
-        everything: the whole description, and every option in full.
+        arguments: the command line. ``--help-all`` shows the whole description, and every option in
+            full; a sub-command has a help of its own.
     """
-    groups = list(_groups(config_type, default, "options"))
     width = min(shutil.get_terminal_size().columns, MAX_WIDTH)
+    commands = subcommands(config_type)
+    chosen = next((word for word in arguments if word in commands), None)
+    if commands and chosen is None:
+        print("\n".join(_commands(commands, program, description, width)))
+        return
+    if chosen is not None:
+        config_type = commands[chosen]
+        program, description = f"{program} {chosen}", config_type.__doc__ or ""
+    everything = "--help-all" in arguments
+    groups = list(groups_of(config_type, default, "options"))
     operands = [o.takes for g in groups for o in g.options if not o.spelling.startswith("-")]
-    print(" ".join(["usage:", program, *operands, "[options]"]), end="\n\n")
-    for block in _blocks(description, everything):
-        print(_filled(block, width), end="\n\n")
-    for group in groups:
-        print(_bold(f"{group.title}:"))
-        if group.common and not everything:
-            print(_named(group, width))
-        else:
-            for option in group.options:
-                _print_option(option, width)
-        print()
-    if not everything:
-        print("--help-all describes every option.")
+    head = [" ".join(["usage:", program, *operands, "[options]"]), ""]
+    head += _description(description, width, whole=everything or chosen is not None)
+    if note := getattr(config_type, "help_note", ""):
+        head += [*_filled(note, width), ""]
+    named = [group for group in groups if group.common and not everything]
+    lines = [*head, *_options(groups, named, width)]
+    while not everything and len(lines) > TWO_SCREENS:
+        described = [group for group in groups[1:] if group not in named]
+        if not described:
+            break
+        named.append(described[-1])
+        lines = [*head, *_options(groups, named, width)]
+    print("\n".join(lines))
 
 
-def _blocks(description: str, everything: bool) -> list[str]:
+def _commands(
+    commands: Mapping[str, type], program: str, description: str, width: int
+) -> list[str]:
+    lines = [f"usage: {program} COMMAND [options]", ""]
+    lines += [*_description(description, width, whole=True), _bold("commands:")]
+    for name, kind in commands.items():
+        lines += _described(Option(name, "", summary(kind)), width)
+    return [*lines, "", f"{program} COMMAND --help describes the options of one."]
+
+
+def _description(description: str, width: int, whole: bool) -> list[str]:
     """The paragraphs: all of them, or the first and the first examples."""
     blocks = [b for b in inspect.cleandoc(description).split("\n\n") if b.strip()]
-    if everything or not blocks:
-        return blocks
-    examples = [block for block in blocks[1:] if block.startswith("    ")]
-    return [blocks[0], *examples[:1]]
+    if not whole:
+        examples = [block for block in blocks[1:] if block.startswith("    ")]
+        blocks = [*blocks[:1], *examples[:1]]
+    return [line for block in blocks for line in (*_filled(block, width), "")]
 
 
-def _filled(block: str, width: int) -> str:
+def _filled(block: str, width: int) -> list[str]:
     if block.startswith("    "):
-        return "\n".join(line.removeprefix("  ") for line in block.splitlines())
-    return textwrap.fill(" ".join(block.split()), width)
+        return [line.removeprefix("  ") for line in block.splitlines()]
+    return textwrap.wrap(" ".join(block.split()), width)
 
 
-def _named(group: Group, width: int) -> str:
+def _options(groups: Sequence[Group], named: Sequence[Group], width: int) -> list[str]:
+    """The groups, of which some are only named."""
+    lines: list[str] = []
+    for group in groups:
+        lines.append(_bold(f"{group.title}:"))
+        if group in named:
+            lines += _named(group, width)
+        else:
+            lines += [line for option in group.options for line in _described(option, width)]
+        lines.append("")
+    return [*lines, "--help-all describes every option."] if named else lines[:-1]
+
+
+def _named(group: Group, width: int) -> list[str]:
     names = [" ".join([option.spelling.split(",")[0], option.takes]) for option in group.options]
     parts = [name.strip().replace(" ", "\0") for name in names]  # an option stays on one line
-    filled = textwrap.fill(
+    filled = textwrap.wrap(
         ", ".join(parts), width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
     )
-    return filled.replace("\0", " ")
+    return [line.replace("\0", " ") for line in filled]
 
 
-def _print_option(option: Option, width: int) -> None:
+def _described(option: Option, width: int) -> list[str]:
     takes = f" {option.takes}" if option.takes and option.spelling.startswith("-") else ""
-    lines = textwrap.wrap(option.text, max(20, width - _COLUMN))
+    texts = textwrap.wrap(option.text, max(20, width - _COLUMN))
     head, room = f"  {_bold(option.spelling)}{takes}", _COLUMN - 2
     room -= len(option.spelling) + len(takes)
-    if room >= 2 and lines:
-        head += " " * room + lines.pop(0)
-    print(head)
-    for line in lines:
-        print(" " * _COLUMN + line)
+    if room >= 2 and texts:
+        head += " " * room + texts.pop(0)
+    return [head, *(" " * _COLUMN + text for text in texts)]
 
 
 def _bold(text: str) -> str:
@@ -143,66 +150,3 @@ def _bold(text: str) -> str:
         not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     )
     return text if plain else f"\033[1m{text}\033[0m"
-
-
-def _groups(config_type: Any, default: Any, title: str) -> Iterator[Group]:
-    """The options of a dataclass, then those of the dataclasses in it."""
-    decided = default.shown_defaults() if hasattr(default, "shown_defaults") else {}
-    hints = get_type_hints(config_type, include_extras=True)
-    texts = field_docstrings(config_type)
-    own: list[Option] = []
-    parts: list[tuple[str, Any, Any]] = []
-    for field in dataclasses.fields(config_type):
-        value = _default(field, default)
-        hint, marks = _unwrapped(hints[field.name])
-        if not field.init or _FIXED in marks:
-            continue
-        if dataclasses.is_dataclass(hint):
-            parts.append((field.name, hint, value))
-        else:
-            shown = decided.get(field.name, "") if value is None else _shown(value)
-            text = texts.get(field.name, "")
-            own.append(_option(field.name, hint, marks, text, shown))
-    if own:
-        yield Group(title, own, common=config_type is RuntimeOptions)
-    for name, hint, value in parts:
-        heading = "where and how it runs" if hint is RuntimeOptions else f"{name} options"
-        yield from _groups(hint, value, heading.replace("_", " "))
-
-
-def _default(field: dataclasses.Field[Any], default: Any) -> Any:
-    if default is not None:
-        return getattr(default, field.name)
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
-
-
-def _unwrapped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    marks = getattr(hint, "__metadata__", ())
-    return (hint.__origin__, marks) if marks else (hint, ())
-
-
-def _option(name: str, hint: Any, marks: Sequence[Any], text: str, shown: str) -> Option:
-    settings: Mapping[str, Any] = next(
-        (vars(m) for m in marks if hasattr(m, "metavar") and hasattr(m, "aliases")), {}
-    )
-    takes = settings.get("metavar") or metavar_of(hint)
-    spelling = f"--{name.replace('_', '-')}"
-    if hint is bool:
-        spelling, takes = f"{spelling}, --no-{name.replace('_', '-')}", ""
-    if _POSITIONAL in marks:
-        spelling, takes = takes, takes
-    text = " ".join((settings.get("help") or text).split())
-    return Option(spelling, takes, f"{text} (default: {shown})" if shown else text)
-
-
-def _shown(value: Any) -> str:
-    """A default as it would be typed; nothing where there is none to show."""
-    if value is dataclasses.MISSING or value == ():
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, tuple):
-        return " ".join(spelled(part) for part in value)
-    return spelled(value)

@@ -1,0 +1,39 @@
+"""What the source says of a dataclass: the string below each field, and its first sentence."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import re
+import textwrap
+
+
+def field_docstrings(config_type: type) -> dict[str, str]:
+    """The string below each field, as ``help`` shows it; of base classes as well."""
+    found: dict[str, str] = {}
+    for cls in reversed(config_type.__mro__[:-1]):
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+        except (OSError, TypeError, SyntaxError):  # made in a shell, or by make_dataclass
+            continue
+        body = tree.body[0].body  # type: ignore[attr-defined]  # the source of a class is a ClassDef
+        for node, following in itertools.pairwise(body):
+            if (
+                isinstance(node, ast.AnnAssign)
+                and isinstance(node.target, ast.Name)
+                and isinstance(following, ast.Expr)
+                and isinstance(following.value, ast.Constant)
+                and isinstance(following.value.value, str)
+            ):
+                found[node.target.id] = inspect.cleandoc(following.value.value)
+    return found
+
+
+def summary(documented: type) -> str:
+    """The first sentence of a class's docstring; nothing where it has none of its own."""
+    text = documented.__doc__ or ""
+    if text.startswith(f"{documented.__name__}("):  # what a dataclass without a docstring is given
+        return ""
+    paragraph = " ".join(inspect.cleandoc(text).split("\n\n")[0].split())
+    return re.split(r"(?<=\.) (?=[A-Z])", paragraph)[0]

@@ -1,0 +1,35 @@
+"""The help of every program: two screens at most, and a default of None is never shown."""
+
+from __future__ import annotations
+
+import pytest
+from documented import help_of
+from scripts import ROOT
+
+AGENTS = [["ppo"], ["dqn"], ["reinforce:reinforce"]]
+COMMANDS = ("list", "show", "compare", "report", "rerun", "submit", "fetch")
+SCREENS = [
+    *((path, []) for path in sorted((ROOT / "experiments").glob("*.py"))),
+    *((ROOT / "experiments" / "train_agent.py", words) for words in AGENTS),
+    *((ROOT / "labs" / "__main__.py", words) for words in ([], *([name] for name in COMMANDS))),
+    *((ROOT / "labs/cluster/aws.py", words) for words in ([], ["create"], ["status"], ["delete"])),
+    *(
+        (path, [])
+        for path in sorted((ROOT / "examples").glob("*.py"))
+        if "labs.main" in path.read_text()
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("program", "words"), SCREENS, ids=lambda p: getattr(p, "stem", " ".join(p))
+)
+def test_the_help(program, words, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    short, full = (help_of(program, [*words, option]) for option in ("--help", "--help-all"))
+    lines = short.splitlines()
+    assert lines[0].startswith("usage: ") and len(lines) <= 100
+    assert all(len(line) <= 80 for line in lines if not line.startswith(("  python ", "usage: ")))
+    for text in (short, full):
+        assert "(default: )" not in text and "default: None" not in text.replace("\n", " ")
+        assert "MISSING" not in text and "dataclass" not in text and "Raises:" not in text
