@@ -93,6 +93,18 @@ def mean_band(
     return mean, mean - half, mean + half
 
 
+def geometric_band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``geometric_interval`` of a whole curve: values ``[n, t]`` to mean, low and high ``[t]`` each.
+
+    Raises:
+        ValueError: one of the values is not positive.
+    """
+    if np.min(values, initial=math.inf) <= 0:
+        raise ValueError(f"a geometric mean needs positive values, not {np.min(values)}")
+    mean, low, high = (np.exp(part) for part in mean_band(np.log(values)))
+    return mean, low, high
+
+
 def _variance(values: np.ndarray) -> np.ndarray:
     """Sample variance along the first axis; exactly 0 if the values differ only by rounding."""
     tied = np.ptp(values, axis=0) <= 1e-12 * np.abs(values).max(axis=0)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from labs.analysis import style
 from labs.analysis.configs import ConfigRuns
-from labs.statistics import mean_band
+from labs.statistics import geometric_band, mean_band
 
 MAX_SHOWN = 12
 """Largest number of lines in a panel that can be distinguished."""
@@ -33,7 +33,9 @@ class Curve:
     """Pointwise 95% interval of the mean (Student's t), float64 ``[t]`` each; NaN if there is none."""
 
 
-def mean_curve(history: pd.DataFrame, trials: Sequence[int], metric: str) -> Curve | None:
+def mean_curve(
+    history: pd.DataFrame, trials: Sequence[int], metric: str, geometric: bool = False
+) -> Curve | None:
     """The mean over ``trials``; between two reports of a trial, the value of the earlier one is used.
 
     The curve ends where the first trial ends, since beyond it would be the mean of only some trials.
@@ -42,6 +44,8 @@ def mean_curve(history: pd.DataFrame, trials: Sequence[int], metric: str) -> Cur
         history: one row per report: ``trial``, ``step`` and the metrics.
         trials: numbers of the trials, one per seed.
         metric: the metric; reports without it are ignored.
+        geometric: use the geometric mean, for a logarithmic axis, where its interval cannot reach 0. A
+            metric with values of 0 or less gets arithmetic means.
 
     Returns:
         The curve; None if the trials have no step in common.
@@ -58,7 +62,8 @@ def mean_curve(history: pd.DataFrame, trials: Sequence[int], metric: str) -> Cur
     if not steps.size:
         return None
     held = np.stack([run[np.searchsorted(run[:, 0], steps, "right") - 1, 1] for run in runs])
-    return Curve(steps, *mean_band(held))
+    band = geometric_band if geometric and held.min() > 0 else mean_band
+    return Curve(steps, *band(held))
 
 
 def learning_curves(
@@ -91,7 +96,7 @@ def learning_curves(
         notes.append("lines: means over the seeds; bands: 95% intervals of the mean")
     if len(shown) < len(configs):
         notes.append(f"{len(shown)} of {len(configs)} configs")
-    figure.suptitle("; ".join(notes), fontsize="small", color="0.3")
+    style.explain(figure, "; ".join(notes))
     return figure
 
 

@@ -32,10 +32,9 @@ def field_panels(configs: Sequence[ConfigRuns], metric: str) -> Figure | None:
     for axes, field in zip(grid, fields, strict=True):
         _draw_field(axes, configs, field, fields)
     grid[0].set_ylabel(metric)
-    figure.suptitle(
+    style.explain(
+        figure,
         "means over the seeds with 95% intervals; dots: seeds; hollow: some seeds did not finish",
-        fontsize="small",
-        color="0.3",
     )
     return figure
 
@@ -88,5 +87,5 @@ def _place_values(axes: Axes, values: Sequence[object]) -> dict[Hashable, float]
         if ordered[0] > 0 and ordered[-1] / ordered[0] > _LOG_RANGE:
             style.plain_log_axis(axes, ordered)
         return {value: float(value) for value in ordered}
-    axes.set_xticks(range(len(distinct)), [str(value) for value in distinct])
+    style.name_ticks(axes, [str(value) for value in distinct])
     return {value: float(place) for place, value in enumerate(distinct)}

@@ -8,6 +8,7 @@ from typing import Literal
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
 Colour = tuple[float, float, float, float]
@@ -49,6 +50,19 @@ def draw_band(
 ) -> None:
     """Draw the band around a line in its colour; ``step`` as for the line, None for a plain line."""
     axes.fill_between(x, low, high, color=colour, alpha=_BAND_ALPHA, linewidth=0, step=step)
+
+
+def explain(figure: Figure, text: str) -> None:
+    """Say above a figure what its lines and bands are."""
+    figure.suptitle(text, fontsize="small", color="0.3")
+
+
+def name_ticks(axes: Axes, names: Sequence[str]) -> None:
+    """Names along the x axis, at 0, 1, ...; aslant where they would run into one another."""
+    room = 8 * axes.figure.get_size_inches()[0] / axes.get_subplotspec().get_geometry()[1]
+    aslant = max(len(ascii(name)) for name in names) * len(names) > room
+    look = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if aslant else {}
+    axes.set_xticks(range(len(names)), list(names), **look)
 
 
 def plain_log_axis(axes: Axes, ticks: Sequence[float]) -> None:

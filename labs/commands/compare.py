@@ -13,6 +13,7 @@ from labs.analysis.answers import MAX_ROWS
 from labs.analysis.comparison import compare_runs
 from labs.analysis.load import load_run
 from labs.analysis.summary import shown_summary, summarise
+from labs.runtime.directory.pictures import save
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say, show_table
 
@@ -49,7 +50,7 @@ class Compare:
         for sentence in comparison.sentences():
             say(sentence)
         try:
-            comparison.figure().savefig(self.figure, dpi=150, bbox_inches="tight")
+            save(comparison.figure(), self.figure)
         except (
             OSError,
             ValueError,

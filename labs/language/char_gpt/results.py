@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from labs.analysis import style
 from labs.language.char_gpt.corpora import Corpus
 from labs.language.char_gpt.memorisation import Memorisation, TrainingWords
 from labs.language.char_gpt.training import KIND, METRIC, load_char_gpt
@@ -93,13 +94,12 @@ def loss_curves(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     names = dict(zip(table["trial"], table["name"], strict=True))
-    for number, (trial, points) in enumerate(history.groupby("trial")):
+    trials = list(history.groupby("trial"))
+    for (trial, points), colour in zip(trials, style.colours(len(trials)), strict=True):
         label = f"{names[trial]}, " if len(table) > 1 else ""
-        style: dict[str, Any] = {"color": f"C{number % 10}"}
-        axes.plot(points["step"], points[METRIC], label=f"{label}validation", **style)
-        style |= {"linestyle": "--", "alpha": 0.7}
+        axes.plot(points["step"], points[METRIC], "-", color=colour, label=f"{label}validation")
         training = f"{label}training (with dropout)"
-        axes.plot(points["step"], points["train/loss"], label=training, **style)
+        axes.plot(points["step"], points["train/loss"], "--", color=colour, label=training)
     axes.set(xlabel="iteration", ylabel="loss, nats per character")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from sklearn.manifold import TSNE
 
+from labs.analysis import style
 from labs.language.topics.classifier import METRIC
 from labs.language.topics.evaluation import Evaluation
 from labs.statistics import mean_interval
@@ -24,11 +24,9 @@ TITLES = {
 }
 
 
-def class_colours(classes: Sequence[str]) -> list[tuple[float, float, float, float]]:
+def class_colours(classes: Sequence[str]) -> list[style.Colour]:
     """A colour per class, the same in all figures."""
-    if len(classes) <= 10:
-        return [matplotlib.colormaps["tab10"](i) for i in range(len(classes))]
-    return [matplotlib.colormaps["turbo"](x) for x in np.linspace(0.05, 0.95, len(classes))]
+    return style.colours(len(classes))
 
 
 def confusion_figure(evaluation: Evaluation, classes: Sequence[str]) -> Figure:
@@ -51,7 +49,7 @@ def confusion_figure(evaluation: Evaluation, classes: Sequence[str]) -> Figure:
                 color="white" if share > 0.5 else "black",
             )
     positions = range(len(classes))
-    axes.set_xticks(positions, classes, rotation=30 if len(classes) > 4 else 0)
+    style.name_ticks(axes, classes)
     axes.set_yticks(positions, classes)
     axes.set(xlabel="predicted class", ylabel="true class")
     accuracy = evaluation.metrics["accuracy"]
@@ -71,7 +69,8 @@ def choice_figure(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
-    for features, trials in table.dropna(subset=[METRIC]).groupby("features"):
+    kinds = list(table.dropna(subset=[METRIC]).groupby("features"))
+    for place, (features, trials) in enumerate(kinds):
         ordered = trials.sort_values("c")
         intervals = [
             mean_interval(history.loc[history["trial"] == trial, "fold/accuracy"].to_numpy())
@@ -86,12 +85,15 @@ def choice_figure(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
             ordered["c"],
             100 * means,
             100 * np.array(bars),
+            color=style.colours(len(kinds))[place],
+            ls=style.line_style(place),
             marker="o",
             capsize=3,
             label=TITLES[str(features)],
         )
     axes.set_xscale("log")
     axes.set(xlabel="C (inverse strength of the penalty)", ylabel="cross-validated accuracy, %")
+    style.explain(figure, "means over the folds; bars: 95% intervals")
     axes.grid(alpha=0.3)
     axes.legend()
     return figure

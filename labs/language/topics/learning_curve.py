@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from labs.analysis import style
 from labs.language.topics.classifier import (
     METRIC,
     TEST_METRIC,
@@ -125,18 +126,24 @@ def curve_figure(curve: pd.DataFrame) -> Figure:
     """Accuracy with its interval over the number of training texts, a line per kind of features."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
-    for features, points in curve.groupby("features"):
+    kinds = list(curve.groupby("features"))
+    for place, (features, points) in enumerate(kinds):
         ends = [points["accuracy"] - points["low"], points["high"] - points["accuracy"]]
         axes.errorbar(
             points["train_size"],
             100 * points["accuracy"],
             100 * np.array(ends),
+            color=style.colours(len(kinds))[place],
+            ls=style.line_style(place),
             marker="o",
             capsize=3,
             label=TITLES[str(features)],
         )
     axes.set_xscale("log")
     axes.set(xlabel="training texts", ylabel="accuracy on the test texts, %")
+    style.explain(
+        figure, "means over the draws; bars: 95% intervals (at the right end: over the test texts)"
+    )
     axes.grid(alpha=0.3)
     axes.legend()
     return figure

@@ -19,6 +19,8 @@ COLOURS = {
     "rllib-dqn": "#f0a878",
 }
 """One hue per algorithm; ours is the darker one."""
+_DASHED = ("dqn",)
+"""Algorithms whose lines are dashed, so that hues of equal darkness are told apart in grey."""
 OTHER_COLOURS = ("#3f7d3a", "#7a3f8c", "#8c7a1f", "#1f8c80")
 """Colours of algorithms that users have registered."""
 TITLES = {
@@ -48,6 +50,12 @@ def comparison_curves(curves: pd.DataFrame, scales: Mapping[str, Scale]) -> Figu
             axes.set_title(f"{env}: {TITLES[str(metric)]}", fontsize="medium")
             axes.grid(alpha=0.3)
     _legend(figure, grid[0, 0])
+    if curves["low"].notna().any():
+        style.explain(
+            figure, "lines: interquartile means over the seeds; bands: 95% bootstrap intervals"
+        )
+    else:
+        style.explain(figure, "a line per seed: too few for intervals")
     return figure
 
 
@@ -56,7 +64,7 @@ def _learning_panel(axes: Axes, curves: pd.DataFrame) -> None:
         label: str | None = str(agent)
         for _, curve in group.groupby("seed", dropna=False):
             colour = _colour(str(agent))
-            axes.plot(curve["at"], curve["value"], color=colour, label=label)
+            axes.plot(curve["at"], curve["value"], _line(str(agent)), color=colour, label=label)
             low, high = curve["low"].to_numpy(), curve["high"].to_numpy()
             style.draw_band(axes, curve["at"].to_numpy(), low, high, colour)
             label = None  # one entry in the legend for all seeds
@@ -86,13 +94,14 @@ def profiles(table: pd.DataFrame) -> Figure:
     for axes, name in zip(grid, names, strict=True):
         for agent, rows in table[table["env"] == name].groupby("agent", sort=False):
             x, colour = rows["threshold"].to_numpy(), _colour(agent)
-            axes.step(x, rows["share"], where="post", color=colour, label=agent)
+            axes.step(x, rows["share"], _line(agent), where="post", color=colour, label=agent)
             low, high = rows["low"].to_numpy(), rows["high"].to_numpy()
             style.draw_band(axes, x, low, high, colour, step="post")
         axes.set(title=name, xlabel="score τ", ylabel="share of runs with a score above τ")
         axes.title.set_fontsize("medium")
         axes.grid(alpha=0.3)
     _legend(figure, grid[0])
+    style.explain(figure, "bands: 95% bootstrap intervals")
     return figure
 
 
@@ -114,6 +123,10 @@ def improvements(pairs: pd.DataFrame) -> Figure:
 def _colour(agent: str) -> str:
     """The same colour for an agent in every figure."""
     return COLOURS.get(agent) or OTHER_COLOURS[zlib.crc32(agent.encode()) % len(OTHER_COLOURS)]
+
+
+def _line(agent: str) -> str:
+    return "--" if agent.endswith(_DASHED) else "-"
 
 
 def _label_rows(axes: Axes, title: str, rows: Sequence[str]) -> None:

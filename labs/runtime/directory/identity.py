@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from labs.runtime.directory.storage import short_name
 from labs.runtime.errors import InputError
 
 RESERVED = (
@@ -181,7 +182,8 @@ def _labels(configs: Sequence[Any], plains: Sequence[Mapping[str, Any]]) -> list
             if key in row
         ]
         label = getattr(config, "label", None) or "-".join(parts) or "trial"
-        labels.append("".join(c if c.isalnum() or c in "-_.=+" else "_" for c in label)[:100])
+        plain_label = "".join(c if c.isalnum() or c in "-_.=+" else "_" for c in label)
+        labels.append(short_name(plain_label[:100]))
     return labels
 
 

@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -38,7 +37,8 @@ from labs.runtime.directory.identity import (
 )
 from labs.runtime.directory.lease import Lease, remove_empty, reserve_directory
 from labs.runtime.directory.mirror import Mirror, fetch_run, is_remote, write_session
-from labs.runtime.directory.storage import StoragePath, reason, write_atomically
+from labs.runtime.directory.pictures import as_png, as_svg
+from labs.runtime.directory.storage import StoragePath, reason, short_name, write_atomically
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
 from labs.runtime.machine.commits import code_changes
@@ -217,12 +217,11 @@ class Run:
     def add_figure(self, name: str, figure: Figure, step: int = 0) -> Path:
         """Save a figure as ``figures/<name>.png`` and ``.svg``, and show it in TensorBoard."""
         self.start()
-        buffer = io.BytesIO()
-        figure.savefig(buffer, dpi=150, bbox_inches="tight")
-        path = self.path / "figures" / f"{name}.png"
-        write_atomically(path, buffer.getvalue())
+        path = self.path / "figures" / f"{short_name(name)}.png"
         write_atomically(path.with_suffix(".svg"), as_svg(figure))
-        with Image.open(buffer) as image:
+        content = as_png(figure)
+        write_atomically(path, content)
+        with Image.open(io.BytesIO(content)) as image:
             pixels = np.asarray(image.convert("RGB"))
         self.writer.add_image(f"figures/{name}", pixels, step, dataformats="HWC")
         return path
@@ -235,7 +234,7 @@ class Run:
         images[0].save(
             buffer, "GIF", save_all=True, append_images=images[1:], duration=1000 / fps, loop=0
         )
-        path = self.path / "figures" / f"{name}.gif"
+        path = self.path / "figures" / f"{short_name(name)}.gif"
         write_atomically(path, buffer.getvalue())
         tracking.add_animation(self.writer, f"videos/{name}", buffer.getvalue())
         return path
@@ -323,16 +322,6 @@ def read_answers(directory: Path) -> list[str]:
     """The conclusions of a run, in sentences; none before its end."""
     path = directory / ANSWERS_FILE
     return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-
-
-def as_svg(figure: Figure) -> bytes:
-    """A figure as SVG with text and a transparent background; equal figures give equal bytes."""
-    buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "labs"}):
-        figure.savefig(
-            buffer, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None}
-        )
-    return buffer.getvalue()
 
 
 def _markdown(table: pd.DataFrame) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import time
 import urllib.parse
@@ -17,6 +18,9 @@ T = TypeVar("T")
 
 _UNQUOTED = "/=,+@:!$&'()*;~"
 """Characters of a URI's path that are not percent-encoded, so that names of trials stay readable."""
+
+_LONGEST_NAME = 200
+"""Bytes; file systems take 255."""
 
 RETRY_SECONDS = 180.0
 """How long storage may be unreachable, or a disk full, before a trial fails."""
@@ -188,10 +192,19 @@ class StoragePath:
         filesystem.move(key, target.open()[1])
 
 
+def short_name(name: str) -> str:
+    """A name that file systems take, with a suffix: a long one ends early, and with a digest of the whole."""
+    content = os.fsencode(name)
+    if len(content) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.blake2b(content, digest_size=4).hexdigest()
+    return f"{content[: _LONGEST_NAME - 9].decode(errors='ignore')}~{digest}"
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a local file under a temporary name and rename it; creates its directories."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary = path.with_name(f".{uuid.uuid4().hex}")
     try:
         with open(temporary, "wb") as file:
             file.write(content)
@@ -206,7 +219,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 def _create_locally(path: Path, content: bytes) -> bool:
     """Create ``path`` as a hard link to a complete file, which fails if it already exists."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary = path.with_name(f".{uuid.uuid4().hex}")
     try:
         temporary.write_bytes(content)
         os.link(temporary, path)

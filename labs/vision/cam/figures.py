@@ -7,17 +7,18 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from labs.analysis import style
 from labs.vision.cam.maps import Deletion, Explanation, upsample
 
 _DPI = 150  # of Run.add_figure: with it, a pixel of the image is a pixel of the file
 _SMALLEST = 480  # pixels of the shorter side: smaller images are shown in whole multiples
 _CURVES = {
-    "most": ("tab:red", "most important first"),
-    "moved": ("tab:green", "the same map, moved"),
-    "random": ("0.4", "random pixels"),
-    "least": ("tab:blue", "least important first"),
+    "most": "most important first",
+    "moved": "the same map, moved",
+    "random": "random pixels",
+    "least": "least important first",
 }
-"""The colour of each order of removal, and its name."""
+"""The name of each order of removal."""
 
 
 def overlay(explanation: Explanation, factor: int = 1, strength: float = 0.55) -> np.ndarray:
@@ -78,10 +79,12 @@ def deletion_figure(deleted: Deletion, class_name: str) -> Figure:
     """The class's probability against the share of pixels removed."""
     figure = Figure(figsize=(5.6, 4), layout="constrained")
     panel = figure.subplots()
-    for order, (colour, label) in _CURVES.items():
+    looks = zip(_CURVES.items(), style.colours(len(_CURVES)), strict=True)
+    for place, ((order, label), colour) in enumerate(looks):
         panel.plot(
             100 * deleted.fractions,
             deleted.curves[order],
+            style.line_style(place),
             color=colour,
             label=f"{label}: area {deleted.area(order):.3f}",
         )

@@ -21,7 +21,7 @@ from labs.vision.depth.study import best_by_depth
 from labs.vision.models import FAMILIES, FAMILY_TITLES
 from labs.vision.style import depth_shades, family_colour
 
-_SPLITS = {"val": ("-", "validation, 95% band over the seeds"), "train": ("--", "training")}
+_SPLITS = {"val": ("-", "validation"), "train": ("--", "training")}
 
 
 def dataset_title(name: str) -> str:
@@ -33,7 +33,8 @@ def curves(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Loss and accuracy over epochs, one column per family and data set.
 
     Solid lines are validation, dashed ones training; each is the mean over the seeds at the depth's
-    best learning rate (by validation accuracy), the former with its 95% band.
+    best learning rate (by validation accuracy), the former with its 95% band. The loss, on a logarithmic
+    axis, has geometric means.
 
     Args:
         history: one row per report: ``trial``, ``step`` and the metrics.
@@ -62,6 +63,8 @@ def curves(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
         panel.grid(alpha=0.3)
     styles = [Line2D([], [], color="0.3", ls=ls, label=label) for ls, label in _SPLITS.values()]
     figure.legend(handles=styles, fontsize="small", loc="outside lower center", ncols=2)
+    means = "lines: means over the seeds (of the loss: geometric)"
+    style.explain(figure, f"{means}; bands: 95% intervals of the mean")
     return figure
 
 
@@ -74,7 +77,7 @@ def _draw_curves(
 ) -> None:
     scale, colour = look
     for split, (line, _) in _SPLITS.items():
-        curve = mean_curve(history, config.trials, f"{split}/{metric}")
+        curve = mean_curve(history, config.trials, f"{split}/{metric}", geometric=metric == "loss")
         if curve is None:
             continue
         panel.plot(curve.steps, scale * curve.mean, line, color=colour, lw=1.6)

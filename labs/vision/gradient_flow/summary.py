@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from labs.analysis import style
 from labs.analysis.configs import complete_rows
 from labs.runtime.results import DONE
-from labs.statistics import Interval, geometric_interval
+from labs.statistics import Interval, geometric_band, geometric_interval
 from labs.vision.models import FAMILY_TITLES
 from labs.vision.style import depth_shades, family_colour
 
@@ -131,7 +132,7 @@ def findings(table: pd.DataFrame) -> list[str]:
 def classifier_figure(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """The classifier's gradient over batches, all networks: one hue per family, darker is deeper.
 
-    Thin lines are means over seeds, thick ones their running means over ten batches.
+    Thin lines are geometric means over seeds, thick ones their running means over ten batches.
     """
     trials = table[table["status"] == DONE][["trial", "family", "depth"]]
     points = history.merge(trials, on="trial")
@@ -140,7 +141,8 @@ def classifier_figure(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
     for family in ("cnn", "rescnn"):
         chosen = points[points["family"] == family]
         for depth, colour in depth_shades(family, chosen["depth"]).items():
-            means = chosen[chosen["depth"] == depth].groupby("step")["gradients/classifier"].mean()
+            values = chosen[chosen["depth"] == depth].set_index("step")["gradients/classifier"]
+            means = np.log(values.where(values > 0)).groupby("step").mean().map(np.exp)
             panel.plot(means.index, means, color=colour, lw=0.6, alpha=0.35)
             smooth = means.rolling(_WINDOW, min_periods=1).mean()
             label = f"{FAMILY_TITLES[family]}, depth {depth}"
@@ -148,13 +150,18 @@ def classifier_figure(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
     panel.set(yscale="log", xlabel="batch", ylabel="mean |gradient| of the classifier's weights")
     panel.grid(alpha=0.3)
     panel.legend(fontsize="small", ncols=2)
+    means = (
+        f"thin: geometric means over the seeds; thick: their running means over {_WINDOW} batches"
+    )
+    style.explain(figure, means)
     return figure
 
 
 def layer_figure(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Gradient against layer position, a panel per depth, plain beside residual.
 
-    Dashed: mean over the first ten batches; solid: over the last ten. Bands span the seeds.
+    Dashed: mean over the first ten batches; solid: over the last ten. Bands are 95% intervals of the
+    geometric mean over the seeds.
     """
     trials = table[table["status"] == DONE]
     depths = sorted(trials["depth"].unique())
@@ -178,6 +185,7 @@ def layer_figure(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
         Line2D([], [], color="0.3", ls="-", label=f"last {_WINDOW} batches"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    style.explain(figure, "lines: geometric means over the seeds; bands: their 95% intervals")
     return figure
 
 
@@ -187,11 +195,11 @@ def _draw_layers(panel: Axes, reports: pd.DataFrame, family: str, depth: int) ->
     colour = family_colour(family)
     step = reports["step"]
     ends = (("--", step <= _WINDOW), ("-", step > step.max() - _WINDOW))
-    for style, part in ((style, reports[inside]) for style, inside in ends):
+    for line, part in ((line, reports[inside]) for line, inside in ends):
         by_seed = part.groupby("trial")[columns].mean().to_numpy()
-        panel.plot(places, np.exp(np.log(by_seed).mean(0)), style, color=colour, lw=1.8)
-        if len(by_seed) > 1:
-            panel.fill_between(places, by_seed.min(0), by_seed.max(0), color=colour, alpha=0.15)
+        mean, low, high = geometric_band(np.where(by_seed > 0, by_seed, math.nan))  # 0: a gap
+        panel.plot(places, mean, line, color=colour, lw=1.8)
+        style.draw_band(panel, places, low, high, colour)
 
 
 def _times(ratio: Interval) -> str:
