@@ -91,7 +91,7 @@ class GridConsole:
 
     def __enter__(self) -> Self:
         console = Console()
-        if console.is_terminal and self.live:
+        if console.is_terminal and self.live and not console.is_dumb_terminal:
             self._live = Live(get_renderable=self._view, console=console, refresh_per_second=4)
             self._live.start()
         return self
@@ -111,7 +111,9 @@ class GridConsole:
         now = self.clock()
         begun, _ = self.running.get(index, (now, ""))
         value = self.objective.value(metrics)
-        self.running[index] = (begun, f"step {step}" + self._metric(value))
+        last = self._last_step(index)
+        place = f"step {step}" if last is None else f"step {step} of {last}"
+        self.running[index] = (begun, place + self._metric(value))
         if value is not None and self.objective.is_better(value, self.best and self.best[0]):
             self.best = (value, self.names[index])
         if self._live is None and now - self._last_lines.get(index, now) >= LINE_SECONDS:
@@ -120,11 +122,14 @@ class GridConsole:
 
     def _progress(self, index: int, step: int, seconds: float, value: float | None) -> str:
         """``step 120 of 500  val/accuracy 0.91  about 4m 10s left``."""
-        last = self.last_steps[index] if index < len(self.last_steps) else None
+        last = self._last_step(index)
         if last is None or not 0 < step < last:
             return f"step {step}{self._metric(value)}  {duration(seconds)} so far"
         left = duration(seconds * (last - step) / step)
         return f"step {step} of {last}{self._metric(value)}  about {left} left"
+
+    def _last_step(self, index: int) -> int | None:
+        return self.last_steps[index] if index < len(self.last_steps) else None
 
     def ended(self, index: int, status: str, value: float | None, error: str) -> None:
         """A trial is ``done``, ``stopped``, ``failed`` or ``interrupted``."""
@@ -142,7 +147,7 @@ class GridConsole:
             line += f"  {error}"
         if self._live is not None:
             if status == FAILED:
-                self._live.console.print(Text(line, style="red"))
+                self._print_above(line, "red")
             return
         count = self.already_done + self.finished + self.failed
         say(f"[{count}/{len(self.names)}] {line}")
@@ -153,9 +158,14 @@ class GridConsole:
         self.busy_seconds += self.clock() - begun
         line = f"retry   {self.names[index]}  {error}"
         if self._live is not None:
-            self._live.console.print(Text(line, style="yellow"))
+            self._print_above(line, "magenta")  # yellow cannot be read on white
         else:
             say(line)
+
+    def _print_above(self, line: str, style: str) -> None:
+        """The terminal breaks long lines itself, so that they can be copied as one."""
+        assert self._live is not None
+        self._live.console.print(Text(line, style=style), soft_wrap=True)
 
     def _metric(self, value: float | None) -> str:
         return "" if value is None else f"  {self.objective.metric} {value:.4g}"

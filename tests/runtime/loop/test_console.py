@@ -149,3 +149,30 @@ def test_the_view_is_drawn_while_trials_come_and_go(width: int) -> None:
     ended.set()
     thread.join()
     assert not errors
+
+
+def test_the_view_says_how_far_a_trial_has_come() -> None:
+    grid = GridConsole(["000-a", "001-b"], 2, OBJECTIVE, last_steps=[50, None], clock=Clock())
+    grid.started(0)
+    grid.started(1)
+    grid.reported(0, 8, {"val/score": 0.25})
+    grid.reported(1, 9, {"val/score": 0.5})
+    text = drawn(grid)
+    assert "step 8 of 50  val/score 0.25" in text and "step 9  val/score 0.5" in text
+
+
+@pytest.mark.parametrize(("terminal", "live"), [("dumb", False), ("xterm-256color", True)])
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
+    terminal: str, live: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes the captured output for a terminal
+    monkeypatch.setenv("TERM", terminal)
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "000-" + "long" * 30
+    with GridConsole([name], 1, OBJECTIVE) as grid:
+        grid.started(0)
+        grid.ended(0, "failed", None, "ValueError: " + "no " * 40 + "end")
+    out = capsys.readouterr().out
+    assert ("[1/1] failed" in out) is not live
+    (line,) = [line for line in out.splitlines() if "ValueError" in line]
+    assert name in line and "end" in line  # in one piece
