@@ -121,8 +121,11 @@ class Config:
     test_size: int | None = None
     """Use only this many test images."""
 
+    val_fraction: float = 0.1
+    """Share of the training images that is held out for validation, which chooses the best."""
+
     image_size: int | None = None
-    """Scale the images of a folder to this many pixels square."""
+    """Scale the images to this many pixels square. The default is their own size."""
 
     precision: Precision = "auto"
     """auto (bfloat16 where the device is faster for it), float32 or bfloat16."""
@@ -186,6 +189,7 @@ def main(config: Config) -> int:
             config.data_dir,
             train_size=config.train_size,
             test_size=config.test_size,
+            val_fraction=config.val_fraction,
             image_size=config.image_size,
             seed=config.seed,
         )
@@ -231,13 +235,9 @@ def report(result: GridResult, run: Run, data: Mapping[str, Splits], alpha: floa
         run.add_figure("accuracy_against_depth", figures.accuracy_against_depth(result.table))
     test_images = {name: len(splits.test) for name, splits in data.items()}
     sentences = depth.answers(result.table, test_images, alpha)
-    best = result.best()
+    best = depth.best_sentence(result.table)
     if best is not None:
-        kept = "" if best["checkpoint"] is None else f", checkpoint {best['checkpoint']}"
-        sentences.append(
-            f"Best on validation: {best['name']}, test accuracy"
-            f" {100 * best['test/accuracy']:.1f}%{kept}"
-        )
+        sentences.append(best)
     run.answer("answers", sentences)
     run.say_curves()
 

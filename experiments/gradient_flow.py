@@ -77,7 +77,7 @@ class Config:
     """Use only this many training images."""
 
     image_size: int | None = None
-    """Scale the images to this many pixels square."""
+    """Scale the images to this many pixels square. The default is their own size."""
 
     runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from labs.analysis.configs import ConfigRuns, group_configs
+from labs.analysis.configs import ConfigRuns, config_label, group_configs
 from labs.analysis.decisions import ALPHA, planned_p_values
 from labs.analysis.summary import score_interval
 from labs.analysis.verdicts import not_compared
@@ -177,6 +177,28 @@ def best_by_depth(table: pd.DataFrame) -> list[ConfigRuns]:
         if model not in best or score > best[model][0]:
             best[model] = (score, test)
     return [config for _, config in best.values()]
+
+
+def best_sentence(table: pd.DataFrame) -> str | None:
+    """The best model on validation, by its mean over the seeds: that of one seed may be luck.
+
+    None where no model has all its seeds.
+    """
+    pairs = zip(group_models(table, METRIC), group_models(table, _TEST), strict=True)
+    complete = [(val, test) for val, test in pairs if val.complete and test.complete]
+    if not complete:
+        return None
+    val, test = max(complete, key=lambda pair: float(pair[0].scores.mean()))
+    rows = table[table["trial"].isin(val.trials)]
+    chosen = rows.loc[rows[METRIC].idxmax()]
+    seeds = f"{len(val.scores)} seed{'s' * (len(val.scores) != 1)}"
+    fields = {name: val.fields[name] for name in ("family", "depth", "learning_rate", "dataset")}
+    checkpoint = chosen["checkpoint"]
+    kept = f"; its best seed's checkpoint: {checkpoint}" if isinstance(checkpoint, str) else ""
+    return (
+        f"Best on validation, by the mean of {seeds}: {config_label(fields)}, test accuracy"
+        f" {score_interval(test).within(0, 1).format(1, scale=100)}%{kept}"
+    )
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from labs.vision.depth.study import (
     FamilyPlan,
     answers,
     best_by_depth,
+    best_sentence,
     cost,
     grid,
     summarise,
@@ -60,6 +61,19 @@ def test_learning_rates_are_chosen_on_validation() -> None:
     ]  # fmt: skip
     assert best[0].fields["learning_rate"] == 0.1
     np.testing.assert_array_equal(best[0].scores, [0.90, 0.91, 0.92])
+
+
+def test_the_best_model_is_that_of_all_seeds_and_not_of_a_lucky_one() -> None:
+    lucky = rows("mlp", 1, 0.1, [0.99, 0.5, 0.5], [0.5, 0.5, 0.5])
+    unfinished = rows("cnn", 5, 0.1, [1.0, 1.0, 1.0], [1.0, "failed", 1.0])
+    table = grid_table(lucky, unfinished, rows("rescnn", 3, 0.2, [0.8, 0.9, 0.7], [0.81, 0.7, 0.8]))
+    table["checkpoint"] = [f"{n}.pt" for n in range(len(table))]
+    mean, half = 77.0, 4.302652730 * 6.082762530 / math.sqrt(3)  # Student's t with 2 degrees
+    assert best_sentence(table) == (
+        "Best on validation, by the mean of 3 seeds: rescnn depth=3 learning_rate=0.2 dataset=d, test"
+        f" accuracy {mean} [{mean - half:.1f}, {mean + half:.1f}]%; its best seed's checkpoint: 7.pt"
+    )
+    assert best_sentence(table[table["family"] == "cnn"]) is None
 
 
 def test_answers_with_their_intervals() -> None:
