@@ -23,9 +23,8 @@ def train(config: Trial, resume=None):
     torch.manual_seed(config.seed)
     inputs, labels = map(torch.tensor, load_digits(return_X_y=True))
     (x, x_val), (y, y_val) = (inputs / 16).float().split([1200, 597]), labels.split([1200, 597])
-    model = torch.nn.Sequential(
-        torch.nn.Linear(64, config.width), torch.nn.ReLU(), torch.nn.Linear(config.width, 10)
-    )
+    first, last = torch.nn.Linear(64, config.width), torch.nn.Linear(config.width, 10)
+    model = torch.nn.Sequential(first, torch.nn.ReLU(), last)
     adam = torch.optim.Adam(model.parameters(), config.learning_rate)
     for epoch in range(1, 31):
         loss = torch.nn.functional.cross_entropy(model(x), y)
@@ -33,7 +32,8 @@ def train(config: Trial, resume=None):
         loss.backward()
         adam.step()
         accuracy = (model(x_val).argmax(1) == y_val).float().mean()
-        yield labs.Report(epoch, {"train/loss": loss.item(), "val/accuracy": accuracy.item()})
+        metrics = {"train/loss": loss.item(), "val/accuracy": accuracy.item()}
+        yield labs.Report(epoch, metrics, lambda: {"model": model.state_dict()})
 
 
 if __name__ == "__main__":
