@@ -10,6 +10,7 @@ from scipy import stats
 
 from labs.statistics import (
     difference_interval,
+    geometric_band,
     geometric_interval,
     holm,
     mean_band,
@@ -28,6 +29,18 @@ def test_geometric_interval_by_hand() -> None:
     assert interval.low == pytest.approx(math.exp(-half))
     with pytest.raises(ValueError, match="positive values, not 0.0"):
         geometric_interval([1.0, 0.0])
+
+
+def test_geometric_band_is_the_interval_at_each_point() -> None:
+    values = np.random.default_rng(5).lognormal(-3, 2, (4, 6))
+    mean, low, high = geometric_band(values)
+    for place in range(6):
+        expected = geometric_interval(values[:, place])
+        found = (mean[place], low[place], high[place])
+        assert found == pytest.approx((expected.estimate, expected.low, expected.high))
+    assert (low > 0).all()
+    with pytest.raises(ValueError, match="positive"):
+        geometric_band(np.array([[1.0, 0.0], [1.0, 2.0]]))
 
 
 def test_mean_interval_by_hand() -> None:

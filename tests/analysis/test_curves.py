@@ -33,6 +33,20 @@ def test_a_curve_is_the_mean_of_what_holds_and_ends_with_its_first_trial() -> No
     np.testing.assert_allclose(curve.mean - curve.low, half)
 
 
+def test_geometric_means_have_bands_above_0_and_need_positive_values() -> None:
+    runs = {0: {1: 0.01, 2: 0.04}, 1: {1: 1.0, 2: 0.09}}
+    curve = mean_curve(history(runs), [0, 1], "val/loss", geometric=True)
+    assert curve is not None
+    np.testing.assert_allclose(curve.mean, [0.1, 0.06])
+    half = 12.706204736 * np.log([100, 0.09 / 0.04]) / 2
+    np.testing.assert_allclose(curve.low, curve.mean * np.exp(-half))
+    np.testing.assert_allclose(curve.high, curve.mean * np.exp(half))
+    plain = mean_curve(history(runs), [0, 1], "val/loss")
+    assert plain is not None and plain.low[0] < 0 < curve.low[0]
+    with_0 = mean_curve(history({0: {1: 0.0}, 1: {1: 3.0}}), [0, 1], "val/loss", geometric=True)
+    assert with_0 is not None and with_0.mean == [1.5]
+
+
 def test_one_trial_has_no_band_and_an_unknown_metric_no_curve() -> None:
     curve = mean_curve(history(RUNS), [1], "val/loss")
     assert curve is not None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import re
 import runpy
 import shlex
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -74,12 +77,24 @@ def _program(words: Sequence[str]) -> Command | None:
         return Command(_LABS, words[1:])
     if words[:2] == ["python", "-m"] and words[2] in _MODULES:
         return Command(ROOT / _MODULES[words[2]], words[3:])
+    if "my_experiment.py" in words:
+        return Command(own_experiment(), words[words.index("my_experiment.py") + 1 :])
     for position, word in enumerate(words):
         for folder in ("experiments", "benchmarks", "examples"):
             name = word.removeprefix(".../").removeprefix(f"{folder}/")
             if name.endswith(".py") and (ROOT / folder / name).exists():
                 return Command(ROOT / folder / name, words[position + 1 :])
     return None
+
+
+@cache
+def own_experiment() -> Path:
+    """The first file of docs/own-experiment.md, as a file."""
+    blocks = FENCED.findall((ROOT / "docs" / "own-experiment.md").read_text())
+    file = Path(tempfile.mkdtemp(prefix="labs-docs-")) / "my_experiment.py"
+    file.write_text(next(code for language, code in blocks if language == "python"))
+    atexit.register(shutil.rmtree, file.parent, ignore_errors=True)
+    return file
 
 
 def parse(command: Command) -> list[str]:

@@ -157,3 +157,16 @@ def test_data_are_identified_by_their_content() -> None:
     ]
     prints = {fingerprint(data | change) for change in changes}
     assert len(prints) == len(changes) and fingerprint(data) not in prints
+
+
+def test_names_of_trials_fit_into_file_systems() -> None:
+    """They stand in names of files such as ``logs/<trial>.txt``."""
+
+    @dataclass(frozen=True)
+    class Named:
+        model: str = ""
+
+    configs = [Named(f"{letter * 250}{n}") for letter in "中😀x" for n in range(2)]
+    names = [record.name for record in match_trials([], configs)[0]]
+    assert len(set(names)) == 6 and max(len(name.encode()) for name in names) <= 210
+    assert names[0].startswith("000-中中中") and names[4] == "004-" + "x" * 100

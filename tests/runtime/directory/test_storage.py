@@ -13,7 +13,13 @@ import pytest
 from s3_server import S3Server, s3_server
 
 from labs.runtime.directory.download import download_once, read_url
-from labs.runtime.directory.storage import StoragePath, reason, retry_io
+from labs.runtime.directory.storage import (
+    StoragePath,
+    reason,
+    retry_io,
+    short_name,
+    write_atomically,
+)
 from labs.runtime.errors import InputError
 
 
@@ -129,3 +135,20 @@ def test_a_download_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(OSError, match="unknown url type"):
         read_url("poem.txt")
+
+
+def test_a_file_whose_name_is_as_long_as_may_be_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 255)
+    write_atomically(path, b"first")
+    write_atomically(path, b"second")
+    assert path.read_bytes() == b"second" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "中", "😀"])
+def test_short_names_differ_where_the_long_ones_do(letter: str) -> None:
+    names = [letter * 300 + end for end in ("a", "b")]
+    short = [short_name(name) for name in names]
+    assert len(set(short)) == 2 and all(150 < len(name.encode()) <= 200 for name in short)
+    assert short[0].startswith(letter * 40) and short_name(names[0]) == short[0]
+    fits = letter * (200 // len(letter.encode()))
+    assert short_name(fits) == fits

@@ -221,11 +221,19 @@ def test_a_network_without_all_of_its_seeds_is_not_compared(planted, status):
 def test_figures_show_the_means(planted):
     (panel,) = classifier_figure(*planted).axes
     labelled = {line.get_label(): line for line in panel.get_lines()}
-    np.testing.assert_allclose(labelled["CNN, depth 3"].get_ydata(), 1.05)
-    np.testing.assert_allclose(labelled["ResCNN, depth 3"].get_ydata(), 3.3)
+    np.testing.assert_allclose(labelled["CNN, depth 3"].get_ydata(), math.sqrt(1.1))
+    np.testing.assert_allclose(labelled["ResCNN, depth 3"].get_ydata(), 3 * math.sqrt(1.2))
     history, table = planted
     history.loc[history["step"] <= 10, "layers/conv_001"] *= 3  # only the dashed lines show it
-    (panel,) = layer_figure(history, table).axes
+    figure = layer_figure(history, table)
+    (panel,) = figure.axes
+    assert "95%" in figure.get_suptitle()
+    # Student's t with one degree of freedom; the standard error of two values is half apart.
+    half = 12.706204736 * math.log(1.1) / 2
+    for band, factor in zip(panel.collections, (3, 1), strict=False):
+        middle = factor * math.sqrt(0.1 * 0.11)
+        ends = sorted({y for x, y in band.get_paths()[0].vertices if x == 1})
+        assert ends == pytest.approx([middle * math.exp(-half), middle * math.exp(half)])
     assert panel.get_yscale() == "log"
     for style, factor in (("--", 3.0), ("-", 1.0)):
         drawn = [line.get_ydata() for line in panel.get_lines() if line.get_linestyle() == style]
