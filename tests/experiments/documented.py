@@ -123,6 +123,7 @@ def parse(command: Command) -> list[str]:
 def _run(program: Path, words: Sequence[str]) -> None:
     with (
         mock.patch.object(sys, "argv", [str(program), *words]),
+        mock.patch.object(sys, "path", [str(program.parent), *sys.path]),
         contextlib.chdir(ROOT / "examples"),
     ):
         runpy.run_path(str(program), run_name="__main__")
@@ -154,10 +155,12 @@ def help_of(program: Path, words: Sequence[str]) -> str:
 def programs_named(page: Path) -> set[Path]:
     """The programs of this project that a page names, and the ``labs`` command."""
     found = {_LABS}
+    if "my_experiment.py" in page.read_text():
+        found.add(own_experiment())
     for name in re.findall(r"\b[a-z_]+\.py\b", page.read_text() + f" {page.stem}.py"):
         found |= {
             ROOT / folder / name
-            for folder in ("experiments", "benchmarks")
+            for folder in ("experiments", "benchmarks", "examples")
             if (ROOT / folder / name).exists()
         }
     return found

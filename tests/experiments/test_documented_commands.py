@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,9 @@ from scripts import ROOT
 
 EVERYWHERE = {
     program
-    for folder in ("experiments", "benchmarks")
+    for folder in ("experiments", "benchmarks", "examples")
     for program in (ROOT / folder).glob("*.py")
-    if "__main__" in program.read_text()
+    if re.search(r"tyro\.cli|launch|labs\.main", program.read_text())
 }
 HELP = {"--help", "--help-all"}
 FOREIGN = ("sbatch", "ray", "kubectl", "aws", "docker", "helm", "pip", "uv")

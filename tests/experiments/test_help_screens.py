@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from documented import help_of
 from scripts import ROOT
@@ -22,7 +24,7 @@ SCREENS = [
 
 
 @pytest.mark.parametrize(
-    ("program", "words"), SCREENS, ids=lambda p: getattr(p, "stem", " ".join(p))
+    ("program", "words"), SCREENS, ids=lambda p: p.stem if isinstance(p, Path) else " ".join(p)
 )
 def test_the_help(program, words, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")

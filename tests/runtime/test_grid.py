@@ -15,6 +15,7 @@ import pytest
 import tyro
 
 from labs.runtime.commandline.docstrings import field_docstrings
+from labs.runtime.commandline.help import print_help
 from labs.runtime.errors import InputError
 from labs.runtime.field_options import expand, options_type
 from labs.runtime.grid import Range, grid, seed_values
@@ -154,18 +155,17 @@ def test_draws_fill_the_interval_as_they_say() -> None:
 
 def test_help_has_docstrings_types_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     assert field_docstrings(Trial)["learning_rate"] == "Step size of Adam,\nin units of the loss."
-    with pytest.raises(SystemExit):
-        tyro.cli(options_type(Trial), args=["--help"])
-    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    print_help(options_type(Trial), program="trial.py", description="")
+    shown = " ".join(capsys.readouterr().out.split())
     for text in (
-        "--learning-rate FLOAT [FLOAT ...] Step size of Adam, in units of the loss. (default: 0.01)",
-        "--hidden INT,INT,... [INT,INT,... ...]",
-        "--dropout FLOAT|none [FLOAT|none ...]",
-        "--augment [{true,false} ...]",
+        "--learning-rate FLOAT Step size of Adam, in units of the loss. (default: 0.01)",
+        "--hidden INT,INT,...",
+        "--dropout FLOAT|none",
+        "--augment {true,false}",
         "--seeds INT [INT ...]",
     ):
         assert text in shown
-    assert "None" not in shown.split("runtime options")[0].replace("default: None", "")
+    assert "None" not in shown
 
 
 def test_from_python() -> None:

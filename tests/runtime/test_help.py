@@ -155,7 +155,7 @@ def test_options_of_base_classes_and_of_the_grid_have_headings(
 
 
 RUNTIME = "where and how it runs:"
-LONG = [(f"option_{i}", int, field(default=i)) for i in range(70)]
+LONG = [(f"option_{i}", int, field(default=i)) for i in range(100)]
 Long = dataclasses.make_dataclass("Long", LONG, bases=(Basis,), frozen=True)
 Long.__doc__ = "Very long."
 
@@ -167,7 +167,7 @@ def test_the_last_groups_are_only_named_where_the_help_would_be_longer_than_two_
     assert len(lines) <= 100 and "--help-all describes every option." in lines[-1]
     assert "  --epochs INT            Passes. (default: 3)" in lines
     named = " ".join(lines[lines.index("very long:") : lines.index(RUNTIME)])
-    assert all(f"--option-{i} INT" in named for i in range(70)) and "(default: 42)" not in named
+    assert all(f"--option-{i} INT" in named for i in range(100)) and "(default: 42)" not in named
     assert "(default: 42)" in "\n".join(shown(capsys, "--help-all", config=options_type(Long)))
 
 

@@ -81,7 +81,8 @@ def groups_of(config_type: Any, default: Any, title: str) -> Iterator[Group]:
             text = texts.get(field.name, "")
             option = _option(field.name, hint, marks, text, shown)
             if _POSITIONAL in marks and value is not dataclasses.MISSING:
-                option = dataclasses.replace(option, takes=_optional(option.takes))
+                operand = _optional(option.takes)
+                option = dataclasses.replace(option, spelling=operand, takes=operand)
             own.setdefault(field.metadata.get(GROUP) or title, []).append(option)
     for name, options in own.items():
         yield Group(name, options, common=config_type is RuntimeOptions)

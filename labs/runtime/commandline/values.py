@@ -113,13 +113,14 @@ def is_possible(hint: Any) -> bool:
 
 
 def metavar_of(hint: Any) -> str:
-    """What an option of this type takes: ``INT [INT ...]`` for a tuple, ``PATH`` for ``Path | None``."""
+    """What an option of this type takes: ``INT [INT ...]``, ``{a,b} ...``, ``PATH`` for ``Path | None``."""
     if _is_optional(hint):
         return metavar_of(_without_none(hint))
     if get_origin(hint) is tuple:
         inner = get_args(hint)
         if inner[-1] is Ellipsis:
-            return f"{value_metavar(inner[0])} [{value_metavar(inner[0])} ...]"
+            one = value_metavar(inner[0])
+            return f"{one} ..." if one.startswith("{") else f"{one} [{one} ...]"
         return " ".join(map(value_metavar, inner))
     return value_metavar(hint)
 

@@ -70,7 +70,7 @@ def test_the_best_model_is_that_of_all_seeds_and_not_of_a_lucky_one() -> None:
     table["checkpoint"] = [f"{n}.pt" for n in range(len(table))]
     mean, half = 77.0, 4.302652730 * 6.082762530 / math.sqrt(3)  # Student's t with 2 degrees
     assert best_sentence(table) == (
-        "Best on validation, by the mean of 3 seeds: rescnn depth=3 learning_rate=0.2 dataset=d, test"
+        "Best on validation, by the mean of 3 seeds: rescnn depth=3 learning_rate=0.2 d, test"
         f" accuracy {mean} [{mean - half:.1f}, {mean + half:.1f}]%; its best seed's checkpoint: 7.pt"
     )
     assert best_sentence(table[table["family"] == "cnn"]) is None
