@@ -25,6 +25,14 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "results"
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 
+PROGRAMS = {
+    program
+    for folder in ("experiments", "benchmarks", "examples")
+    for program in sorted((ROOT / folder).glob("*.py"))
+    if re.search(r"tyro\.cli|launch|labs\.main", program.read_text())
+}
+"""All that have a command line of options."""
+
 _SPAN = re.compile(r"(`+)(.+?)\1", re.DOTALL)
 _MODULES = {
     "labs.cluster.aws": "labs/cluster/aws.py",
@@ -61,7 +69,7 @@ def code(page: Path) -> tuple[list[str], list[str]]:
 
 def commands(line: str) -> Iterator[Command]:
     """The programs of this project that a line of a code block calls."""
-    line = re.sub(r"\$\([^)]*\)", "RESULT", re.sub(r"(^|\s)#.*", "", line))
+    line = re.sub(r"\$\([^)]*\)", "203.0.113.7", re.sub(r"(^|\s)#.*", "", line))
     for part in re.split(r"\s&&\s|;\s", line.removeprefix("$ ")):
         try:
             words = [word for word in shlex.split(part) if word not in ("...", "[options]")]
@@ -80,10 +88,10 @@ def _program(words: Sequence[str]) -> Command | None:
     if "my_experiment.py" in words:
         return Command(own_experiment(), words[words.index("my_experiment.py") + 1 :])
     for position, word in enumerate(words):
-        for folder in ("experiments", "benchmarks", "examples"):
-            name = word.removeprefix(".../").removeprefix(f"{folder}/")
-            if name.endswith(".py") and (ROOT / folder / name).exists():
-                return Command(ROOT / folder / name, words[position + 1 :])
+        name = word.removeprefix(".../")
+        for program in PROGRAMS:
+            if name in (program.name, program.relative_to(ROOT).as_posix()):
+                return Command(program, words[position + 1 :])
     return None
 
 
@@ -141,26 +149,25 @@ def options_of(program: Path) -> frozenset[str]:
     if program.name == "aws.py":
         calls = [[name] for name in ("create", "status", "delete")]
     shown = "".join(help_of(program, [*words, "--help-all"]) for words in calls)
-    return frozenset(OPTION.findall(shown))
+    described = re.findall(r"^(?: +|│ )(--[a-z][\w-]*(?:, --no-[\w-]+)?)", shown, re.MULTILINE)
+    return frozenset(option for names in described for option in names.split(", "))
 
 
 def help_of(program: Path, words: Sequence[str]) -> str:
     """What a program prints when it is asked for its help."""
     shown = io.StringIO()
+    if "tyro.cli(" in program.read_text():  # it has tyro's own help
+        words = ["--help" if word == "--help-all" else word for word in words]
     with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
         _run(program, words)
     return shown.getvalue()
 
 
-def programs_named(page: Path) -> set[Path]:
-    """The programs of this project that a page names, and the ``labs`` command."""
-    found = {_LABS}
-    if "my_experiment.py" in page.read_text():
-        found.add(own_experiment())
-    for name in re.findall(r"\b[a-z_]+\.py\b", page.read_text() + f" {page.stem}.py"):
-        found |= {
-            ROOT / folder / name
-            for folder in ("experiments", "benchmarks", "examples")
-            if (ROOT / folder / name).exists()
-        }
-    return found
+def programs_of(page: Path) -> set[Path]:
+    """Whose options a page may name: of the programs that a page about an experiment names, or of any."""
+    text = page.read_text() + f" {page.stem}.py"
+    if page.parent.name == "experiments":
+        names = set(re.findall(r"\b[a-z_]+\.py\b", text))
+        return {_LABS, *(program for program in PROGRAMS if program.name in names)}
+    modules = {ROOT / path for module, path in _MODULES.items()}
+    return {_LABS, own_experiment(), *PROGRAMS, *modules}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -14,16 +13,10 @@ from documented import (
     commands,
     options_of,
     parse,
-    programs_named,
+    programs_of,
 )
 from scripts import ROOT
 
-EVERYWHERE = {
-    program
-    for folder in ("experiments", "benchmarks", "examples")
-    for program in (ROOT / folder).glob("*.py")
-    if re.search(r"tyro\.cli|launch|labs\.main", program.read_text())
-}
 HELP = {"--help", "--help-all"}
 FOREIGN = ("sbatch", "ray", "kubectl", "aws", "docker", "helm", "pip", "uv")
 """Programs of other projects, whose options a page may name as well."""
@@ -35,34 +28,33 @@ def is_known(option: str, programs: set[Path]) -> bool:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_command_lines_are_taken(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines, spans = code(page)
-    for line in [*lines, *(span for span in spans if " --" in span)]:  # `labs submit` is a name
+    for line in code(page)[0]:
         for command in commands(line):
+            left: list[str] = []
             try:
                 left = parse(command)
             except SystemExit as end:
                 shown = capsys.readouterr()
                 assert not end.code, f"{line}\n{shown.err}{shown.out}"
-                left = []
             unknown = [word for word in left if OPTION.fullmatch(word)]
             if command.arguments[:1] == ["rerun"]:  # they are the program's own
-                unknown = [option for option in unknown if not is_known(option, EVERYWHERE)]
+                unknown = [o for o in unknown if not is_known(o, programs_of(page))]
             assert not unknown, line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_options_exist(page: Path) -> None:
-    """In a program that the page names; in any, where it names none; or in another project's command."""
+    """In the program of a command, in one of which the page tells, or in another project's."""
     lines, spans = code(page)
     other = [line for line in lines if line.split()[:1] in ([name] for name in FOREIGN)]
     foreign = {option for line in other for option in OPTION.findall(line)}
-    named = programs_named(page)
-    programs = named if named & EVERYWHERE else EVERYWHERE | named
     for span in spans:
-        if list(commands(span)) or not span.startswith("--"):
+        called = {command.program for command in commands(span)}
+        if not called and not span.startswith("--"):
             continue
         for option in OPTION.findall(span):
-            assert option in foreign or is_known(option, programs), f"{page.name}: {span}"
+            known = is_known(option, called or programs_of(page))
+            assert known or (option in foreign and not called), f"{page.name}: {span}"
 
 
 @pytest.mark.parametrize("arguments", (["--deepness", "3"], ["--depth", "three"]))

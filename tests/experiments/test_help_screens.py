@@ -31,7 +31,11 @@ def test_the_help(program, words, monkeypatch: pytest.MonkeyPatch) -> None:
     short, full = (help_of(program, [*words, option]) for option in ("--help", "--help-all"))
     lines = short.splitlines()
     assert lines[0].startswith("usage: ") and len(lines) <= 100
-    assert all(len(line) <= 80 for line in lines if not line.startswith(("  python ", "usage: ")))
+    assert all(
+        len(line) <= 80
+        for line in lines
+        if not line.startswith(("  python ", "python ", "usage: "))
+    )
     for text in (short, full):
         assert "(default: )" not in text and "default: None" not in text.replace("\n", " ")
         assert "MISSING" not in text and "dataclass" not in text and "Raises:" not in text
