@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "troubleshooting.md"
 ADVICE = re.compile(
-    r"\b(add|ask|call|choose|compare|convert|decorate|delete|expected is|free|get|give|go|keep|leave|make|move|must"
+    r"\b(add|ask|call|choose|compare|convert|decorate|continue|create|delete|expected|free|get|give|go|keep|leave|make|move|must"
     r"|must lie|name|needs?|pip install|put|reinstall|remove|rename|replace|resume|return|run|say|set|shorten"
     r"|spell|start|supported are|takes?|use|wait|write)\b"
 )
