@@ -31,7 +31,7 @@ class PPOConfig(LearnerConfig):
     """Distance of a probability ratio from 1 at which its gradient is cut off."""
 
     gae_lambda: float = 0.95
-    """Bias against variance of the advantages: 0 bootstraps after one step, 1 at the episode's end."""
+    """0 bootstraps after one step, 1 at the episode's end."""
 
     entropy_coefficient: float = 0.003
     """Weight of the entropy in the loss."""
@@ -40,7 +40,7 @@ class PPOConfig(LearnerConfig):
     """Weight of the value's squared error."""
 
     target_kl: float | None = None
-    """Stop an update after an epoch when the KL divergence is larger than this, in nats."""
+    """Stop an update at a larger KL divergence, in nats."""
 
     normalize_advantages: bool = True
     """Standardise each update's advantages."""
@@ -49,7 +49,7 @@ class PPOConfig(LearnerConfig):
     """Divide rewards by the running standard deviation of their discounted sum."""
 
     action_std: Literal["learned", "decay"] = "learned"
-    """Standard deviation of continuous actions: learned, or a schedule that decays over the run."""
+    """Spread of continuous actions: learned, or a decay over the run."""
 
     action_std_start: float = 0.6
     """Standard deviation at the start."""
