@@ -13,9 +13,9 @@ from labs.analysis.answers import MAX_ROWS
 from labs.analysis.comparison import compare_runs
 from labs.analysis.load import load_run
 from labs.analysis.summary import shown_summary, summarise
-from labs.runtime.directory.pictures import save
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say, show_table
+from labs.runtime.output.pictures import save
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,12 @@ from labs.analysis.summary import shown_summary, summarise
 from labs.runtime.directory import runs
 from labs.runtime.directory.description import command_of
 from labs.runtime.directory.mirror import is_remote
-from labs.runtime.directory.pictures import as_svg
 from labs.runtime.directory.runs import Run, read_answers
 from labs.runtime.directory.storage import write_atomically
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import duration, say
 from labs.runtime.options import RuntimeOptions
+from labs.runtime.output.pictures import as_svg
 from labs.runtime.results import OVER
 
 REPORT_FILE = "report.html"

@@ -37,12 +37,12 @@ from labs.runtime.directory.identity import (
 )
 from labs.runtime.directory.lease import Lease, remove_empty, reserve_directory
 from labs.runtime.directory.mirror import Mirror, fetch_run, is_remote, write_session
-from labs.runtime.directory.pictures import as_png, as_svg
 from labs.runtime.directory.storage import StoragePath, reason, short_name, write_atomically
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
 from labs.runtime.machine.commits import code_changes
 from labs.runtime.options import RuntimeOptions
+from labs.runtime.output.pictures import as_png, as_svg
 from labs.runtime.reports import Objective
 
 ANSWERS_FILE = "answers.txt"

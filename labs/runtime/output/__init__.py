@@ -1,1 +1,1 @@
-"""Logs: the output of each trial in a file ``logs/<trial>.txt`` of the run's directory."""
+"""What a run puts out beside its numbers: a log of each trial in ``logs/<trial>.txt``, and figures as files."""

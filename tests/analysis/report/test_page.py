@@ -19,10 +19,10 @@ from labs.analysis.report.markup import MAX_FIGURE_BYTES
 from labs.analysis.report.page import open_run, render, write_report
 from labs.analysis.report.svg import embedded
 from labs.experiment import sweep
-from labs.runtime.directory.pictures import as_svg
 from labs.runtime.errors import InputError
 from labs.runtime.grid import grid
 from labs.runtime.options import RuntimeOptions
+from labs.runtime.output.pictures import as_svg
 from labs.runtime.reports import Checkpoint, Report
 
 pytestmark = pytest.mark.usefixtures("without_ray")

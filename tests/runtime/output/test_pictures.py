@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from labs.runtime.directory import pictures
-from labs.runtime.directory.pictures import as_png, as_svg, fallback_fonts, save
+from labs.runtime.output.pictures import as_png, as_svg, fallback_fonts, save
 
 HAN, ARABIC = "中文", "نموذج"
 OTHER = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "cmr10.ttf"
