@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,22 @@ from labs.plugins import load_object
 from labs.runtime.errors import InputError
 
 BUILT_IN = ("logistic", "linear-svm")
-KNOWN = ("sklearn.tree._tree.Tree",)
-"""Types that skops leaves to its callers to trust: the arrays of a decision tree."""
+PLAIN_PARTS = (
+    "sklearn.calibration", "sklearn.ensemble", "sklearn.gaussian_process", "sklearn.metrics",
+    "sklearn.model_selection", "sklearn.multiclass", "sklearn.neighbors", "sklearn.neural_network",
+    "sklearn.tree", "sklearn.utils._bunch",
+)  # fmt: skip
+"""Where scikit-learn defines what its estimators are made of and skops leaves to its callers to trust: trees,
+kernels, distances, optimizers. Functions are not among it: one may be called with what a file says."""
+SCORES = tuple(
+    f"sklearn.feature_selection._{place}"
+    for place in (
+        "univariate_selection.f_classif",
+        "univariate_selection.chi2",
+        "mutual_info.mutual_info_classif",
+    )
+)
+"""Functions by which features are selected: they compute, and nothing else."""
 
 
 def make_estimator(classifier: str, c: float) -> Any:
@@ -93,22 +108,40 @@ def dump_estimator(estimator: Any, classifier: str) -> bytes:
 
 
 def load_estimator(content: bytes, path: str) -> Any:
-    """What ``dump_estimator`` wrote. Only types that skops knows as safe, and ``KNOWN`` ones, are made.
+    """What ``dump_estimator`` wrote. Only types that skops or ``is_plain`` know as safe are made.
 
     Raises:
         InputError: skops is not installed, the content is damaged, or it has other types.
     """
     io = _skops(path)
     try:
-        strange = sorted(set(io.get_untrusted_types(data=content)) - set(KNOWN))
+        unknown = io.get_untrusted_types(data=content)
     except Exception as error:
         raise InputError(f"{path} has a damaged classifier: {first_line(error)}") from None
+    strange = sorted(name for name in unknown if not is_plain(name))
     if strange:
         raise InputError(
             f"{path} has a classifier with types that could run code: {', '.join(strange)}; they are"
             " not loaded"
         )
-    return io.loads(content, trusted=list(KNOWN))
+    return io.loads(content, trusted=unknown)
+
+
+def is_plain(name: str) -> bool:
+    """Whether a dotted name is a class that scikit-learn defines for its estimators, or one of ``SCORES``.
+
+    A name that a module has only imported does not count: ``check_output`` of subprocess is one of those.
+    """
+    if name in SCORES:
+        return True
+    module, _, attribute = name.rpartition(".")
+    if not any(module == part or module.startswith(f"{part}.") for part in PLAIN_PARTS):
+        return False
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except ImportError:
+        return False
+    return isinstance(found, type) and found.__module__ == module
 
 
 def check_can_be_saved(classifier: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import sys
 from pathlib import Path
@@ -10,6 +11,21 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import clear_data_home
+from sklearn.ensemble import StackingClassifier, VotingClassifier
+from sklearn.feature_selection import SelectKBest
+from sklearn.gaussian_process import GaussianProcessClassifier
+from sklearn.gaussian_process.kernels import Matern, WhiteKernel
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import GaussianNB, MultinomialNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
+from sklearn.svm import SVC, LinearSVC
+from sklearn.utils import all_estimators
 
 from labs.language.embeddings.embedder import EmbeddingOptions
 from labs.language.embeddings.encoders import Encoder
@@ -102,6 +118,73 @@ def test_a_custom_classifier_is_saved_by_skops(own: str, tmp_path: Path) -> None
         )
     )  # fmt: skip
     assert reports[-1].metrics["val/accuracy"] > 0.5
+
+
+OTHERS = [
+    CalibratedClassifierCV(SVC(), ensemble=False),
+    CalibratedClassifierCV(LinearSVC(), method="isotonic"),
+    GaussianProcessClassifier(Matern() + WhiteKernel()),
+    GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}),
+    KNeighborsClassifier(algorithm="ball_tree", metric="manhattan"),
+    MLPClassifier(solver="sgd", max_iter=30),
+    SGDClassifier(loss="log_loss"),
+    StackingClassifier([("a", LogisticRegression()), ("b", KNeighborsClassifier())]),
+    VotingClassifier([("a", LogisticRegression()), ("b", GaussianNB())], voting="soft"),
+    make_pipeline(MinMaxScaler(), SelectKBest(k=4), MultinomialNB()),
+]
+"""Beside those that all_estimators makes without arguments."""
+
+
+@pytest.mark.filterwarnings("ignore")  # that so few steps do not converge, and of coming defaults
+def test_scikit_learns_classifiers_are_kept_by_skops() -> None:
+    pytest.importorskip("skops")
+    vectors, labels = clusters(60, 3)
+    made = list(OTHERS)
+    for name, kind in all_estimators(type_filter="classifier"):
+        if hasattr(kind, "predict_proba") and not name.endswith("NB"):  # those need other vectors
+            with contextlib.suppress(TypeError):  # some are made of others
+                made.append(kind())
+    kept = []
+    for estimator in made:
+        if not hasattr(estimator, "predict_proba"):
+            continue
+        sizes = {"n_estimators", "max_iter", "Cs"} & estimator.get_params().keys()
+        estimator.set_params(**dict.fromkeys(sizes, 8))  # quick
+        pipeline = make_pipeline(StandardScaler(), estimator).fit(vectors, labels)
+        content = estimators.dump_estimator(pipeline, "x:y")
+        loaded = estimators.load_estimator(content, "model.pt")
+        found, expected = loaded.predict_proba(vectors), pipeline.predict_proba(vectors)
+        np.testing.assert_allclose(found, expected)
+        kept.append(type(estimator).__name__)
+    assert len(kept) >= 30 and {"HistGradientBoostingClassifier", "MLPClassifier"} <= set(kept)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os.system",
+        "subprocess.Popen",
+        "sklearn.datasets._base.clear_data_home",  # deletes a directory
+        "sklearn.utils._testing.TempMemmap",  # a class, but no part of an estimator
+        "sklearn.tree._export.export_text",  # a function beside classes
+        "sklearn.ensemble._forest.Parallel",  # imported from elsewhere
+        "sklearn.neighbors_of_mine.KDTree",
+        "sklearn.neighbors._kd_tree.Missing",
+    ],
+)
+def test_names_that_are_no_plain_parts(name: str) -> None:
+    assert not estimators.is_plain(name)
+    assert estimators.is_plain("sklearn.neighbors._kd_tree.KDTree")
+
+
+def test_a_function_that_a_file_would_have_called_is_not_loaded() -> None:
+    pytest.importorskip("skops")
+    vectors, labels = clusters(30, 3)
+    pipeline = make_pipeline(FunctionTransformer(clear_data_home), LogisticRegression())
+    pipeline[-1].fit(vectors, labels)
+    content = estimators.dump_estimator(pipeline, "x:y")
+    with pytest.raises(InputError, match="types that could run code: .*clear_data_home"):
+        estimators.load_estimator(content, "model.pt")
 
 
 class Strange(ClassifierMixin, BaseEstimator):
