@@ -11,6 +11,7 @@ import pytest
 from scripts import load_script, run_script
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import labs
 from labs.language.embeddings import openvino_backend
 from labs.language.topics.classifier import load_topic_model
 from labs.runtime.cli import launch
@@ -146,6 +147,57 @@ def test_a_learning_curve_beside_other_baselines_and_another_classifier(
     assert curve["accuracy"][0] > curve["accuracy"][2] + 0.2  # with 40 texts, words are strangers
     assert {path.stem for path in (run / "figures").iterdir()} >= {"learning_curve"}
     assert load_topic_model(run / "model.pt").classifier == "linear-svm"
+
+
+OWN = """
+from sklearn.neighbors import KNeighborsClassifier
+
+class Letters:
+    fingerprint = "letters 1"
+
+    def encode(self, texts):
+        return [[text.count(letter) for letter in "abcdefgh"] for text in texts]
+
+def neighbours(c):
+    return KNeighborsClassifier(max(1, round(c)))
+"""
+
+
+def test_an_encoder_and_a_classifier_of_one_s_own_serve_again(
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Both are named in the model and found again, by --model and from Python."""
+    pytest.importorskip("skops")
+    (tmp_path / "own_letters.py").write_text(OWN)
+    rng = np.random.default_rng(0)
+    letters = {"early": "abcdx", "late": "efghx"}
+    rows = [
+        f"{''.join(rng.choice(list(letters[name]), 12))} {i},{name}"
+        for i in range(40)
+        for name in letters
+    ]
+    (tmp_path / "texts.csv").write_text("\n".join(["body,topic", *rows]) + "\n")
+    data = ["--data", tmp_path / "texts.csv", "--text-column", "body", "--label-column", "topic"]
+    own = ["--encoder", "own_letters:Letters", "--classifier", "own_letters:neighbours"]
+    status, _, err = run_script(
+        "news_topics", *data, *own, "--c", "1", "3", "5", "--tfidf-c", "1", "3", "5", "--folds", "2",
+        "--cache-dir", "None", "--local-mode", "--run-root", tmp_path, "--run-name", "own",
+        PYTHONPATH=str(tmp_path),
+    )  # fmt: skip
+    assert status == 0, err
+    run = tmp_path / "news_topics" / "own"
+    assert pd.read_csv(run / "test.csv")["accuracy"][0] == 1
+    monkeypatch.syspath_prepend(str(tmp_path))
+    texts = ["hhhggge", "aabbdcc"]
+    assert call(script, "--model", run, "--predict", *texts) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["late", "early"]
+    assert labs.load_topic_model(run).predict(texts) == ["late", "early"]
+    assert call(script, "--model", run, "--predict", "a", "--pooling", "cls") == 2
+    assert "--pooling cls has no effect on --encoder own_letters:Letters" in capsys.readouterr().err
 
 
 def test_openvino_needs_a_place_for_what_it_converts(

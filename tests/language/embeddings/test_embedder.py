@@ -23,6 +23,7 @@ from labs.language.embeddings.cache import EmbeddingCache
 from labs.language.embeddings.embedder import Embedder, EmbeddingOptions
 from labs.language.embeddings.encoders import PACKAGED, Encoder, resolve_encoder
 from labs.language.embeddings.forward import pool_tokens
+from labs.language.embeddings.sentence_form import SentenceForm
 from labs.language.embeddings.vectors import Embeddings, embed, plan
 from labs.language.pipeline import Columns, PoolOptions
 from labs.runtime.errors import InputError
@@ -145,9 +146,10 @@ def test_the_cache_is_used_only_for_the_same_vectors(encoder: Encoder, tmp_path:
     ]
     for other in others:
         assert not run(encoder, cache_dir=tmp_path, **other).from_cache, other
-    changed = dataclasses.replace(encoder, weights_hash="0" * 16)
-    assert not run(changed, cache_dir=tmp_path).from_cache
-    assert len(list(tmp_path.iterdir())) == len(others) + 2
+    for change in ({"weights_hash": "0" * 16}, {"form": SentenceForm("mean", normalise=True)}):
+        changed = dataclasses.replace(encoder, **change)
+        assert not run(changed, cache_dir=tmp_path, pooling="auto").from_cache, change
+    assert len(list(tmp_path.iterdir())) == len(others) + 3
 
 
 def test_parts_are_computed_together_and_kept_apart(

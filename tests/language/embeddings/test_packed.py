@@ -25,7 +25,13 @@ from transformers import (
 
 from labs.language.embeddings import packed
 from labs.language.embeddings.forward import Pass, TorchForward, least_cosine, random_passes
-from labs.language.embeddings.packed import PackedForward, pack, torch_forward
+from labs.language.embeddings.packed import (
+    REFUSED,
+    PackedForward,
+    pack,
+    packed_attention,
+    torch_forward,
+)
 
 CPU = torch.device("cpu")
 SIZES = {
@@ -127,6 +133,23 @@ def test_texts_that_see_one_another_are_noticed(monkeypatch: pytest.MonkeyPatch)
     model = make("bert")
     padded = TorchForward(model, "mean", CPU)
     assert pack(model, "mean", CPU, padded) is padded
+
+
+@pytest.mark.parametrize("asked", [*REFUSED, "causal", "mask"])
+def test_what_the_kernel_does_not_do_is_refused(kernel: None, asked: str) -> None:
+    """Beside the comparison of vectors, which a window of more than 300 tokens would pass."""
+    query, key, value = torch.randn(3, 1, 2, 7, 4)
+    starts = torch.tensor([0, 3, 7])
+    given = {"cu_seq_lens_q": starts, "cu_seq_lens_k": starts, "max_length_q": 4, "max_length_k": 4}
+    module = torch.nn.Module()
+    mixed, _ = packed_attention(module, query, key, value, None, scaling=0.5, **given)
+    assert mixed.shape == (1, 7, 2, 4)
+    module.is_causal = asked == "causal"
+    mask = torch.ones(7, 7) if asked == "mask" else None
+    if asked in REFUSED:
+        given[asked] = 400
+    with pytest.raises(NotImplementedError):
+        packed_attention(module, query, key, value, mask, scaling=0.5, **given)
 
 
 def test_only_a_gpu_in_bfloat16_packs(kernel: None) -> None:

@@ -167,6 +167,11 @@ def test_character_features_see_inside_words() -> None:
     for features in ("tfidf_chars", "tfidf_both"):
         found = baseline_probabilities(features, train, new, c=100.0)
         assert found[0, 0] > 0.6 and found[1, 1] > 0.6, features
+    pieces = make_classifier("tfidf_chars", 1.0)[0].fit(["ox eat"]).get_feature_names_out()
+    padded = (" ox ", " eat ")
+    assert set(pieces) == {
+        word[i : i + n] for word in padded for n in (2, 3, 4, 5) for i in range(len(word) - n + 1)
+    }
     words = baseline_probabilities("tfidf", train, new, c=100.0)
     np.testing.assert_allclose(words[0], words[1])
     both = make_classifier("tfidf_both", 1.0)[0].fit(texts)
