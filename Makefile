@@ -1,12 +1,13 @@
 # Two commands, each complete in itself: they create .venv, install the tested set of packages, and run.
 #
 #   make sweep    the main job: does depth help? (digits, minutes, no download)
-#   make test     all tests
+#   make test     the tests, but for those that take long
 #
 # And for those who change the code:
 #
 #   make check    style, types and spelling (CONTRIBUTING.md)
 #   make lint     the same without installing anything first
+#   make test-slow     the tests that take long; `make test` and `make test-slow` are all of them
 #   make test-newest   the tests that touch Ray with the newest Ray and torch (constraints-newest.txt)
 #
 # And for a cluster (docs/cluster):
@@ -19,13 +20,16 @@ VENV := .venv
 NEWEST := .venv-newest
 RUN := $(VENV)/bin/python
 
-.PHONY: sweep test test-newest check lint test-cluster test-slurm cluster-token install clean
+.PHONY: sweep test test-slow test-newest check lint test-cluster test-slurm cluster-token install clean
 
 sweep: install
 	$(RUN) experiments/depth_sweep.py
 
 test: install
-	$(RUN) -m pytest
+	$(RUN) -m pytest -m "not slow"
+
+test-slow: install
+	$(RUN) -m pytest -m slow
 
 check: $(VENV)/checks
 	$(MAKE) lint
