@@ -55,7 +55,7 @@ def subcommands(command: Any) -> Mapping[str, type]:
         return found
     for part in get_args(command):
         kind, marks = _unwrapped(part)
-        if not dataclasses.is_dataclass(kind):
+        if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
             return {}
         names = [mark.name for mark in marks if getattr(mark, "name", None)]
         found[names[0] if names else kind.__name__.lower()] = kind

@@ -141,7 +141,7 @@ def _axes(figure: Figure) -> list[Axis]:
 
 
 def _labels(axis: Axis) -> list[str]:
-    return axis.get_major_formatter().format_ticks(axis.get_majorticklocs())
+    return axis.get_major_formatter().format_ticks(axis.get_majorticklocs().tolist())
 
 
 def _convert(figure: Figure, convert: Callable[[str, int], str]) -> None:

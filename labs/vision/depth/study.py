@@ -190,7 +190,7 @@ def best_sentence(table: pd.DataFrame) -> str | None:
         return None
     val, test = max(complete, key=lambda pair: float(pair[0].scores.mean()))
     rows = table[table["trial"].isin(val.trials)]
-    chosen = rows.loc[rows[METRIC].idxmax()]
+    chosen = rows.iloc[int(rows[METRIC].to_numpy().argmax())]
     seeds = f"{len(val.scores)} seed{'s' * (len(val.scores) != 1)}"
     fields = {name: val.fields[name] for name in ("family", "depth", "learning_rate", "dataset")}
     checkpoint = chosen["checkpoint"]
