@@ -7,7 +7,6 @@ from typing import Literal
 
 import matplotlib
 import numpy as np
-from matplotlib.artist import setp
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
@@ -62,13 +61,11 @@ def name_ticks(axes: Axes, names: Sequence[str]) -> None:
     """Names along the x axis, at 0, 1, ...; aslant where they would run into one another."""
     figure, cell = axes.get_figure(root=True), axes.get_subplotspec()
     assert figure is not None
-    columns = cell.get_geometry()[1] if cell else 1
+    room = 8 * figure.get_size_inches()[0] / (cell.get_geometry()[1] if cell else 1)
     axes.set_xticks(range(len(names)), list(names))
-    if (
-        max(len(ascii(name)) for name in names) * len(names)
-        > 8 * figure.get_size_inches()[0] / columns
-    ):
-        setp(axes.get_xticklabels(), rotation=30, ha="right", rotation_mode="anchor")
+    if max(len(ascii(name)) for name in names) * len(names) > room:
+        for label in axes.get_xticklabels():
+            label.set(rotation=30, ha="right", rotation_mode="anchor")
 
 
 def plain_log_axis(axes: Axes, ticks: Sequence[float]) -> None:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from labs.runtime.directory import pictures
+from labs.runtime.output import pictures
 from labs.runtime.output.pictures import as_png, as_svg, fallback_fonts, save
 
 HAN, ARABIC = "中文", "نموذج"
