@@ -248,10 +248,7 @@ class PPO:
         return scaled.clip(-CLIP, CLIP)
 
     def _epoch(self, batch: _Batch, rate: float) -> list[torch.Tensor]:
-        """One pass over the rows in minibatches: what the steps found, as columns of all rows.
-
-        Each step returns what it computed before its own update; the means are taken once, at the end.
-        """
+        """One pass over the rows in minibatches: what each step found before it, for all rows."""
         parts = zip(*(column.split(self.config.batch_size) for column in batch), strict=True)
         found = [self._step(_Batch(*part), rate) for part in parts]
         return [torch.cat(column) for column in zip(*found, strict=True)]
