@@ -8,6 +8,7 @@
 #   make check    style, types and spelling (CONTRIBUTING.md)
 #   make lint     the same without installing anything first
 #   make test-slow     the tests that take long; `make test` and `make test-slow` are all of them
+#   make test-maths    the tests of what is computed: learners, returns, environments, language (under a minute)
 #   make test-newest   the tests that touch Ray with the newest Ray and torch (constraints-newest.txt)
 #
 # And for a cluster (docs/cluster):
@@ -20,7 +21,7 @@ VENV := .venv
 NEWEST := .venv-newest
 RUN := $(VENV)/bin/python
 
-.PHONY: sweep test test-slow test-newest check lint test-cluster test-slurm cluster-token install clean
+.PHONY: sweep test test-slow test-maths test-newest check lint test-cluster test-slurm cluster-token install clean
 
 sweep: install
 	$(RUN) experiments/depth_sweep.py
@@ -41,6 +42,15 @@ lint:
 	  echo "$$tool"; $(VENV)/bin/$$tool || status=1; \
 	done; \
 	exit $$status
+
+# A wrong sign, index, seed or schedule in labs/rl or labs/language makes one of these fail; none needs Ray.
+MATHS := tests/rl/agents tests/rl/envs tests/rl/rollouts/test_collector.py tests/rl/test_trainers.py \
+	tests/rl/test_evaluation.py tests/rl/comparison/test_settings.py \
+	tests/language/char_gpt/test_update_rule.py tests/language/char_gpt/test_model.py \
+	tests/language/topics/test_classifier.py
+
+test-maths: install
+	$(RUN) -m pytest $(MATHS)
 
 test-newest: $(NEWEST)/installed
 	$(NEWEST)/bin/python -m pytest -m ray
