@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 sys.path[:0] = [
     str(_HERE / part) for part in ("runtime", "experiments", "language", "cluster", "rl")
 ]
+# A shell's background jobs ignore SIGINT, and so would the scripts that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.pop("RAY_ADDRESS", None)
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else Ray 2.60 writes to the user's home
 os.environ.setdefault("RAY_worker_niceness", "0")  # a test waits for its workers
