@@ -17,8 +17,9 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 sys.path[:0] = [
     str(_HERE / part) for part in ("runtime", "experiments", "language", "cluster", "rl")
 ]
-# A shell's background jobs ignore SIGINT, and so would the scripts that tests interrupt.
+# A shell's background jobs ignore SIGINT, and nohup's SIGHUP; so would the scripts that tests end.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 os.environ.pop("RAY_ADDRESS", None)
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else Ray 2.60 writes to the user's home
 os.environ.setdefault("RAY_worker_niceness", "0")  # a test waits for its workers

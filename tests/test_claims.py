@@ -5,18 +5,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
-import runpy
-import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pandas as pd
 import pytest
-
-from labs.runtime import choices, cli
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
@@ -111,37 +106,6 @@ def test_the_pilot_chose_the_learning_rates() -> None:
         family: [rate] for family, rate in by_rate.idxmax(axis=1).items()
     }
     assert set(pilot["seed"]).isdisjoint(trials["seed"])
-
-
-def commands() -> list[list[str]]:
-    """The words of every command in results/README.md; ``$(seq 1 3)`` is 1 2 3."""
-    lines = re.findall(r"^    (python .+)$", (RESULTS / "README.md").read_text(), re.MULTILINE)
-
-    def numbers(match: re.Match[str]) -> str:
-        first, last = map(int, match.groups())
-        return " ".join(map(str, range(first, last + 1)))
-
-    return [shlex.split(re.sub(r"\$\(seq (\d+) (\d+)\)", numbers, line)) for line in lines]
-
-
-@pytest.mark.parametrize("words", commands(), ids=lambda words: " ".join(words[1:])[:80])
-def test_the_commands_parse(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the scripts' own parsers; nothing is run."""
-    parsed: list[Any] = []
-
-    def parse_only(main: Any, config_type: Any, *, arguments: Any = None, **options: Any) -> None:
-        given = sys.argv[1:] if arguments is None else arguments
-        presets, grows = options.get("presets") or {}, options.get("grows", ())
-        parsed.append(cli.parse(config_type, presets, given, grows))
-
-    for module in (cli, choices):
-        monkeypatch.setattr(module, "launch", parse_only)
-    script = ROOT / words[1]
-    monkeypatch.setattr(sys, "argv", [str(script), *words[2:]])
-    runpy.run_path(str(script), run_name="__main__")
-    (config,) = parsed
-    if hasattr(config, "seeds") and "--seeds" in words and isinstance(config.seeds, int):
-        assert config.seeds == int(words[words.index("--seeds") + 1])
 
 
 def test_there_is_a_command_for_every_study() -> None:

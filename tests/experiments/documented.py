@@ -69,7 +69,8 @@ def code(page: Path) -> tuple[list[str], list[str]]:
 
 def commands(line: str) -> Iterator[Command]:
     """The programs of this project that a line of a code block calls."""
-    line = re.sub(r"\$\([^)]*\)", "203.0.113.7", re.sub(r"(^|\s)#.*", "", line))
+    line = re.sub(r"\$\(seq (\d+) (\d+)\)", _numbers, re.sub(r"(^|\s)#.*", "", line))
+    line = re.sub(r"\$\([^)]*\)", "203.0.113.7", line)
     for part in re.split(r"\s&&\s|;\s", line.removeprefix("$ ")):
         try:
             words = [word for word in shlex.split(part) if word not in ("...", "[options]")]
@@ -78,6 +79,12 @@ def commands(line: str) -> Iterator[Command]:
         found = _program(words)
         if found is not None:
             yield found
+
+
+def _numbers(sequence: re.Match[str]) -> str:
+    """``$(seq 1 3)`` as 1 2 3."""
+    first, last = map(int, sequence.groups())
+    return " ".join(map(str, range(first, last + 1)))
 
 
 def _program(words: Sequence[str]) -> Command | None:
