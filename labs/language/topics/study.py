@@ -290,7 +290,7 @@ def classify(
     few = len(texts) <= options.chunk_size
     options = dataclasses.replace(
         options,
-        pooling="auto",  # the form, below
+        pooling=options.pooling if encoder.own else "auto",  # the form, below; an own one has none
         max_length=model.max_length,
         backend="torch" if few and not encoder.own else options.backend,  # which starts faster
     )
