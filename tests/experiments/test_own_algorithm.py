@@ -128,7 +128,7 @@ def test_what_cannot_be_registered_is_refused(folder: Path) -> None:
     for name, config_type, message in (
         ("two words", own, "a name is one word"),
         ("ppo", own, "ppo is built in"),
-        ("reinforce", own, "registered by reinforce already"),
+        ("reinforce", own, "already registered by reinforce"),
         ("other", Thawed, "must be a subclass of AgentConfig"),
         ("other", AgentConfig, "a frozen dataclass of its own"),
     ):
