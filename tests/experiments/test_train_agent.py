@@ -95,7 +95,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
         (("--n-step", "5"), "--n-step has no effect with --algorithm ppo: it is an option of dqn"),
         (("ppo", "--algorithm", "dqn"), "--algorithm takes one value"),
         (("--algorithm", "ppo", "dqn"), "--algorithm takes one value"),
-        (("--action-std-end", "0.3"), "--action-std-end 0.3 has no effect: only with"),
+        (("--action-std-end", "0.3"), "--action-std-end 0.3 has no effect: it is used only with"),
         (("--env", "CartPole-v1", "--action-std", "decay"), "CartPole-v1 are discrete"),
         (("dqn", "--target-rate", "0.01", "--target-interval", "3"), "--target-interval 3 has no"),
         (("--epochs", "4", "-3"), "--epochs -3 must be 1 or more"),
