@@ -134,7 +134,7 @@ def test_images_are_compared_between_ours_and_vectors_are_never_normalised() -> 
 def test_seeds_are_those_that_the_command_names() -> None:
     script = load_script("compare_agents")
     for config, expected in (
-        (script.Config(seed=7, seeds=2, agents=("labs-ppo",)), [7, 8, 7, 8]),
+        (script.Config(seed=7, seeds=(2,), agents=("labs-ppo",)), [7, 8, 7, 8]),
         (script.Config(agents=("labs-dqn",), envs=("CartPole-v1",)), [0, 1, 2, 3, 4]),
     ):
         trials = config.trials()
