@@ -19,7 +19,7 @@ from tiny_gpt2 import save_tiny_gpt2
 
 from labs.language.embeddings.embedder import EmbeddingOptions
 from labs.language.embeddings.encoders import PACKAGED, resolve_encoder
-from labs.language.embeddings.vectors import embed
+from labs.language.embeddings.vectors import embed, plan
 from labs.language.pipeline import Batches, Columns, Display, concatenate, map_rows
 from labs.rl.agents.policies import PolicySpec
 from labs.rl.rollouts.collector import CollectorSpec
@@ -55,8 +55,9 @@ def test_the_vectors_are_the_same() -> None:
     texts = ["Oil prices climb", "A new record in the semi-final", "", "Oil"] * 3
     options = EmbeddingOptions(cache_dir=None, chunk_size=5)
     nodes = [{"CPU": 2.0, "GPU": 0.0}]
-    (local,) = embed([texts], encoder, options, nodes, progress=False)
-    (here,) = embed([texts], encoder, options, nodes, in_process=True, progress=False)
+    planned = plan(encoder, options, nodes)
+    (local,) = embed([texts], planned, progress=False)
+    (here,) = embed([texts], planned, in_process=True, progress=False)
     np.testing.assert_array_equal(local.vectors, here.vectors)
     np.testing.assert_allclose(local.vectors[:4], local.vectors[4:8], atol=1e-5)
 
