@@ -83,26 +83,3 @@ def test_every_error_has_advice_or_a_place_on_the_page() -> None:
         and not is_on(page, sentence)
     ]
     assert not missing, "\n".join(missing)
-
-
-def test_the_page_has_no_sentence_that_is_no_longer_printed() -> None:
-    """A sentence shares two or three words in a row with a text of the code."""
-    texts = []
-    for path in [*ROOT.glob("labs/**/*.py"), *ROOT.glob("experiments/*.py")]:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.JoinedStr) or (
-                isinstance(node, ast.Constant) and isinstance(node.value, str)
-            ):
-                texts.append(words(text(node).replace("{}", " {} ")))
-    code = f" {' | '.join(texts)} "
-    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
-    spans = [span for row in rows for span in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
-    assert len(spans) > 100
-    gone = []
-    for span in spans:
-        said = words(span).split()
-        count = 3 if len(said) > 7 else 2
-        parts = [" ".join(said[i : i + count]) for i in range(len(said) - count + 1)]
-        if len(said) > 3 and not any(f" {part} " in code for part in parts):
-            gone.append(span)
-    assert not gone, gone
