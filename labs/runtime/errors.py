@@ -1,6 +1,7 @@
-"""The error for mistakes that a user can make and fix."""
+"""The error for mistakes that a user can make and fix, and remarks on what may be one."""
 
 import math
+from collections.abc import Sequence
 
 
 class InputError(Exception):
@@ -28,3 +29,13 @@ def require(name: str, value: object, holds: bool, what: str) -> None:
         raise InputError(f"`{name}` {value} must be a finite number")
     if not holds:
         raise InputError(f"`{name}` {value} must be {what}")
+
+
+def similar_classes(names: Sequence[str]) -> list[str]:
+    """A sentence for each two classes of a data set that differ in upper and lower case alone."""
+    spelled: dict[str, str] = {}
+    return [
+        f"{first!r} and {name!r} are two classes, which differ in case alone"
+        for name in names
+        if (first := spelled.setdefault(name.casefold(), name)) != name
+    ]

@@ -14,7 +14,7 @@ import numpy as np
 
 from labs.language.text_encoding import decode_text
 from labs.language.topics.text_files import SUFFIXES, Row, clean_name, read_rows
-from labs.runtime.errors import InputError
+from labs.runtime.errors import InputError, similar_classes
 
 SAMPLE = "sample"
 HUB_NAMES = {"ag_news": "fancyzhx/ag_news"}
@@ -261,7 +261,7 @@ def _encode(
     if len(order) < 2:
         raise InputError(f"`data` has only one class, {order[0]!r}: there is nothing to tell apart")
     _check_spellings([*train, *test])
-    notes += _similar_classes(order)
+    notes += similar_classes(order)
     index = {label: i for i, label in enumerate(order)}
     for row in test:
         if row.label not in index:
@@ -278,16 +278,6 @@ def _encode(
     classes = tuple(names[int(label) - 1] if named else label for label in order)
     encoded = [np.array([index[row.label] for row in part], np.int64) for part in (train, test)]
     return classes, (encoded[0], encoded[1])
-
-
-def _similar_classes(classes: Sequence[str]) -> list[str]:
-    """A sentence for each two classes that differ in upper and lower case alone."""
-    spelled: dict[str, str] = {}
-    return [
-        f"{first!r} and {name!r} are two classes, which differ in case alone"
-        for name in classes
-        if (first := spelled.setdefault(name.casefold(), name)) != name
-    ]
 
 
 def _check_spellings(rows: Sequence[Row]) -> None:

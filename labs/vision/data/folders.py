@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from labs.runtime.errors import InputError
+from labs.runtime.errors import InputError, similar_classes
 from labs.runtime.loop.console import say
 from labs.runtime.machine.cores import usable_cores
 from labs.vision.data.images import (
@@ -70,7 +70,8 @@ def load_folder(root: Path, image_size: int | None) -> RawSplits:
             f"{root}: train and test have different classes ({', '.join(differing[:5])}"
             f"{', ...' if len(differing) > 5 else ''} in only one of them)"
         )
-    _say_similar(root, class_names)
+    for remark in similar_classes(class_names):
+        say(f"{root}: {remark}")
     _say_unused(root, {*train_files, *test_files})
     images = _decode(root, [*train_files, *test_files], image_size)
     count = len(train_files)
@@ -125,15 +126,6 @@ def _classes(folder: Path) -> dict[str, Path]:
                     " make them one"
                 )
     return dict(sorted(classes.items()))
-
-
-def _say_similar(root: Path, class_names: Sequence[str]) -> None:
-    """Name two classes that differ in upper and lower case alone: nobody may have meant that."""
-    spelled: dict[str, str] = {}
-    for name in class_names:
-        first = spelled.setdefault(name.casefold(), name)
-        if first != name:
-            say(f"{root}: {first!r} and {name!r} are two classes, which differ in case alone")
 
 
 def _visible(directory: Path) -> list[Path]:
