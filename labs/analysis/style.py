@@ -53,12 +53,12 @@ def draw_band(
 
 
 def explain(figure: Figure, text: str) -> None:
-    """Say above a figure what its lines and bands are."""
+    """Explain above a figure what its lines and bands are."""
     figure.suptitle(text, fontsize="small", color="0.3")
 
 
 def name_ticks(axes: Axes, names: Sequence[str]) -> None:
-    """Names along the x axis, at 0, 1, ...; aslant where they would run into one another."""
+    """Names along the x axis, at 0, 1, ...; slanted if they would overlap."""
     figure, cell = axes.get_figure(root=True), axes.get_subplotspec()
     assert figure is not None
     room = 8 * figure.get_size_inches()[0] / (cell.get_geometry()[1] if cell else 1)

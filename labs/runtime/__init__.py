@@ -6,14 +6,14 @@ processes start, so they are set here, before any module of this package imports
 
 import os
 
-# What results depend on: a variable that another program has left does not change it.
+# Results depend on these, so they override variables that another program has left.
 os.environ |= {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # Tune would change the trials' working directory
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # labs.runtime.loop.signals handles SIGINT
     "TUNE_RESULT_BUFFER_LENGTH": "1",  # a trial takes its next step when the last one is recorded
 }
 
-# What is merely better: a value that the user has set in the environment wins.
+# These are preferences: a value that the user has set in the environment wins.
 for _name, _value in {
     "RAY_USAGE_STATS_ENABLED": "0",  # no statistics are sent to Ray's makers
     # Despite its name it also works on Linux (Ray 2.54.1 to 2.60.0): a private Ray then binds to

@@ -25,7 +25,7 @@ from labs.runtime.grid import Range, combinations, seed_values
 from labs.runtime.options import RuntimeOptions, WordsTogether
 
 GRID_OPTIONS = ("seeds", "samples", "until_decided", "plan")
-"""What an option may be called beside the config's fields and the runtime's options."""
+"""Names of options besides the config's fields and the runtime's options."""
 
 TUNED = "tuned"
 """Stands for a default that depends on the other values of the grid."""
@@ -86,7 +86,7 @@ def options_type(
 
 
 def _groups(config_type: type) -> dict[str, str]:
-    """The heading of each field in the help; none where a single class has all fields."""
+    """The heading of each field in the help; empty if a single class has all fields."""
     names = [field.name for field in dataclasses.fields(config_type)]
     bases = [cls for cls in reversed(config_type.__mro__) if dataclasses.is_dataclass(cls)]
     owners = {
@@ -100,20 +100,20 @@ def _groups(config_type: type) -> dict[str, str]:
 
 
 def _grid_options(seeds: bool, plans: bool) -> list[tuple[str, Any, Any]]:
-    """What is said of the whole grid, as ``make_dataclass`` takes it."""
+    """The options about the whole grid, in the form that ``make_dataclass`` takes."""
     found: list[tuple[str, Any, str, str, Any]] = []
     if seeds:
         help_ = "How many seeds each config runs with; several numbers are the seeds themselves."
         found.append(("seeds", tuple[int, ...], help_, "INT [INT ...]", (1,)))
         help_ = (
             "Add seeds in rounds, to the configs that may still be the best, until one is shown to be it"
-            " or each has so many. The default number is 20."
+            " or each has this many. The default is 20."
         )
         found.append(("until_decided", tuple[int, ...] | None, help_, "[MAX]", None))
     found.append(("samples", int | None, "How many values to draw from the ranges.", "INT", None))
     if plans:
         help_ = (
-            "Say how many trials there are, how long they take and what that costs, and start none."
+            "Print how many trials there are, how long they take and what they cost; start none."
         )
         found.append(("plan", bool, help_, "", False))
     return [
@@ -205,7 +205,7 @@ def expand_values(config_type: type, options: Any) -> list[dict[str, Any]]:
 
 def _seeds(seed: Any, seeds: Sequence[int]) -> list[int]:
     if isinstance(seed, Range):
-        raise InputError("`seed` takes no range: say with `seeds` how many there are")
+        raise InputError("`seed` takes no range: set `seeds` to their number")
     if len(seed) > 1:
         if tuple(seeds) != (1,):
             raise InputError("`seed` has several values and `seeds` is given: use only one of them")

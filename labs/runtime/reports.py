@@ -26,7 +26,7 @@ class Report:
         FloatingPointError: a metric or a part of a histogram is NaN or infinite; the message names the
             tag and the step.
         ValueError: the step is not a whole number, a metric's tag is not of the form
-            ``<split>/<metric>``, or there is a text that is none or an array without numbers.
+            ``<split>/<metric>``, a text is not a str, or a histogram has no numbers.
     """
 
     step: int
@@ -55,7 +55,7 @@ class Report:
                 )
             if not math.isfinite(value):
                 raise FloatingPointError(f"metric {tag!r} is {value} at step {self.step}")
-        # What TensorBoard cannot take is this trial's error, here, and not the driver's.
+        # A value that TensorBoard cannot store is an error of this trial here, and not of the driver later.
         for tag, text in self.texts.items():
             if not (_is_name(tag) and isinstance(text, str)):
                 raise ValueError(f"text {tag!r} is {type(text).__name__}: it must be a str")
@@ -70,12 +70,12 @@ class Report:
 
 
 def _is_name(tag: Any) -> bool:
-    """Whether TensorBoard's files can hold a tag: one line of whole characters."""
+    """Whether TensorBoard can store a tag: one line that UTF-8 can encode."""
     return isinstance(tag, str) and tag.isprintable() and tag != ""
 
 
 def whole_characters(text: str) -> str:
-    """A text that UTF-8 can hold: half a character, such as file names may have, is written out."""
+    """A text that UTF-8 can encode: lone surrogates, which names of files may have, are escaped."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -1,1 +1,1 @@
-"""What a command line shows of its options; ``labs/runtime/cli.py`` reads it."""
+"""Options as the command line shows them; ``labs/runtime/cli.py`` parses the command line."""

@@ -1,4 +1,4 @@
-"""What the source says of a dataclass: the string below each field, and its first sentence."""
+"""The docstrings of a dataclass: those of its fields, and its own first sentence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import textwrap
 
 
 def field_docstrings(config_type: type) -> dict[str, str]:
-    """The string below each field, as ``help`` shows it; of base classes as well."""
+    """The string below each field, also of base classes, as the help shows it."""
     found: dict[str, str] = {}
     for cls in reversed(config_type.__mro__[:-1]):
         try:
@@ -31,7 +31,7 @@ def field_docstrings(config_type: type) -> dict[str, str]:
 
 
 def summary(documented: type) -> str:
-    """The first sentence of a class's docstring; nothing where it has none of its own."""
+    """The first sentence of a class's docstring; empty if it has none of its own."""
     text = documented.__doc__ or ""
     if text.startswith(f"{documented.__name__}("):  # what a dataclass without a docstring is given
         return ""

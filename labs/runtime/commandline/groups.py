@@ -1,4 +1,4 @@
-"""What a command line can say, as its help shows it: options in groups, and sub-commands."""
+"""The options (in groups) and sub-commands of a command line, as its help shows them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Option:
     """``--learning-rate``, ``--augment, --no-augment``; an operand's name."""
 
     takes: str
-    """``FLOAT [FLOAT ...]``; nothing for a flag."""
+    """``FLOAT [FLOAT ...]``; empty for a flag."""
 
     text: str
     """What it does, with its default."""
@@ -128,7 +128,7 @@ def _optional(operand: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A default as it would be typed; nothing where there is none to show."""
+    """A default as it would be typed; empty if there is none to show."""
     if value is dataclasses.MISSING or value == ():
         return ""
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What ``--help`` prints: options in groups, types that a person reads, defaults as values.
+"""What ``--help`` prints: options in groups, readable types, defaults as values.
 
 ``--help`` fits two screens: what the program is, its own options, and the names of those that every
 experiment has. ``--help-all`` has the program's whole description, and every option in full.
@@ -21,10 +21,10 @@ from labs.runtime.commandline.groups import Group, Option, groups_of, subcommand
 HELP = ("-h", "--help", "--help-all")
 MAX_WIDTH = 100
 _COLUMN = 26
-"""Where the texts begin."""
+"""Column in which the descriptions begin."""
 
 TWO_SCREENS = 100
-"""Lines that ``--help`` has at most."""
+"""Largest number of lines of ``--help``."""
 
 
 def command_name() -> str:
@@ -36,7 +36,7 @@ def command_name() -> str:
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:
-    """Whether a command line wants the help, whatever else it says."""
+    """Whether a command line asks for the help, whatever else it contains."""
     return any(argument in HELP for argument in arguments)
 
 
@@ -98,7 +98,7 @@ def _commands(
 
 
 def _description(description: str, width: int, whole: bool) -> list[str]:
-    """The paragraphs: all of them, or the first and the first examples."""
+    """All paragraphs, or only the first one and the first examples."""
     blocks = [b for b in inspect.cleandoc(description).split("\n\n") if b.strip()]
     if not whole:
         examples = [block for block in blocks[1:] if block.startswith("    ")]
@@ -113,7 +113,7 @@ def _filled(block: str, width: int) -> list[str]:
 
 
 def _options(groups: Sequence[Group], named: Sequence[Group], width: int) -> list[str]:
-    """The groups, of which some are only named."""
+    """The options by group; some groups are only named."""
     lines: list[str] = []
     for group in groups:
         lines.append(_bold(f"{group.title}:"))
@@ -145,7 +145,7 @@ def _described(option: Option, width: int) -> list[str]:
 
 
 def _bold(text: str) -> str:
-    """On a terminal that takes it."""
+    """Bold text, on a terminal that supports it."""
     plain = (
         not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     )

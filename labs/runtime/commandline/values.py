@@ -1,4 +1,4 @@
-"""Values of options: the types that they may have, how they are typed, and how that is read."""
+"""Values of options: their types, how they are written, and how they are parsed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 
 def parse_value(text: str, hint: Any, name: str) -> Any:
-    """One value of an option, as its field's type has it; a :class:`Range` for ``1..5``.
+    """Parse one value of an option to its field's type; ``1..5`` becomes a :class:`Range`.
 
     Raises:
         InputError: the text is not such a value; names the field and what it takes.
@@ -49,7 +49,7 @@ def parse_value(text: str, hint: Any, name: str) -> Any:
 
 
 def _choices(hint: Any) -> Mapping[str, Any]:
-    """The values of a type that has a few, by their spelling; of another type none."""
+    """The values of a type with few values, by their spelling; empty for other types."""
     if hint is bool:
         return _WORDS
     if get_origin(hint) is Literal:
@@ -144,7 +144,7 @@ def value_metavar(hint: Any) -> str:
 
 
 def type_name(hint: Any) -> str:
-    """A type as its annotation has it."""
+    """A type as it is written in an annotation."""
     return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
 
 

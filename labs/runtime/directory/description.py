@@ -127,8 +127,8 @@ def restore(kind: type[T], values: Mapping[str, Any]) -> T:
                 restored[name] = _restore(hints[name], values[name])
             except (TypeError, ValueError):
                 raise InputError(
-                    f"`{name}` of the run is {values[name]!r}, which this code does not take: go on with"
-                    " the code that the run began with, or start a new run"
+                    f"`{name}` of the run is {values[name]!r}, which this code does not take: use the"
+                    " code that the run started with, or start a new run"
                 ) from None
     return kind(**restored)
 

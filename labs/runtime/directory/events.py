@@ -1,4 +1,4 @@
-"""TensorBoard's event files, written at once and completely. Knows no Ray, and nothing of trials."""
+"""TensorBoard's event files, written at once and completely. Does not depend on Ray or on trials."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from labs.runtime.directory.storage import write_atomically
 
 _VERSION = "brain.Event:2"
-"""What every event file begins with."""
+"""The first record of every event file."""
 
 
 class EventFile:
@@ -26,11 +26,11 @@ class EventFile:
     were added, or raises and has written none of them.
 
     Args:
-        directory: made where there is none.
+        directory: created if it does not exist.
         purge_step: events of earlier files of the directory, from this step on, do not count.
 
     Raises:
-        OSError: the file cannot be made.
+        OSError: the file cannot be created.
     """
 
     def __init__(self, directory: Path, purge_step: int | None = None) -> None:

@@ -239,7 +239,7 @@ def _refusal(run: StoragePath, holder: Holder) -> str:
 
 
 def reserve_directory(root: str, experiment: str, name: str | None) -> list[Path]:
-    """Make the directory of a new run, before anything starts: no other driver takes it then.
+    """Create the directory of a new run before anything starts, so that no other driver takes it.
 
     Args:
         root: as ``RuntimeOptions.run_root`` has it.
@@ -247,10 +247,10 @@ def reserve_directory(root: str, experiment: str, name: str | None) -> list[Path
         name: the run's; ``None`` takes the date and time, or what is free of that.
 
     Returns:
-        What was made: the directory, then those above it.
+        The directories that were created: the run's, then those above it.
 
     Raises:
-        InputError: a run of that name exists, here or on shared storage, or it cannot be made.
+        InputError: a run of that name exists, here or on shared storage, or it cannot be created.
     """
     if re.match("(s3|gs|gcs|abfs|abfss|hdfs|file):(?!//)", root, re.IGNORECASE):
         raise InputError(
@@ -292,7 +292,7 @@ def _candidates(name: str | None) -> list[str]:
 
 
 def remove_empty(directories: Sequence[Path]) -> None:
-    """Remove the directories, innermost first, as far as they hold nothing."""
+    """Remove the directories that are empty, innermost first."""
     with contextlib.suppress(OSError):
         for directory in directories:
             directory.rmdir()

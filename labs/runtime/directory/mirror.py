@@ -24,7 +24,7 @@ _BYTES_PER_SECOND = 2**20
 """A file that grows is always copied whole, so a large one is copied less often: at this mean rate."""
 
 SESSION_FILE = "session.json"
-"""The lease number of the driver that wrote last: of two copies, the one with the higher is newer."""
+"""Has the lease number of the driver that wrote last: of two copies, the one with the higher number is newer."""
 
 _NOT_MIRRORED = ("checkpoints", "lease")  # these are written there directly
 

@@ -1,1 +1,1 @@
-"""What a run puts out beside its numbers: a log of each trial in ``logs/<trial>.txt``, and figures as files."""
+"""Output of a run besides its numbers: a log of each trial in ``logs/<trial>.txt``, and figures as files."""

@@ -1,4 +1,4 @@
-"""Figures as files: labels in any script, whatever fonts there are, and long ones in short."""
+"""Figures as files, with readable labels: in any script, with the fonts of this machine, and not too long."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from matplotlib.ticker import Formatter
 
 LONGEST = 110
 LONGEST_LABEL = 50
-"""Characters of a line in a figure, and of a label on an axis or in a legend: a longer one loses its middle."""
+"""Characters of a line, and of a label of an axis or a legend: the middle of a longer one is left out."""
 
 _NOTE = "\\u...: characters that no font of this machine has; the SVG file has them"
 _TICK_MATHS = "$\\mathdefault{"
@@ -38,7 +38,7 @@ def as_png(figure: Figure, dpi: int = 150) -> bytes:
 
 
 def as_svg(figure: Figure) -> bytes:
-    """A figure as SVG whose text is text, on no background; the same figure gives the same bytes.
+    """A figure as SVG with text as text and without a background; the same figure gives the same bytes.
 
     Whoever shows the file has fonts of their own.
     """
@@ -55,7 +55,7 @@ def as_svg(figure: Figure) -> bytes:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure; the file's ending says in which format.
+    """Write a figure in the format of the file's extension.
 
     Raises:
         OSError: it cannot be written.
@@ -70,9 +70,9 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def make_legible(figure: Figure) -> None:
-    r"""Let a figure's labels be readable as pixels.
+    r"""Make a figure's labels readable in a file of pixels.
 
-    A dollar sign is one, and begins no formula. Long labels lose their middle. Characters that the figure's
+    A dollar sign stays one and begins no formula. The middle of long labels is left out. Characters that the figure's
     font lacks are drawn with a font of this machine that has them; where there is none, ``\u4e2d``
     stands for them, and a note below the figure says so.
     """
@@ -90,10 +90,10 @@ def make_legible(figure: Figure) -> None:
 
 @lru_cache(maxsize=256)
 def fallback_fonts(characters: str) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Families of this machine that have what the standard font lacks, and what none of them has.
+    """Font families for the characters that the standard font lacks, and the characters in none of them.
 
     Args:
-        characters: that are to be drawn.
+        characters: the characters to draw.
     """
     standard = font_manager.findfont(font_manager.FontProperties())
     left = _lacking(standard, frozenset(characters))
@@ -110,7 +110,7 @@ def fallback_fonts(characters: str) -> tuple[tuple[str, ...], frozenset[str]]:
 
 
 def _font_files() -> list[str]:
-    """Matplotlib's own list may be older than a font."""
+    """Matplotlib's own list of fonts may be out of date."""
     known = {entry.fname for entry in font_manager.fontManager.ttflist}
     bundled = matplotlib.get_data_path()  # Matplotlib's own: for formulas, and one of empty boxes
     found = known | set(font_manager.findSystemFonts())
@@ -118,14 +118,14 @@ def _font_files() -> list[str]:
 
 
 def _how_special(path: str) -> tuple[int, str]:
-    """Upright, of normal weight and without serifs comes first."""
+    """Sort key: upright fonts of normal weight without serifs come first."""
     name = path.rpartition("/")[2].lower()
     words = ("bold", "black", "light", "thin", "italic", "oblique", "condensed", "serif", "mono")
     return sum(word in name for word in words), path
 
 
 def _lacking(path: str, characters: frozenset[str]) -> frozenset[str]:
-    """Those of the characters that a font file does not have; all of them, if it cannot be drawn from."""
+    """The characters that a font file lacks; all of them if it cannot be used."""
     try:
         font = ft2font.FT2Font(path)
     except (OSError, RuntimeError):
@@ -145,7 +145,7 @@ def _labels(axis: Axis) -> list[str]:
 
 
 def _convert(figure: Figure, convert: Callable[[str, int], str]) -> None:
-    """Replace all texts; those on axes are made anew whenever the figure is drawn."""
+    """Replace all texts; those of the axes are replaced whenever the figure is drawn."""
     labels = {id(text) for legend in figure.findobj(Legend) for text in legend.get_texts()}
     for text in figure.findobj(Text):
         longest = LONGEST_LABEL if id(text) in labels else LONGEST
@@ -164,8 +164,8 @@ def _use_as_well(figure: Figure, families: Sequence[str]) -> None:
 
 def _say_below(figure: Figure, note: str) -> None:
     with _without_warnings_of_fonts():
-        figure.draw_without_rendering()  # where everything stands is known only then ...
-    figure.set_layout_engine("none")  # ... and stays so
+        figure.draw_without_rendering()  # only this computes the positions ...
+    figure.set_layout_engine("none")  # ... which must not change any more
     for legend in figure.legends:  # else saving moves it to the end of the larger picture
         legend.set_bbox_to_anchor((0, 0, 1, 1), transform=figure.transFigure)
     lowest = figure.get_tightbbox().y0 - 0.1
@@ -174,7 +174,7 @@ def _say_below(figure: Figure, note: str) -> None:
 
 
 def _plain(text: str, longest: int) -> str:
-    """No formula in what users called something (formatters write their own), and no endless line."""
+    """A label without a formula (except those of formatters), and with a limited length."""
     if text.startswith(_TICK_MATHS):
         return text
     lines = [_short(line, longest) for line in text.replace("\\$", "$").split("\n")]
@@ -188,7 +188,7 @@ def _short(line: str, longest: int) -> str:
 
 @contextlib.contextmanager
 def _without_warnings_of_fonts() -> Iterator[None]:
-    """What is missing has been seen to, and another weight of a fallback is good enough."""
+    """No warnings of fonts: missing characters are replaced, and any weight of a fallback font will do."""
     logger = logging.getLogger(font_manager.__name__)
     before = logger.level
     with warnings.catch_warnings(action="ignore", category=UserWarning):
