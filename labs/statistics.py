@@ -19,6 +19,9 @@ MIN_SEEDS = 3
 MAX_SEEDS = 1000
 """Largest result of ``seeds_to_tell``."""
 
+_SHARES = ("accuracy", "success_rate", "precision", "recall", "f1")
+"""Ends of the names of metrics that are shares."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -74,6 +77,20 @@ def mean_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95
     array = _finite(values)
     mean, low, high = mean_band(array[:, None], confidence)
     return Interval(float(mean[0]), float(low[0]), float(high[0]), array.size)
+
+
+def value_range(metric: str, values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """What the mean of a metric can be: 0 to 1 for a share, which its name says, else any number.
+
+    An interval of a mean (Student's t) may reach beyond; to cut it off there loses no coverage. Values
+    outside 0 to 1, for instance in percent, are not taken for shares.
+    """
+    share = metric.endswith(_SHARES) and np.size(values) > 0
+    return (
+        (0.0, 1.0)
+        if share and np.min(values) >= 0 and np.max(values) <= 1
+        else (-math.inf, math.inf)
+    )
 
 
 def mean_band(
@@ -169,12 +186,21 @@ def _binomial_variance(proportions: np.ndarray, items: int) -> np.ndarray:
     return adjusted * (1 - adjusted) / items
 
 
+def tested_variances(samples: Sequence[np.ndarray]) -> np.ndarray:
+    """The variances by which ``welch_p_values`` tests samples, ``[k]``.
+
+    With three samples or more, each is at least the median of all: among many configs there are some
+    whose few seeds agree by chance, especially if the scores are bimodal (some runs learned and others
+    did not).
+    """
+    variances = np.array([_variance(a) if a.size > 1 else 0.0 for a in samples], dtype=float)
+    return np.maximum(variances, np.median(variances)) if len(samples) > 2 else variances
+
+
 def welch_p_values(samples: Sequence[np.ndarray], items: int | None = None) -> np.ndarray:
     """Two-sided p-values that the means of two samples are equal, for all pairs, ``[k, k]``.
 
-    Welch's test. With three samples or more, the variance of each is at least the median of all: among
-    many configs there are some whose few seeds agree by chance, especially if the scores are bimodal
-    (some runs learned and others did not).
+    Welch's test with ``tested_variances``.
 
     Args:
         samples: ``k`` arrays of independent values, for instance the scores of a config's seeds.
@@ -187,10 +213,7 @@ def welch_p_values(samples: Sequence[np.ndarray], items: int | None = None) -> n
     arrays = [_finite(sample) for sample in samples]
     sizes = np.array([array.size for array in arrays])
     means = np.array([array.mean() for array in arrays])
-    variances = np.array([_variance(a) if a.size > 1 else 0.0 for a in arrays], dtype=float)
-    if len(arrays) > 2:
-        variances = np.maximum(variances, np.median(variances))
-    errors = variances / sizes
+    errors = tested_variances(arrays) / sizes
     both = errors[:, None] + errors[None, :]
     distance = np.abs(means[:, None] - means[None, :])
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -227,24 +250,32 @@ def holm(p_values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
 
 
 def seeds_to_tell(
-    first: np.ndarray, second: np.ndarray, alpha: float = 0.05, power: float = 0.8
+    first: np.ndarray,
+    second: np.ndarray,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    variances: Sequence[float] | np.ndarray | None = None,
 ) -> int | None:
     """Number of values per side that would show a difference, if it and the variances are as observed.
 
     The smallest number at which Welch's test at level ``alpha`` finds the difference with the given
     power (a noncentral t distribution, approximated by a shifted one). ``None`` above ``MAX_SEEDS``,
-    without a difference, without variance, or with fewer than two values on a side.
+    without a difference, without variance, or with fewer than two values on a side. ``variances`` are
+    the two that the test uses (``tested_variances``), if they are not those of the values.
     """
     a, b = _finite(first), _finite(second)
     distance = abs(float(a.mean() - b.mean()))
     if min(a.size, b.size) < 2 or distance == 0:
         return None
-    va, vb = float(_variance(a)), float(_variance(b))
+    seen = np.array([_variance(a), _variance(b)])
+    va, vb = seen if variances is None else np.asarray(variances)
     if va + vb == 0:
         return None
     n = np.arange(MIN_SEEDS, MAX_SEEDS + 1)
     freedom = (n - 1) * (va + vb) ** 2 / (va**2 + vb**2)
-    shift = distance / np.sqrt((va + vb) / n) - special.stdtrit(freedom, 1 - alpha / 2)
+    required = special.stdtrit(freedom, 1 - alpha / 2) * np.sqrt((va + vb) / n)
+    with np.errstate(divide="ignore"):
+        shift = (distance - required) / np.sqrt(seen.sum() / n)
     found = np.flatnonzero(special.stdtr(freedom, shift) >= power)
     return int(n[found[0]]) if found.size else None
 

@@ -51,6 +51,9 @@ class ConfigRuns:
     unfinished: int = 0
     """Number of these trials that have not ended, which a resumed run would continue."""
 
+    metric: str = ""
+    """What the scores are."""
+
     @cached_property
     def key(self) -> str:
         """All fields except the seed as JSON, which stays the same when the grid grows."""
@@ -103,6 +106,7 @@ def _config_runs(
         stopped=stopped,
         failed=len(rows) - int(ended.sum()) - stopped,
         unfinished=int((~rows["status"].isin([DONE, STOPPED, FAILED])).sum()),
+        metric=metric,
     )
 
 

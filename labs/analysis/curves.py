@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from labs.analysis import style
 from labs.analysis.configs import ConfigRuns
-from labs.statistics import geometric_band, mean_band
+from labs.statistics import geometric_band, mean_band, value_range
 
 MAX_SHOWN = 12
 """Largest number of lines in a panel that can be distinguished."""
@@ -30,7 +30,8 @@ class Curve:
 
     low: np.ndarray
     high: np.ndarray
-    """Pointwise 95% interval of the mean (Student's t), float64 ``[t]`` each; NaN if there is none."""
+    """Pointwise 95% interval of the mean (Student's t; within 0 and 1 for a share), float64 ``[t]`` each;
+    NaN if there is none."""
 
 
 def mean_curve(
@@ -63,7 +64,9 @@ def mean_curve(
         return None
     held = np.stack([run[np.searchsorted(run[:, 0], steps, "right") - 1, 1] for run in runs])
     band = geometric_band if geometric and held.min() > 0 else mean_band
-    return Curve(steps, *band(held))
+    mean, *ends = band(held)
+    low, high = (end.clip(*value_range(metric, held)) for end in ends)
+    return Curve(steps, mean, low, high)
 
 
 def learning_curves(

@@ -11,6 +11,7 @@ parts sum to 5%, the probability of any error is at most 5% (Bonferroni). The te
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from labs.analysis.configs import ConfigRuns
-from labs.statistics import MIN_SEEDS, holm, seeds_to_tell, welch_p_values
+from labs.statistics import MIN_SEEDS, holm, seeds_to_tell, tested_variances, welch_p_values
 
 ALPHA = 0.05
 """The probability of any wrong verdict, over all configs and all looks."""
@@ -66,6 +67,7 @@ class Decision:
         p_values: Holm's adjusted p-values of all pairs, ``[k, k]``; NaN without a verdict.
         default: index of the default config in ``configs``, or None.
         earlier: pairs of keys of configs that differ by an earlier look, the better one first.
+        next_alpha: the alpha that a look after this one may spend.
     """
 
     configs: tuple[ConfigRuns, ...]
@@ -74,6 +76,7 @@ class Decision:
     p_values: np.ndarray
     default: int | None = None
     earlier: frozenset[tuple[str, str]] = frozenset()
+    next_alpha: float = ALPHA
 
     @cached_property
     def beats(self) -> np.ndarray:
@@ -106,14 +109,17 @@ class Decision:
         return [] if self.decided else self.candidates
 
     def seeds_to_tell(self, first: int, second: int) -> int | None:
-        """Number of seeds per config that would probably show a difference in a new run of this size.
+        """Number of seeds per config with which the next look would probably show a difference.
 
-        The level of the test is that of one pair among all pairs of this look. For ``None`` see
-        ``labs.statistics.seeds_to_tell``.
+        The level of the test is that of one pair among all pairs, and its variances are those of this
+        look's test. For ``None`` see ``labs.statistics.seeds_to_tell``.
         """
         pairs = len(self.configs) * (len(self.configs) - 1) / 2
-        a, b = (self.configs[place].scores for place in (first, second))
-        return seeds_to_tell(a, b, alpha=ALPHA / pairs)
+        scores = [config.scores for config in self.configs]
+        variances = tested_variances(scores)[[first, second]]
+        return seeds_to_tell(
+            scores[first], scores[second], self.next_alpha / pairs, variances=variances
+        )
 
 
 def decide(
@@ -217,11 +223,13 @@ def look(
     elif testable:
         alpha = next_alpha(looks, max(seeds.values()), planned)
     decision = decide(configs, mode, default=default, alpha=alpha, items=items, earlier=earlier)
-    if again or not testable:
-        return decision, list(looks)
-    keys = [config.key for config in decision.configs]
-    verdicts = tuple((keys[i], keys[j]) for i, j in np.argwhere(decision.beats))
-    return decision, [*looks, Look(seeds, alpha, verdicts)]
+    recorded = list(looks)
+    if testable and not again:
+        keys = [config.key for config in decision.configs]
+        verdicts = tuple((keys[i], keys[j]) for i, j in np.argwhere(decision.beats))
+        recorded.append(Look(seeds, alpha, verdicts))
+    left = next_alpha(recorded, max(seeds.values(), default=0))
+    return dataclasses.replace(decision, next_alpha=left), recorded
 
 
 def next_alpha(looks: Sequence[Look], n: int, planned: int | None = None) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from labs.analysis.configs import ConfigRuns, config_fields, group_configs, ranked
-from labs.statistics import Interval, mean_interval
+from labs.statistics import Interval, mean_interval, value_range
 
 COLUMNS = ("config", "mean", "low", "high", "n", "stopped", "failed")
 
@@ -48,10 +48,13 @@ def varying_fields(configs: Sequence[ConfigRuns]) -> list[str]:
 
 
 def score_interval(config: ConfigRuns) -> Interval:
-    """The mean of a config's scores with its interval; no interval if the config is not complete."""
+    """The mean of a config's scores with its interval; no interval if the config is not complete.
+
+    The interval of a share ends at 0 and 1 (``labs.statistics.value_range``).
+    """
     if not config.scores.size:
         return Interval(math.nan, math.nan, math.nan, 0)
-    interval = mean_interval(config.scores)
+    interval = mean_interval(config.scores).within(*value_range(config.metric, config.scores))
     if config.complete:
         return interval
     return Interval(interval.estimate, math.nan, math.nan, interval.n)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from labs.analysis.configs import ConfigRuns
+from labs.analysis.configs import ConfigRuns, config_label
 from labs.analysis.decisions import Decision
 from labs.analysis.summary import score_interval
 from labs.statistics import MIN_SEEDS, difference_interval
@@ -41,8 +41,11 @@ def best_sentences(decision: Decision, metric: str) -> list[str]:
         return [f"No config can be judged by {metric}: no config has all of its seeds finished."]
     first = configs[0]
     seeds = f"{len(first.scores)} seed{'s' * (len(first.scores) != 1)}"
-    measured = f"{first.label}: {metric} {score_interval(first).format(4)}, {seeds}"
+    score = f"{metric} {score_interval(first).format(4)}, {seeds}"
+    measured = f"{first.label}: {score}"
     if len(configs) == 1:
+        if first.label == config_label({}):  # no field varies
+            return [f"One config, with nothing to compare it to: {score}."]
         return [f"Only one config can be judged: {measured}."]
     if decision.decided:
         best = configs[decision.candidates[0]]

@@ -33,6 +33,17 @@ def test_a_curve_is_the_mean_of_what_holds_and_ends_with_its_first_trial() -> No
     np.testing.assert_allclose(curve.mean - curve.low, half)
 
 
+def test_the_band_of_a_share_ends_at_0_and_1() -> None:
+    points = [(0, 1, 0.9), (1, 1, 1.0), (0, 2, 0.0), (1, 2, 0.1)]
+    for tag, within in (("val/accuracy", True), ("val/loss", False)):
+        curve = mean_curve(pd.DataFrame(points, columns=["trial", "step", tag]), [0, 1], tag)
+        assert curve is not None
+        assert curve.low[0] < curve.mean[0] and curve.low[0] == pytest.approx(
+            0.95 - 12.706 * 0.05, 1e-3
+        )
+        assert (curve.high[0] == 1 and curve.low[1] == 0) == within
+
+
 def test_geometric_means_have_bands_above_0_and_need_positive_values() -> None:
     runs = {0: {1: 0.01, 2: 0.04}, 1: {1: 1.0, 2: 0.09}}
     curve = mean_curve(history(runs), [0, 1], "val/loss", geometric=True)

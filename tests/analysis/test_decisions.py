@@ -227,3 +227,26 @@ def test_the_number_of_seeds_needed_is_about_right() -> None:
         found += bool(decide(configs(again), "max").beats.any())
     assert 0.74 < found / 500 < 0.87
     assert math.isnan(decide(configs(np.ones((2, 3))), "max").p_values[0, 1])
+
+
+def test_the_number_of_seeds_needed_is_that_of_the_next_look_at_the_same_run() -> None:
+    rng = np.random.default_rng(3)
+    # Two good configs with little spread beside two bad ones with much: the median floors the former.
+    moments = [(0.90, 0.005), (0.885, 0.005), (0.7, 0.03), (0.5, 0.07)]
+
+    def drawn(seeds: int) -> list[ConfigRuns]:
+        standard = rng.normal(size=(len(moments), seeds))
+        standard -= standard.mean(axis=1, keepdims=True)
+        standard /= standard.std(axis=1, ddof=1, keepdims=True)
+        return configs(
+            np.stack([m + d * row for (m, d), row in zip(moments, standard, strict=True)])
+        )
+
+    looks: list[Look] = []
+    for seeds in (4, 5, 6):  # each spends a part of the alpha
+        last, looks = look(looks, drawn(seeds), "max")
+        assert not last.beats[0, 1]
+    needed = last.seeds_to_tell(0, 1)
+    assert needed is not None
+    assert look(looks, drawn(needed), "max")[0].beats[0, 1]
+    assert not look(looks, drawn(needed // 2), "max")[0].beats[0, 1]

@@ -43,6 +43,33 @@ TABLE = grid(
 )
 
 
+@pytest.mark.parametrize(
+    ("metric", "scores", "ends"),
+    [
+        ("val/accuracy", [0.9, 1.0], (0.315, 1.0)),
+        ("eval/success_rate", [0.0, 0.1], (0.0, 0.685)),
+        ("test/macro_f1", [0.9, 1.0], (0.315, 1.0)),
+        ("val/loss", [0.9, 1.0], (0.315, 1.585)),
+        ("val/accuracy", [90.0, 100.0], (31.469, 158.531)),  # in percent
+        ("train/learning_rate", [0.0, 0.1], (-0.585, 0.685)),
+    ],
+)
+def test_the_interval_of_a_share_ends_at_0_and_1_in_table_sentences_and_figure(
+    metric: str, scores: list[float], ends: tuple[float, float]
+) -> None:
+    table = grid({("adam", 0.01): scores, ("adam", 0.1): scores}).rename(columns={METRIC: metric})
+    row = summarise(table, metric, "max").iloc[0]
+    assert (row["low"], row["high"]) == pytest.approx(ends, abs=1e-3)
+    configs = group_configs(table, metric)
+    text = sentences(configs, decide(configs, "max"), metric)[0]
+    assert f"[{row['low']:.4f}, {row['high']:.4f}]" in text
+    figure = field_panels(configs, metric)
+    assert figure is not None
+    bars = figure.axes[0].collections[0].get_segments()
+    drawn = [end for bar in bars for end in bar[:, 1] if np.isfinite(bar).all()]
+    assert drawn and np.allclose((min(drawn), max(drawn)), ends, atol=1e-3)
+
+
 def test_a_row_per_config_the_best_first() -> None:
     table = summarise(TABLE, METRIC, "min")
     assert list(table.columns) == [
@@ -90,7 +117,11 @@ def test_the_best_config_is_named() -> None:
 def test_too_few_seeds_and_nothing_at_all() -> None:
     assert "use 3 or more" in said(TABLE[TABLE["seed"] < 2])[0]
     assert said(TABLE[TABLE["trial"] >= 15])[0].startswith("No config can be judged by val/loss")
-    assert said(TABLE[TABLE["trial"] < 5])[0].startswith("Only one config can be judged: ")
+    assert said(TABLE[TABLE["trial"] < 5])[0].startswith(
+        "One config, with nothing to compare it to: val/"
+    )
+    two = TABLE[(TABLE["trial"] < 5) | (TABLE["trial"] >= 15)]
+    assert said(two)[0].startswith("Only one config can be judged: adam rate=0.01: val/loss")
     equal = grid({("adam", 0.01): [1.0, 2.0, 3.0], ("sgd", 0.01): [1.5, 2.0, 3.0]})
     assert said(equal, optimizer="sgd", rate=0.01, width=16)[1].startswith("No config can be told")
 

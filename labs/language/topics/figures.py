@@ -73,7 +73,9 @@ def choice_figure(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
     for place, (features, trials) in enumerate(kinds):
         ordered = trials.sort_values("c")
         intervals = [
-            mean_interval(history.loc[history["trial"] == trial, "fold/accuracy"].to_numpy())
+            mean_interval(
+                history.loc[history["trial"] == trial, "fold/accuracy"].to_numpy()
+            ).within(0, 1)
             for trial in ordered["trial"]
         ]
         means = np.array([interval.estimate for interval in intervals])

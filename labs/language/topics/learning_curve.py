@@ -79,7 +79,7 @@ def curve_table(
     rows: list[tuple[str, int, int, float, float, float]] = []
     for key, group in _chosen(table).groupby(["features", "train_size"]):
         features, size = cast(tuple[str, float], key)
-        found = mean_interval(group[TEST_METRIC].to_numpy())
+        found = mean_interval(group[TEST_METRIC].to_numpy()).within(0, 1)
         rows.append((features, int(size), len(group), found.estimate, found.low, found.high))
     for name, found in whole.items():
         rows.append((name, train_size, 1, found.estimate, found.low, found.high))

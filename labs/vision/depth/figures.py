@@ -121,7 +121,7 @@ def _depth(config: ConfigRuns) -> int:
 
 def _draw_depths(panel: Axes, models: Sequence[ConfigRuns], family: str) -> None:
     depths = [_depth(config) for config in models]
-    intervals = [score_interval(config).within(0, 1).scaled(100) for config in models]
+    intervals = [score_interval(config).scaled(100) for config in models]
     means = [interval.estimate for interval in intervals]
     colour = family_colour(family)
     panel.errorbar(

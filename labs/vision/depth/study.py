@@ -154,7 +154,7 @@ def summarise(table: pd.DataFrame, data: Mapping[str, Splits]) -> pd.DataFrame:
         )
         row["train_accuracy"] = score_interval(train_).estimate
         for split, config in (("val", val), ("test", test)):
-            interval = score_interval(config).within(0, 1)
+            interval = score_interval(config)
             row[f"{split}_accuracy"] = interval.estimate
             row[f"{split}_accuracy_low"] = interval.low
             row[f"{split}_accuracy_high"] = interval.high
@@ -197,7 +197,7 @@ def best_sentence(table: pd.DataFrame) -> str | None:
     kept = f"; its best seed's checkpoint: {checkpoint}" if isinstance(checkpoint, str) else ""
     return (
         f"Best on validation, by the mean of {seeds}: {config_label(fields)}, test accuracy"
-        f" {score_interval(test).within(0, 1).format(1, scale=100)}%{kept}"
+        f" {score_interval(test).format(1, scale=100)}%{kept}"
     )
 
 
