@@ -16,9 +16,7 @@ from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.core.generated.autoscaler_pb2 import (
-    ClusterResourceConstraint,
     GangResourceRequest,
-    ResourceRequestByCount,
 )
 from simulated_account import (
     FILE,
@@ -71,32 +69,18 @@ def test_workers_are_bounded(bootstrapped: dict[str, Any]) -> None:
 
 def chosen(
     bootstrapped: dict[str, Any],
-    trial: dict[str, float],
-    floor: dict[str, float] | None = None,
+    *groups: dict[str, float],
 ) -> dict[str, int]:
-    """The machines that the second version of Ray's autoscaler starts for a trial that waits.
-
-    Args:
-        bootstrapped: the cluster.
-        trial: what it asks for.
-        floor: what is asked of the autoscaler itself.
-    """
-
-    def requests(bundle: dict[str, float]) -> list[Any]:
-        plain = ResourceRequestUtil.make(bundle)
-        return [ResourceRequestByCount(request=plain, count=1)]
-
+    """The machines that the second version of Ray's autoscaler starts for placement groups that wait."""
     config = AutoscalingConfig(bootstrapped, skip_content_hash=True)
-    constraint = ClusterResourceConstraint(resource_requests=requests(floor) if floor else [])
     reply = ResourceDemandScheduler(event_logger=None).schedule(
         SchedulingRequest(
             node_type_configs=config.get_node_type_configs(),
             max_num_nodes=config.get_max_num_nodes(),
             disable_launch_config_check=True,
             gang_resource_requests=[
-                GangResourceRequest(requests=[ResourceRequestUtil.make(trial)])
+                GangResourceRequest(requests=[ResourceRequestUtil.make(group)]) for group in groups
             ],
-            cluster_resource_constraints=[constraint],
         )
     )
     return {launch.instance_type: launch.count for launch in reply.to_launch if launch.count}
@@ -114,7 +98,7 @@ def test_on_demand_comes_after_spot_and_only_on_request(
         assert spot in ("t4", "a10g")
         kind, bundle = reserve_request(request, {spot: "InsufficientInstanceCapacity"}, reserve)
         assert kind == "a10g_on_demand"
-        assert set(chosen(bootstrapped, trial, bundle)) == {"a10g_on_demand"}  # for both
+        assert chosen(bootstrapped, trial, bundle) == {spot: 1, "a10g_on_demand": 1}
 
 
 def test_no_key_is_misspelt() -> None:

@@ -14,7 +14,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -182,10 +182,3 @@ def failed_launches(seconds: float = 900.0) -> dict[str, str]:
     recent = [launch for launch in launches if (launch.failed_ts_s or 0) >= since]
     recent.sort(key=lambda launch: launch.failed_ts_s or 0)
     return {launch.ray_node_type_name: launch.details or "" for launch in recent}
-
-
-def ask_for_machines(bundles: Sequence[Mapping[str, float]]) -> None:
-    """Ask the autoscaler for machines with room for these bundles; an empty list ends the request."""
-    from ray.autoscaler.sdk import request_resources
-
-    request_resources(bundles=[dict(bundle) for bundle in bundles])

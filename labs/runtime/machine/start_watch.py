@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import ray
 from ray import tune
+from ray.util.placement_group import PlacementGroup
 
 from labs.runtime.loop.console import say
 from labs.runtime.loop.waiting import Pauses
 from labs.runtime.machine import compat
 from labs.runtime.machine.resources import (
+    RESERVE,
     Resources,
     alive_nodes,
     concurrent_trials,
@@ -22,14 +25,15 @@ class StartWatch(tune.Callback):
     """A Tune callback that prints what is being waited for while no trial of a grid runs.
 
     If the other kinds of machines cannot be started (no spot capacity), it requests one of the reserve,
-    so that the sweep can start. It ends the request when a trial runs, since Ray would keep a requested
-    machine even when it is idle.
+    so that the sweep can start, until a trial runs. The request is a placement group: Ray removes it when
+    this process ends, however it ends. (``request_resources`` of the autoscaler would outlive a killed
+    process, and keep a machine at the full price.)
     """
 
     def __init__(self, request: Resources, pauses: Pauses | None = None) -> None:
         self._request = request
         self._pauses = pauses or Pauses()
-        self._asked = False
+        self._reserved: PlacementGroup | None = None
 
     def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
         return (
@@ -41,8 +45,9 @@ class StartWatch(tune.Callback):
         """Tune calls it about ten times a second, also when nothing happens."""
         if any(trial.status == "RUNNING" for trial in trials):
             self._pauses.restart()
-            self._ask_no_more()
+            self._release()
             return
+        self._make_room()
         seconds = self._pauses.due()
         if seconds is not None:
             say(
@@ -52,23 +57,34 @@ class StartWatch(tune.Callback):
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         """The grid has ended, whether any trial ran or not."""
-        self._ask_no_more()
+        self._release()
 
     def _fall_back(self) -> None:
-        if self._asked:
+        if self._reserved is not None:
             return
         failed = compat.failed_launches()
         chosen = reserve_request(self._request, failed, reserve_kinds())
         if chosen is not None:
             kind, bundle = chosen
-            compat.ask_for_machines([bundle])
-            self._asked = True
+            self._reserved = ray.util.placement_group([bundle])
             say(f"no machine of {' or '.join(failed)} can be started: requesting one of {kind}")
 
-    def _ask_no_more(self) -> None:
-        if self._asked:
-            compat.ask_for_machines([])
-            self._asked = False
+    def _make_room(self) -> None:
+        """Leave the requested machine to the trials when it is there.
+
+        What marks it stays reserved until a trial runs, so that the machine does not count as idle.
+        """
+        group = self._reserved
+        if group is None or group.bundle_specs == [{RESERVE: 1.0}]:
+            return
+        if ray.util.placement_group_table(group)["state"] == "CREATED":
+            ray.util.remove_placement_group(group)
+            self._reserved = ray.util.placement_group([{RESERVE: 1.0}])
+
+    def _release(self) -> None:
+        if self._reserved is not None:
+            ray.util.remove_placement_group(self._reserved)
+            self._reserved = None
 
 
 def waited_for(request: Resources) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -11,7 +13,7 @@ import ray
 
 from labs.runtime.loop import waiting
 from labs.runtime.loop.waiting import Pauses, report_while_waiting
-from labs.runtime.machine import compat, start_watch
+from labs.runtime.machine import compat, resources, start_watch
 from labs.runtime.machine.resources import Resources, reserve_request
 from labs.runtime.machine.start_watch import StartWatch, waited_for
 
@@ -110,39 +112,116 @@ def test_the_fallback_of_a_trial(
     assert reserve_request(request_, failed, RESERVE) == expected
 
 
+PENDING, RUNNING = SimpleNamespace(status="PENDING"), SimpleNamespace(status="RUNNING")
+
+
+def requested() -> list[tuple[str, dict[str, float]]]:
+    """State and first bundle of every placement group that Ray has not removed."""
+    groups = ray.util.placement_group_table().values()
+    return [(g["state"], g["bundles"][0]) for g in groups if g["state"] != "REMOVED"]
+
+
+def wait_for(expected: list[tuple[str, dict[str, float]]]) -> None:
+    deadline = time.monotonic() + 60
+    while requested() != expected and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert requested() == expected
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("private_ray")
 def test_the_fallback_machine_is_requested_until_a_trial_runs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked: list[list[dict[str, float]]] = []
     failed: dict[str, str] = {}
     monkeypatch.setattr(start_watch, "waited_for", lambda request: "a place")
     monkeypatch.setattr(start_watch, "reserve_kinds", lambda: RESERVE)
     monkeypatch.setattr(compat, "failed_launches", lambda: failed)
-    monkeypatch.setattr(compat, "ask_for_machines", asked.append)
     clock = Clock()
     watch = StartWatch(Resources(1, 1), Pauses(clock))
-    pending, running = SimpleNamespace(status="PENDING"), SimpleNamespace(status="RUNNING")
 
     def after(seconds: float, *trials: SimpleNamespace) -> str:
         clock.now += seconds
         watch.on_step_begin(1, list(trials))
         return capsys.readouterr().out
 
-    assert after(31, pending).count("\n") == 1  # nothing has failed yet
+    waiting = [("PENDING", {"CPU": 1, "GPU": 1, "on_demand": 1})]
+    assert after(31, PENDING).count("\n") == 1  # nothing has failed yet
     failed["t4"] = "no capacity"
-    assert asked == []
-    assert after(61, pending).endswith(
+    assert requested() == []
+    assert after(61, PENDING).endswith(
         "\nno machine of t4 can be started: requesting one of dear\n"
     )
-    assert asked == [[{"CPU": 1, "GPU": 1, "on_demand": 1.0}]]
-    assert "asking" not in after(121, pending)
-    after(1, running)
-    assert asked[1:] == [[]]
-    after(1, running)
-    assert len(asked) == 2
-    after(31, pending)  # the machine was taken away, too
-    watch.on_experiment_end([pending])
-    assert asked[2:] == [[{"CPU": 1, "GPU": 1, "on_demand": 1.0}], []]
+    wait_for(waiting)
+    assert "requesting" not in after(121, PENDING)
+    assert requested() == waiting
+    after(1, RUNNING)
+    wait_for([])
+    after(1, RUNNING)
+    after(31, PENDING)  # the machine was taken away, too
+    wait_for(waiting)
+    watch.on_experiment_end([PENDING])
+    wait_for([])
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("private_ray")
+def test_the_requested_machine_is_for_the_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cores are free when it is there; it is not idle before a trial runs, or Ray would end it."""
+    mark = f"node:{ray.util.get_node_ip_address()}"  # something that this machine has one of
+    for module in (start_watch, resources):
+        monkeypatch.setattr(module, "RESERVE", mark)
+    monkeypatch.setattr(start_watch, "reserve_kinds", lambda: {"dear": {"CPU": 2.0, mark: 1.0}})
+    monkeypatch.setattr(compat, "failed_launches", lambda: {"t4": "no capacity"})
+    clock = Clock()
+    watch = StartWatch(Resources(2), Pauses(clock))
+    clock.now += 31
+    watch.on_step_begin(1, [PENDING])
+    wait_for([("CREATED", {"CPU": 2, mark: 1})])
+    for _ in range(3):
+        watch.on_step_begin(2, [PENDING])
+    wait_for([("CREATED", {mark: 1})])
+    trial = ray.util.placement_group([{"CPU": 2}])
+    assert trial.wait(30)
+    ray.util.remove_placement_group(trial)
+    watch.on_step_begin(3, [RUNNING])
+    wait_for([])
+
+
+DRIVER = """
+import sys, time, ray
+import labs.runtime
+from labs.runtime.loop.waiting import Pauses
+from labs.runtime.machine import compat, start_watch
+from labs.runtime.machine.resources import Resources
+ray.init(sys.argv[1], log_to_driver=False, configure_logging=False)
+compat.failed_launches = lambda: {"t4": "no capacity"}
+start_watch.reserve_kinds = lambda: {"dear": {"CPU": 4.0, "GPU": 1.0, "on_demand": 1.0}}
+now = [0.0]
+watch = start_watch.StartWatch(Resources(1, 1), Pauses(lambda: now[0]))
+now[0] = 31.0
+watch.on_step_begin(1, [])
+sys.stdout.flush()
+time.sleep(600)
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("private_ray")
+def test_a_killed_driver_leaves_no_request() -> None:
+    """It would keep a machine at the full price for as long as the head runs."""
+    address = ray.get_runtime_context().gcs_address
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, address], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        said = [driver.stdout.readline() for _ in range(2)]
+        assert said[1] == "no machine of t4 can be started: requesting one of dear\n", said
+        wait_for([("PENDING", {"CPU": 1, "GPU": 1, "on_demand": 1})])
+    finally:
+        driver.kill()
+        driver.wait()
+    wait_for([])
 
 
 @pytest.mark.ray
