@@ -4,7 +4,7 @@ Environment (gymnax's CartPole) and learner are one compiled JAX program, withou
 training loop. It needs its own virtual environment, because JAX and torch depend on different
 versions of other packages:
 
-    python -m venv rejax && rejax/bin/pip install rejax==0.1.3 gymnax==0.0.8
+    python -m venv rejax && rejax/bin/pip install rejax==0.1.3 gymnax==0.0.9
     python benchmarks/agents.py --rejax-python rejax/bin/python
 
 Prints steps per second of wall and of processor time for the second of two runs, without compilation.
