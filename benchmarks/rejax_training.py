@@ -55,8 +55,10 @@ def make(algorithm: str, steps: int, envs: int) -> Any:
             target_update_freq=5000,
             ddqn=False,
             max_grad_norm=10.0,
-            agent_kwargs={"activation": "relu", "hidden_layer_sizes": (128, 64)},
+            agent_kwargs={"activation": "relu"},
         )
+        # create() fixes the sizes at 64 and 64.
+        agent = agent.replace(agent=agent.agent.clone(hidden_layer_sizes=(128, 64)))
     return agent.replace(eval_callback=lambda agent, state, key: 0.0)
 
 
