@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from procedures import RiseConfig, WalkConfig, rise, walk
+from procedures import RiseConfig, ShortConfig, WalkConfig, rise, short, walk
 
 from labs.runtime.checkpoints import load_checkpoint
 from labs.runtime.directory.runs import open_run
@@ -82,6 +82,15 @@ def test_two_trials_run_at_once(tmp_path: Path) -> None:
 def test_processes_are_reused(tmp_path: Path) -> None:
     result = sweep(tmp_path, [WalkConfig(seed=seed, pause=0.02) for seed in range(8)])
     assert result.history["time/process"].nunique() <= 3
+
+
+@pytest.mark.slow
+def test_all_slots_run_trials_that_are_shorter_than_the_start_of_a_process(tmp_path: Path) -> None:
+    configs = [ShortConfig(seed) for seed in range(400)]
+    with open_run("short", Config(400), RuntimeOptions(run_root=str(tmp_path))) as run:
+        result = run_grid(short, configs, run=run, objective=Objective("walk/position"))
+    trials = result.history["time/process"].value_counts()
+    assert len(result.history) == 400 and trials.iloc[1] >= 20 and len(trials) == 2
 
 
 def test_best_and_last_checkpoints(tmp_path: Path) -> None:

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ray.tune.schedulers import FIFOScheduler
 
 from labs.runtime.directory.identity import identity, plain
 from labs.runtime.errors import InputError
+from labs.runtime.loop.order import GridOrder
+from labs.runtime.machine import compat
 from labs.runtime.reports import Objective
 from labs.runtime.results import DONE, STOPPED
 
@@ -141,11 +142,11 @@ class Halving:
         return entrant.group, entrant.config
 
 
-class AshaScheduler(FIFOScheduler):
+class AshaScheduler(GridOrder):
     """Connects Tune with :class:`Halving`. A report without the metric decides nothing."""
 
     def __init__(self, halving: Halving, objective: Objective) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Ray
+        super().__init__()
         self._halving = halving
         self._objective = objective
 
@@ -159,8 +160,8 @@ class AshaScheduler(FIFOScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """The next trial; trials of stopped configs end without being started."""
-        for trial in list(tune_controller.get_trials()):
-            if trial.status == trial.PENDING and self._halving.is_stopped(trial.config["index"]):
+        for trial, _ in compat.waiting_trials(tune_controller):
+            if self._halving.is_stopped(trial.config["index"]):
                 tune_controller.stop_trial(trial)
         return super().choose_trial_to_run(tune_controller)
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import TrialScheduler
 
 from labs.runtime.directory.recorder import Recorder
 from labs.runtime.loop import signals
 from labs.runtime.loop.asha import AshaScheduler, Halving, entrants
+from labs.runtime.loop.order import GridOrder
 from labs.runtime.loop.trainable import Trainable
 from labs.runtime.machine import compat
 from labs.runtime.machine.resources import Resources, alive_nodes
@@ -116,7 +117,7 @@ def _destination(collector: Collector, options: RuntimeOptions) -> Destination |
 
 def _scheduler(grid: GridSpec, recorder: Recorder, options: RuntimeOptions) -> TrialScheduler:
     if options.scheduler != "asha":
-        return FIFOScheduler()
+        return GridOrder()
     halving = Halving(
         entrants([trial.config for trial in grid.trials], grid.objective), grid.objective.mode
     )

@@ -111,6 +111,20 @@ def build_algorithm(config: Any) -> Any:
             return config.build_algo()
 
 
+def waiting_trials(tune_controller: Any) -> list[tuple[Any, bool]]:
+    """The trials that Tune has not started, in the grid's order, each with whether a process starts for it.
+
+    Args:
+        tune_controller: what Tune (2.54.1 to 2.60.0) passes to a scheduler.
+    """
+    tune = getattr(tune_controller, "_tune_controller", tune_controller)
+    found = []
+    for trial in sorted(tune._pending_trials, key=lambda trial: trial.config["index"]):
+        actor = tune._trial_to_actor.get(trial)
+        found.append((trial, actor is not None and tune._actor_manager.is_actor_started(actor)))
+    return found
+
+
 def rays_on_this_machine() -> tuple[list[str], list[str]]:
     """Addresses of the clusters that this machine belongs to, and of the private Rays on it.
 
