@@ -46,6 +46,7 @@ def test_python_compiles(page: Path) -> None:
             compile(code, str(page), "exec")
 
 
+@pytest.mark.slow
 def test_the_first_file_of_the_page_runs_as_it_stands(tmp_path: Path) -> None:
     blocks = FENCED.findall((ROOT / "docs" / "own-experiment.md").read_text())
     script = tmp_path / "my_experiment.py"

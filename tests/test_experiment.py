@@ -61,6 +61,7 @@ def run_directory(root: Path) -> Path:
     return found.parent
 
 
+@pytest.mark.slow
 def test_a_grid_over_seeds_from_the_command_line(tmp_path: Path) -> None:
     status = call("--slope", "2", "-1", "--seeds", "3", "--run-root", str(tmp_path))
     assert status == 0
@@ -76,6 +77,7 @@ def test_a_grid_over_seeds_from_the_command_line(tmp_path: Path) -> None:
     assert json.loads((run / "config.json").read_text())["config"]["slope"] == ["2", "-1"]
 
 
+@pytest.mark.slow
 def test_from_python_with_data_and_several_procedures(tmp_path: Path) -> None:
     calls = []
 
@@ -102,6 +104,7 @@ def test_from_python_with_data_and_several_procedures(tmp_path: Path) -> None:
     assert np.isfinite(result.history["val/score"]).all()
 
 
+@pytest.mark.slow
 def test_one_of_several_procedures_is_chosen(tmp_path: Path) -> None:
     several = {"up": climb, "down": sink}
     assert call("--procedure", "down", "--run-root", str(tmp_path), train=several) == 0
@@ -216,6 +219,7 @@ def planned(capsys: pytest.CaptureFixture[str], root: Path, *arguments: str) -> 
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_plan_says_trials_time_and_price_and_starts_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

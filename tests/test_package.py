@@ -35,6 +35,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_torchvision_and_transformers_import_in_a_new_process() -> None:
     done = python(
         "import labs, torchvision, torchvision.models; from transformers import BertModel; print(1)"
@@ -120,6 +121,7 @@ def test_the_wheel_has_every_file_of_the_package_and_no_other(wheel: Path) -> No
     assert {"labs/py.typed", "labs/language/data/news_sample.csv"} <= packed
 
 
+@pytest.mark.slow
 def test_the_installed_package_has_all_that_it_needs(installed: Path, tmp_path: Path) -> None:
     code = (
         "import importlib.metadata, labs\n"
@@ -151,6 +153,7 @@ def test_a_plugin_needs_only_the_installed_package(
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_runs_from_a_folder_of_its_own(
     name: str, installed: Path, tmp_path: Path

@@ -34,6 +34,7 @@ def uv_run(*arguments: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_workers_are_plain_python() -> None:
     """With Ray's hook it would be ``uv run --no-sync ...``, and without --no-sync a new environment."""

@@ -46,6 +46,7 @@ def run_hills(root: Path) -> tuple[GridResult, Path]:
     return result, config.parent
 
 
+@pytest.mark.slow
 def test_a_run_is_read_back_as_it_was(tmp_path: Path) -> None:
     result, path = run_hills(tmp_path)
     run = load_run(path)
@@ -63,6 +64,7 @@ def test_a_run_is_read_back_as_it_was(tmp_path: Path) -> None:
         run.load_checkpoint(6)
 
 
+@pytest.mark.slow
 def test_a_running_run_is_read_and_not_disturbed(tmp_path: Path) -> None:
     _, path = run_hills(tmp_path)
     trial = path / "tensorboard" / load_run(path).table["name"].iloc[3]
@@ -78,6 +80,7 @@ def test_a_running_run_is_read_and_not_disturbed(tmp_path: Path) -> None:
     assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_reading_needs_no_ray(tmp_path: Path) -> None:
     _, path = run_hills(tmp_path)
     code = (

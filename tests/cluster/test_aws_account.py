@@ -406,6 +406,7 @@ def fail_with_expired_token(*_: Any) -> None:
     raise refusal("ExpiredToken")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["labs.cluster.aws", "labs.runtime.aws"])
 def test_without_credentials_from_a_shell(module: str, tmp_path: Path) -> None:
     environment = {"PATH": "", "HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}

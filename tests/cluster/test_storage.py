@@ -65,6 +65,7 @@ def positions(config: WalkConfig) -> list[float]:
     return [report.metrics["walk/position"] for report in walk(config)]
 
 
+@pytest.mark.slow
 def test_a_sweep_on_s3_and_its_resumption(
     storage: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

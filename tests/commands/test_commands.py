@@ -90,6 +90,7 @@ def scores(root: Path, run: str) -> pd.DataFrame:
     return pd.read_csv(root / "hills" / run / "results.csv")
 
 
+@pytest.mark.slow
 def test_list(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert labs("list", root) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -107,6 +108,7 @@ def test_list(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+@pytest.mark.slow
 def test_show(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert labs("show", root / "hills" / "first") == 0
     out = capsys.readouterr().out
@@ -118,6 +120,7 @@ def test_show(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "run the rest" not in out
 
 
+@pytest.mark.slow
 def test_show_names_failed_trials_and_how_to_resume(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,6 +133,7 @@ def test_show_names_failed_trials_and_how_to_resume(
     assert f"run the rest with: python {script} --resume {path}" in out
 
 
+@pytest.mark.slow
 def test_show_a_running_run(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "hills" / "going"
     subprocess.run(["cp", "-r", root / "hills" / "first", run.parent.mkdir() or run], check=True)
@@ -165,6 +169,7 @@ def test_show_a_running_run(root: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert not load_run(run).is_written
 
 
+@pytest.mark.slow
 def test_compare(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     figure = tmp_path / "both.svg"
     runs = [root / "hills" / name for name in ("first", "second")]
@@ -187,6 +192,7 @@ def test_compare(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "--metric val/height is not in" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_runs_of_equal_configs_are_compared_config_by_config(root: Path, tmp_path: Path) -> None:
     """The code has changed, say: the same configs, other numbers in one of them."""
     rng = np.random.default_rng(3)
@@ -202,6 +208,7 @@ def test_runs_of_equal_configs_are_compared_config_by_config(root: Path, tmp_pat
     assert told[1:] == ["No significant difference between the runs for 1 pair of configs."]
 
 
+@pytest.mark.slow
 def test_rerun(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -230,6 +237,7 @@ def test_rerun(
     assert config["about"] != "" and config["program"] == [str(script)]
 
 
+@pytest.mark.slow
 def test_rerun_reports_what_differs(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -249,6 +257,7 @@ def test_rerun_reports_what_differs(
     assert sorted(set(table["height"])) == [0.5, 3.0] and len(table) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
@@ -270,6 +279,7 @@ def test_bad_input(
     assert told.out == "" and told.err.count("\n") == 1 and error in told.err
 
 
+@pytest.mark.slow
 def test_rerun_and_resume_or_preset(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script, first = root.parent / "hills.py", str(root / "hills" / "first")
     assert run_script(script, "--rerun", first, "--resume", first) == 2
@@ -278,6 +288,7 @@ def test_rerun_and_resume_or_preset(root: Path, capsys: pytest.CaptureFixture[st
     assert "use only one" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_as_a_module(root: Path) -> None:
     command = [sys.executable, "-m", "labs", "list", str(root)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -298,6 +309,7 @@ def bucket(root: Path) -> Iterator[str]:
         yield "s3://results/runs"
 
 
+@pytest.mark.slow
 def test_runs_in_a_bucket(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -34,6 +34,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_without_arguments_a_network_is_trained_first(
     private_ray: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -56,6 +57,7 @@ def test_without_arguments_a_network_is_trained_first(
     assert set(events.Tags()["images"]) == {f"figures/{name}" for name in names}
 
 
+@pytest.mark.slow
 def test_image_files_of_many_forms(checkpoint: Path, tmp_path: Path) -> None:
     """Greyscale, with an alpha channel, sixteen bits, one pixel wide and turned by EXIF."""
     exif = Image.Exif()
@@ -76,6 +78,7 @@ def test_image_files_of_many_forms(checkpoint: Path, tmp_path: Path) -> None:
         assert figure.height > 400  # upright, at its own resolution or a multiple
 
 
+@pytest.mark.slow
 def test_another_data_set_than_the_network_s_is_named(
     checkpoint: Path,
     tmp_path: Path,
@@ -96,6 +99,7 @@ def test_another_data_set_than_the_network_s_is_named(
     assert f"CNN trained on digits: maps of 1 image of mnist, into {run}" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments, message",
     [

@@ -49,6 +49,7 @@ def finished(
     return root / "dante_gpt" / "sweep"
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_curves_samples_and_verse(finished: Path) -> None:
     table = pd.read_csv(finished / "results.csv", keep_default_na=False)
     assert list(table["learning_rate"]) == [0.001, 0.02]
@@ -80,6 +81,7 @@ def test_a_sweep_leaves_curves_samples_and_verse(finished: Path) -> None:
     assert "exist in the training text" in shown
 
 
+@pytest.mark.slow
 def test_writing_from_a_checkpoint(
     script: ModuleType, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,6 +102,7 @@ def test_writing_from_a_checkpoint(
     assert "'#' '3'" in err
 
 
+@pytest.mark.slow
 def test_local_mode_gives_the_same_numbers(
     script: ModuleType, finished: Path, poem: Path, tmp_path: Path
 ) -> None:

@@ -48,6 +48,7 @@ def finished(
     return root / "depth_sweep" / "whole"
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves_behind(finished: Path) -> None:
     table = pd.read_csv(finished / "results.csv", keep_default_na=False)
     assert list(table["family"]) == ["mlp"] * 4 + ["rescnn"] * 4
@@ -72,6 +73,7 @@ def test_what_a_run_leaves_behind(finished: Path) -> None:
     assert {p.name for p in (finished / "tensorboard").iterdir()} == {*table["name"], "summary"}
 
 
+@pytest.mark.slow
 def test_local_mode_gives_the_same_numbers(finished: Path, tmp_path: Path) -> None:
     status, out, err = run_script(
         "depth_sweep", *SMALL, "--local-mode", "--run-root", tmp_path, "--run-name", "local"
@@ -122,6 +124,7 @@ def test_an_interrupt_leaves_a_run_to_resume(tmp_path: Path) -> None:
     assert f"--resume {run}" in out
 
 
+@pytest.mark.slow
 def test_failing_trials_make_the_command_fail(
     script: ModuleType, private_ray: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -199,6 +202,7 @@ def test_bad_input(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_resume_with_other_options_is_refused(
     script: ModuleType, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,6 +210,7 @@ def test_resume_with_other_options_is_refused(
     assert "--epochs is 7 here and 4 in the run" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_resuming_a_finished_run_only_reports(
     script: ModuleType, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

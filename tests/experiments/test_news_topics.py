@@ -47,6 +47,7 @@ def finished(
     return root / "news_topics" / "whole"
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves_behind(finished: Path) -> None:
     table = pd.read_csv(finished / "results.csv")
     assert list(zip(table["features"], table["c"], strict=True)) == [
@@ -69,6 +70,7 @@ def test_what_a_run_leaves_behind(finished: Path) -> None:
     assert names == {"confusion", "choice_of_c", "map_of_texts"}
 
 
+@pytest.mark.slow
 def test_tensorboard_has_scores_figures_and_the_projector(finished: Path) -> None:
     directory = finished / "tensorboard" / "summary"
     events = EventAccumulator(str(directory)).Reload()
@@ -82,6 +84,7 @@ def test_tensorboard_has_scores_figures_and_the_projector(finished: Path) -> Non
     assert np.loadtxt(tensors, delimiter="\t").shape == (360, 384)
 
 
+@pytest.mark.slow
 def test_the_saved_model_classifies_new_texts(
     script: ModuleType, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,6 +100,7 @@ def test_the_saved_model_classifies_new_texts(
     assert lines[3].endswith("NA")
 
 
+@pytest.mark.slow
 def test_a_second_run_reads_the_cache_and_agrees(
     script: ModuleType,
     finished: Path,
@@ -117,6 +121,7 @@ def test_a_second_run_reads_the_cache_and_agrees(
     pd.testing.assert_frame_equal(*tables)
 
 
+@pytest.mark.slow
 def test_a_learning_curve_beside_other_baselines_and_another_classifier(
     script: ModuleType, finished: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -163,6 +168,7 @@ def neighbours(c):
 """
 
 
+@pytest.mark.slow
 def test_an_encoder_and_a_classifier_of_one_s_own_serve_again(
     script: ModuleType,
     tmp_path: Path,

@@ -38,6 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     registry._registered.pop("reinforce", None)
 
 
+@pytest.mark.slow
 def test_it_is_trained_evaluated_recorded_and_compared(tmp_path: Path) -> None:
     shutil.copy(ROOT / "examples" / "reinforce.py", tmp_path)
 

@@ -24,6 +24,7 @@ SMALL = (
 )
 
 
+@pytest.mark.slow
 def test_a_grid_leaves_a_table_curves_and_the_best_agents(
     private_ray: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

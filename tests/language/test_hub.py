@@ -170,6 +170,7 @@ def test_a_bare_vocabulary_is_a_tokenizer(shared_data: Path, tmp_path: Path) -> 
         load_tokenizer(tmp_path, "tokenizer")
 
 
+@pytest.mark.slow
 def test_a_broken_package_is_not_blamed_on_the_model(model: Path, tmp_path: Path) -> None:
     """A torchvision that does not fit its torch, for a model and for an encoder of the user's own."""
     encoder = make_tiny_bert(tmp_path / "bert")

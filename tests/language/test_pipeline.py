@@ -135,6 +135,7 @@ def test_actors_give_the_same_in_the_same_order(
     wait_for_free_cores()
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_killed_actor_loses_nothing_and_repeats_nothing(
     private_ray: None, tmp_path: Path
@@ -155,6 +156,7 @@ def test_a_batch_that_kills_every_actor_ends_the_run(private_ray: None) -> None:
     wait_for_free_cores()
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_failures_come_as_what_they_are(private_ray: None) -> None:
     table = pa.table({"text": texts(10)})

@@ -11,11 +11,13 @@ from kills import PLACES, check, fork_session, one_run, ray_session
 pytestmark = pytest.mark.usefixtures("without_ray")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [101, 102, 103])
 def test_nothing_is_lost_when_processes_are_killed_at_random(tmp_path: Path, seed: int) -> None:
     assert one_run(tmp_path, seed) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_nothing_is_lost_when_killed_at_every_place(tmp_path: Path, place: str, when: str) -> None:

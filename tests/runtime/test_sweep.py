@@ -54,6 +54,7 @@ def walked(config: WalkConfig) -> list[float]:
     return positions
 
 
+@pytest.mark.slow
 def test_rows_come_in_grid_order_with_the_numbers_of_a_plain_loop(tmp_path: Path) -> None:
     # The first trials take longest, so they end last.
     configs = [WalkConfig(seed=seed, pause=0.03 * (5 - seed)) for seed in range(6)]
@@ -79,6 +80,7 @@ def test_two_trials_run_at_once(tmp_path: Path) -> None:
     assert result.history["time/process"].nunique() == 2
 
 
+@pytest.mark.slow
 def test_processes_are_reused(tmp_path: Path) -> None:
     result = sweep(tmp_path, [WalkConfig(seed=seed, pause=0.02) for seed in range(8)])
     assert result.history["time/process"].nunique() <= 3
@@ -108,6 +110,7 @@ def test_best_and_last_checkpoints(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_failing_trials_are_named_and_the_others_continue(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,6 +137,7 @@ def test_failing_trials_are_named_and_the_others_continue(
     )
 
 
+@pytest.mark.slow
 def test_a_retry_resumes_from_the_last_checkpoint(tmp_path: Path) -> None:
     """Also when the process dies without a word."""
     configs = [
@@ -150,6 +154,7 @@ def test_a_retry_resumes_from_the_last_checkpoint(tmp_path: Path) -> None:
     assert history["time/process"].nunique() == 2
 
 
+@pytest.mark.slow
 def test_an_experiment_that_a_worker_cannot_import_fails_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,6 +171,7 @@ def test_an_experiment_that_a_worker_cannot_import_fails_by_name(
     assert "retry   000-trial  ModuleNotFoundError" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_resume_runs_only_what_is_unfinished_and_equals_an_uninterrupted_run(
     tmp_path: Path,
 ) -> None:
@@ -184,6 +190,7 @@ def test_resume_runs_only_what_is_unfinished_and_equals_an_uninterrupted_run(
     assert touched == [first.failed["name"].iloc[0]]
 
 
+@pytest.mark.slow
 def test_a_trial_whose_end_the_driver_never_saw_gives_its_metrics_again(tmp_path: Path) -> None:
     """The driver died after the trial's last checkpoint and before the trial's last reports."""
     config = WalkConfig(seed=2)
@@ -230,6 +237,7 @@ def test_asha_stops_the_worse_configs_of_each_family_with_all_their_seeds(tmp_pa
     assert list(result.finished["slope"]) == [3.0, 3.0, 0.5, 0.5]
 
 
+@pytest.mark.slow
 def test_asha_of_a_resumed_run_knows_the_rungs_of_the_first_session(tmp_path: Path) -> None:
     first = rising(tmp_path, [RiseConfig(2.0)], scheduler="asha")
     (run,) = (tmp_path / "rise").iterdir()
@@ -240,6 +248,7 @@ def test_asha_of_a_resumed_run_knows_the_rungs_of_the_first_session(tmp_path: Pa
     assert by_slope == {2.0: "done", 1.0: "stopped", 3.0: "done"}
 
 
+@pytest.mark.slow
 def test_asha_survives_a_first_report_that_fails_or_lacks_the_metric(tmp_path: Path) -> None:
     configs = [RiseConfig(3.0, first="late"), RiseConfig(9.0, first="fail"), RiseConfig(1.0)]
     result = rising(tmp_path, configs, scheduler="asha")
@@ -257,6 +266,7 @@ def test_asha_without_a_last_step_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_trial_that_hangs_is_ended_and_tried_again(tmp_path: Path) -> None:
     configs = [
         WalkConfig(seed=1, fail_at=3, fail="hang", once=str(tmp_path / "once")),

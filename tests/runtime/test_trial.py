@@ -245,6 +245,7 @@ def failure(directory: Path, train: Any) -> str:
     return result["failure"]["error"]
 
 
+@pytest.mark.slow
 def test_a_broken_contract_is_one_sentence(tmp_path: Path) -> None:
     def module(config: Any, resume: Checkpoint | None = None) -> Iterator[Report]:
         state = {"epoch": 1, "parts": [torch.zeros(2), {"model": torch.nn.Linear(1, 1)}]}

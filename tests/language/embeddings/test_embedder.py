@@ -101,6 +101,7 @@ def test_the_values_of_the_padding_do_not_matter(encoder: Encoder) -> None:
     np.testing.assert_allclose(again, first, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_actors_give_the_same_vectors(
     private_ray: None, encoder: Encoder, reference: np.ndarray
 ) -> None:

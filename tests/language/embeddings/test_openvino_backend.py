@@ -112,6 +112,7 @@ def test_an_encoder_is_converted_once(
     assert len(places) == 5
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_a_wrong_conversion_is_not_used(
     encoder: Encoder,

@@ -132,6 +132,7 @@ def test_draws_follow_the_distribution() -> None:
     torch.testing.assert_close(frequencies(top_p=0.7), two, atol=0.012, rtol=0)
 
 
+@pytest.mark.slow
 def test_actors_write_the_same_as_this_process(directory: Path, private_ray: None) -> None:
     here = texts(directory, sequences=2, batch_size=2)
     there = texts(directory, pool=PoolOptions(num_actors=2), sequences=2, batch_size=2)

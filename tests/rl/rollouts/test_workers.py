@@ -90,6 +90,7 @@ def test_every_worker_has_its_own_seed_and_all_use_the_version_asked_for(pool: W
         assert not np.array_equal(found.observations[:, :3], found.observations[:, 3:])
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_the_others_continue(pool: Workers) -> None:
     before = pool.process_ids()
     pool.gather(PARAMETERS, 0)
@@ -137,6 +138,7 @@ def test_dqn_keeps_its_ratio_and_reports_the_age_of_the_parameters() -> None:
     assert last.metrics["train/parameter_age"] >= 8
 
 
+@pytest.mark.slow
 def test_a_worker_that_always_dies_ends_the_run() -> None:
     with pytest.raises(RuntimeError, match="worker 0 died 3 times in a row") as death:
         list(train_agent(config("ppo", env="agent_environments:test/Die-v0", segment_length=64)))

@@ -47,6 +47,7 @@ def page(directory: Path) -> tuple[list[str], list[str]]:
     return names, [info.name.tag for info in found.metric_infos]
 
 
+@pytest.mark.slow
 def test_what_varies_comes_first_and_so_does_the_selected_metric(tmp_path: Path) -> None:
     """TensorBoard orders by name otherwise; its page opens with five columns."""
     configs = grid(Trial, width=[4, 16], zeta=["plain", "odd"])

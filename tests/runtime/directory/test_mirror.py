@@ -54,6 +54,7 @@ def steps(result: GridResult) -> dict[int, list[int]]:
     return {k: list(g["step"]) for k, g in result.history.groupby("trial")}
 
 
+@pytest.mark.slow
 def test_another_machine_resumes_and_extends_the_run(
     storage: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

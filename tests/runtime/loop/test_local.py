@@ -120,6 +120,7 @@ def hold(config: Holding, resume: Checkpoint | None = None, *, once: Path) -> It
     yield Report(2, {"val/score": 2.0}, lambda: {"step": 2})
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 def test_the_row_has_the_peak_of_this_trial_over_all_sessions(tmp_path: Path) -> None:
     configs = [Holding(500, fails=True), Holding(100), Holding(300)]
@@ -146,6 +147,7 @@ def test_the_row_has_the_peak_of_this_trial_over_all_sessions(tmp_path: Path) ->
     assert list(first["peak_gib"]) == list(second["peak_gib"])
 
 
+@pytest.mark.slow
 def test_a_run_extended_twice_equals_the_large_grid(tmp_path: Path) -> None:
     """Keyed by config, apart from number, name and seconds."""
 
@@ -296,6 +298,7 @@ class Terminal:
         self.text = self.text[found.end() :]
 
 
+@pytest.mark.slow
 def test_a_breakpoint_stops_in_a_trial(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path, "if config.seed == 1 and step == 2: breakpoint()")
     terminal.expect(r"\(Pdb\) ")
@@ -309,6 +312,7 @@ def test_a_breakpoint_stops_in_a_trial(tmp_path: Path) -> None:
     assert list(table["status"]) == ["done", "done"]
 
 
+@pytest.mark.slow
 def test_leaving_the_debugger_ends_the_run(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path, "if step == 2: breakpoint()")
     terminal.expect(r"\(Pdb\) ")
@@ -319,6 +323,7 @@ def test_leaving_the_debugger_ends_the_run(tmp_path: Path) -> None:
     assert terminal.process.wait(60) == 1
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_the_run_after_the_report(tmp_path: Path) -> None:
     process = start(tmp_path, "time.sleep(1)", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120

@@ -168,6 +168,7 @@ def test_handlers_are_restored() -> None:
         assert signals.exit_status(7) == 7
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_sweep_writes_its_tables_and_says_how_to_resume(tmp_path: Path) -> None:
     options = ["--run-root", tmp_path, "--run-name", "x", "--checkpoint-interval", "0"]

@@ -31,6 +31,7 @@ def test_memory_of_a_large_trial_is_released() -> None:
     assert left < held - 700 * 2**20
 
 
+@pytest.mark.slow
 def test_each_trial_compiles_as_if_it_were_the_first() -> None:
     """Without a reset Dynamo gives up on a function after its eighth version."""
     compiled = []

@@ -83,6 +83,7 @@ class TestInActors:
         assert sorted(first.splitlines()[1:]) == ["stray child", "stray thread"]
         assert second == "second trial\n"
 
+    @pytest.mark.slow
     def test_lines_come_while_nothing_is_reported_and_are_there_after_a_death(
         self, tmp_path: Path
     ) -> None:
@@ -105,6 +106,7 @@ class TestInActors:
         next_ = min(at for at, text in seen if "last words" in text)
         assert next_ - first > 2  # it was held for four seconds
 
+    @pytest.mark.slow
     def test_excess_output_is_cut_and_counted(self, tmp_path: Path, from_where: str) -> None:
         _, run = sweep(tmp_path, [PrintConfig(0, "flood")])
         lines = logs(run)[0].splitlines()
@@ -114,6 +116,7 @@ class TestInActors:
         assert 10_000 <= len(kept) < 20_000
         assert len(kept) + sum(dropped) == 100_001
 
+    @pytest.mark.slow
     def test_the_last_lines_of_a_failed_trial_are_printed_under_its_name(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -125,6 +128,7 @@ class TestInActors:
         assert len(logs(run)) == 1  # none where nothing was printed
         assert f"what each trial has printed is in {run / 'logs'}\n" in shown
 
+    @pytest.mark.slow
     def test_rollout_workers_write_into_the_log_of_their_trial(
         self, tmp_path: Path, from_where: str
     ) -> None:

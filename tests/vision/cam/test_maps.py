@@ -353,6 +353,7 @@ def run_of(root: Path, *trials: tuple[str, float, int]) -> Path:
     return root / "scored" / "run"
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_of_a_run(tmp_path: Path, without_ray: None) -> None:
     """Neither an MLP, which has no map, nor a trial that failed, nor where the run was before."""
     trials = [("mlp", 0.99, 1), ("cnn", 0.5, 1), ("rescnn", 0.9, 1), ("rescnn", 0.95, 2)]

@@ -135,6 +135,7 @@ def test_equal_seeds_give_no_verdict() -> None:
     assert "(95% interval -1." in sentence and "cannot tell" in sentence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heaps", [False, True])
 def test_without_a_difference_any_verdict_is_wrong_in_at_most_5_percent(heaps: bool) -> None:
     """Three verdicts from three seeds each; also where a network learns or does not."""
