@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import json
 import os
 import signal
 import time
@@ -85,18 +88,49 @@ def _wait_for_another(directory: Path, seed: int) -> None:
 
 @dataclass(frozen=True)
 class TimedConfig:
-    """A trial that takes ``duration`` seconds."""
+    """A trial that takes ``duration`` seconds by the clock in the file ``clock``."""
 
     index: int = 0
     duration: float = 1.0
+    clock: str = "clock"
+    trials: int = 1
+    """Number of trials with this clock, of which two run at once."""
 
 
 def timed(config: TimedConfig, resume: Checkpoint | None = None) -> Iterator[Report]:
-    """Ten reports, with the clock at the trial's beginning and now."""
-    begun = time.time()
-    for step in range(1, 11):
-        time.sleep(max(0.0, begun + config.duration * step / 10 - time.time()))
-        yield Report(step, {"clock/begun": begun, "clock/now": time.time()})
+    """One report, with the clock at the trial's beginning and at its end.
+
+    The clock is not that of the machine, which may be busy: it stands at the end of the trial that has
+    ended last, and lets that trial end next whose end is the earliest. It waits until a trial has started
+    in every place that is free, however long that takes.
+    """
+    with clock(config.clock) as ends:
+        begun = max(ends["ended"].values(), default=0.0)
+        ends["running"][str(config.index)] = end = begun + config.duration
+    deadline = time.monotonic() + 120
+    while True:
+        with clock(config.clock) as ends:
+            running, ended = ends["running"], ends["ended"]
+            all_started = len(running) == min(2, config.trials - len(ended))
+            if all_started and running[str(config.index)] == min(running.values()):
+                ended[str(config.index)] = running.pop(str(config.index))
+                break
+        if time.monotonic() > deadline:
+            raise TimeoutError("the other trials do not start")
+        time.sleep(0.02)
+    yield Report(1, {"clock/begun": begun, "clock/now": end})
+
+
+@contextlib.contextmanager
+def clock(path: str) -> Iterator[dict[str, dict[str, float]]]:
+    """The ends of the running and of the ended trials, which only one process at a time may change."""
+    with open(path, "a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        ends = json.loads(file.read() or '{"running": {}, "ended": {}}')
+        yield ends
+        file.truncate(0)
+        file.write(json.dumps(ends))
 
 
 @dataclass(frozen=True)
