@@ -90,8 +90,22 @@ def run_grid(
         if cost is not None:
             recorder.costs = {index: cost(configs[index]) for index in recorder.unfinished}
             recorder.unfinished.sort(key=lambda index: -recorder.costs[index])
-        with connect(options):
-            _run_trials(train, configs, run, recorder, objective, needs, shared or {})
+        try:
+            with connect(options):
+                _run_trials(train, configs, run, recorder, objective, needs, shared or {})
+        except InputError:
+            raise
+        except Exception:
+            if (
+                run.started
+            ):  # a bug of the driver: what the trials have done so far is not lost by it
+                _finish(run, recorder)
+            raise
+    return _finish(run, recorder)
+
+
+def _finish(run: Run, recorder: Recorder) -> GridResult:
+    """Write the results, and print what failed and how to run the rest."""
     run.lease.require()  # another driver may have taken the run over during the last trials
     result = recorder.result()
     with run.resume_hint():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pty
@@ -26,8 +27,11 @@ import torch
 from procedures import WalkConfig, walk
 
 from labs.runtime.checkpoints import load_checkpoint
+from labs.runtime.directory.recorder import Recorder
 from labs.runtime.directory.runs import open_run
+from labs.runtime.directory.storage import StoragePath
 from labs.runtime.errors import InputError
+from labs.runtime.loop import signals
 from labs.runtime.machine.session import in_local_mode
 from labs.runtime.options import RuntimeOptions
 from labs.runtime.reports import Checkpoint, Objective, Report
@@ -101,6 +105,57 @@ def test_a_retry_resumes_and_a_failure_is_named(
     assert len(re.findall("^retry ", out, re.M)) == 2
     command = re.search(r"run the rest with: (.*)", out)[1]
     assert command.endswith(f"--resume {only_run(tmp_path)}")
+
+
+def test_a_bug_of_the_driver_ends_the_run_with_everything_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded = Recorder.reported
+
+    def reported(recorder: Recorder, index: int, *arguments: Any) -> None:
+        if index == 1:
+            raise ZeroDivisionError("a bug")
+        recorded(recorder, index, *arguments)
+
+    configs = [WalkConfig(seed=seed) for seed in range(3)]
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError, match="a bug"):
+        patched.setattr(Recorder, "reported", reported)
+        sweep(tmp_path, configs)
+    path = only_run(tmp_path)
+    table = pd.read_csv(path / "results.csv")
+    assert list(table["status"]) == ["done", "interrupted", "interrupted"]
+    assert table["walk/position"][0] == max(expected(configs[0]))
+    command = re.search(r"run the rest with: (.*)", capsys.readouterr().out)[1]
+    assert command.endswith(f"--resume {path}")
+    result = sweep(tmp_path, configs, resume=str(path))
+    assert list(result.table["status"]) == ["done"] * 3
+    assert [positions(result, i) for i in range(3)] == [expected(config) for config in configs]
+
+
+@pytest.mark.parametrize("file", ["best.pt.next", "last.pt"])
+def test_a_signal_in_the_middle_of_a_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    """The save is completed, the run ends after the report, and goes on from there."""
+    write, saves = StoragePath.write, itertools.count(1)
+
+    def interrupted(path: StoragePath, content: bytes) -> None:
+        if path.name == file and next(saves) == 1:
+            signal.raise_signal(signal.SIGTERM)
+        write(path, content)
+
+    configs = [WalkConfig(seed=seed) for seed in range(2)]
+    with monkeypatch.context() as patched:
+        patched.setattr(StoragePath, "write", interrupted)
+        result = sweep(tmp_path, configs, checkpoint_interval=0)
+    assert signals.received() == signal.SIGTERM
+    assert list(result.table["status"]) == ["interrupted", "interrupted"]
+    reached = len(positions(result, 0))
+    assert 0 < reached < 5
+    assert load_checkpoint(result.checkpoint(0))["step"] == result.table["step"][0]
+    result = sweep(tmp_path, configs, resume=str(only_run(tmp_path)))
+    assert list(result.table["status"]) == ["done", "done"]
+    assert [positions(result, i) for i in range(2)] == [expected(config) for config in configs]
 
 
 @dataclass(frozen=True)
