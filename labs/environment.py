@@ -9,9 +9,24 @@ import tempfile
 
 
 def prepare() -> None:
-    """Fix the environment for the imports after this one. Worker processes inherit it."""
+    """Fix the environment for the imports after this one. Worker processes inherit it.
+
+    Raises:
+        SystemExit: status 2 after a sentence, where nothing that is imported later would work.
+    """
+    _require_docstrings()
     _require_matplotlib_backend()
     _require_home()
+
+
+def _require_docstrings() -> None:
+    """End with a sentence if Python has removed all docstrings, since importing Ray (2.54.1) reads some."""
+    if sys.flags.optimize > 1:
+        print(
+            "error: without docstrings (PYTHONOPTIMIZE=2, python -OO) Ray cannot be imported: use level 1",
+            file=sys.stderr,
+        )
+        sys.exit(2)
 
 
 def _require_matplotlib_backend() -> None:

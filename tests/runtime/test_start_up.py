@@ -11,6 +11,7 @@ import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import ray
 
@@ -56,6 +57,65 @@ def test_what_another_program_has_set_for_ray_does_not_change_results() -> None:
         f"import os, labs.runtime; print(*[os.environ[name] for name in {list(left)}])", **left
     )
     assert (done.stdout, done.stderr) == ("1 0 1 true\n", "")
+
+
+def test_python_without_docstrings_is_one_sentence() -> None:
+    """Ray cannot be imported then; without asserts (level 1) it can."""
+    done = run_python("import labs.runtime.sweep", PYTHONOPTIMIZE="2")
+    sentence = "error: without docstrings (PYTHONOPTIMIZE=2, python -OO) Ray cannot be imported:"
+    assert (done.returncode, done.stderr) == (2, f"{sentence} use level 1\n")
+    done = run_python("import labs.runtime.sweep", PYTHONOPTIMIZE="1")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("home", ["/proc", "/proc/none", "/dev/null"])
+def test_a_home_that_cannot_be_written(tmp_path: Path, home: str) -> None:
+    """Nothing of ours needs to write there; it runs, and resumes."""
+    script = tmp_path / "tiny.py"
+    script.write_text(TINY)
+    for more in ([], ["--resume", str(tmp_path / "runs/tiny/r"), "--seeds", "2"]):
+        command = [sys.executable, str(script), "--local-mode", *(more or ["--run-name", "r"])]
+        done = subprocess.run(
+            command, cwd=tmp_path, env={**os.environ, "HOME": home}, check=False,
+            capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert len(pd.read_csv(tmp_path / "runs/tiny/r/results.csv")) == 2
+
+
+TINY = """
+from dataclasses import dataclass
+import labs
+
+@dataclass(frozen=True)
+class Trial:
+    seed: int = 0
+
+def train(config, resume=None):
+    yield labs.Report(1, {"val/score": float(config.seed)})
+
+if __name__ == "__main__":
+    labs.main(train, Trial, metric="val/score")
+"""
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX"])
+def test_a_locale_without_utf_8(tmp_path: Path, locale: str) -> None:
+    """Python takes names in UTF-8 there, unless it is told otherwise: then they are refused in a sentence."""
+    script = tmp_path / "tiny.py"
+    script.write_text(TINY)
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "PYTHON"))}
+    for python, status in (("1", 0), ("0", 2)):
+        done = subprocess.run(
+            [sys.executable, str(script), "--local-mode", "--run-name", f"größe{python}"],
+            cwd=tmp_path, check=False, capture_output=True, timeout=300,
+            env={**own, "LC_ALL": locale, "PYTHONUTF8": python, "PYTHONCOERCECLOCALE": python},
+        )  # fmt: skip
+        assert done.returncode == status, done.stderr
+    said = done.stderr.decode(errors="replace")
+    assert said.startswith("error: --run-root runs cannot be written: the name is not valid UTF-8")
+    assert said.count("\n") == 1 and "set LC_ALL=C.UTF-8" in said
+    assert [p.name for p in (tmp_path / "runs" / "tiny").iterdir()] == ["größe1"]
 
 
 NOBODY = """

@@ -281,7 +281,10 @@ def reserve_directory(root: str, experiment: str, name: str | None) -> list[Path
     except OSError as error:
         why = f"`run_root` {root} cannot be written: {reason(error)}"
     except UnicodeEncodeError:
-        why = f"`run_root` {root} cannot be written: the name is not valid UTF-8"
+        why = (
+            f"`run_root` {root} cannot be written: the name is not valid UTF-8 (if the locale has no UTF-8,"
+            " set LC_ALL=C.UTF-8)"
+        )
     remove_empty(made)
     raise InputError(why)
 
