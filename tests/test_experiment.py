@@ -6,7 +6,7 @@ import functools
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +195,43 @@ def test_an_empty_grid_is_refused() -> None:
         experiment._with_procedure(
             experiment._with_procedure(Trial, ["one", "two"]), ["one", "two"]
         )
+
+
+SLOPE, STEPS, SEED = ("slope", float, 1.0), ("steps", int, 4), ("seed", int, 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ([SLOPE, ("steps", float, 4.0), SEED], None),  # 4 and 4.0 are one number
+        ([("slope", str, "1.0"), STEPS, SEED], "--slope is '2.5' here and 2.5 in trial 000"),
+        ([("slope", int, 1), STEPS, SEED], "--slope 2.5 is not valid: it takes a whole number"),
+        ([SLOPE, ("steps", bool, True), SEED], "--steps 4 is not valid: it takes"),
+        ([SLOPE, ("steps", tuple[int, ...], (4,)), SEED], "--steps is [4] here and 4 in trial"),
+        ([SLOPE, SEED], "`steps` is missing here and 4 in trial 000"),
+        ([SLOPE, STEPS], "`seed` is missing here and 0 in trial 000"),
+        ([SLOPE, STEPS, ("width", int, 3), SEED], "--width is 3 here and missing in trial 000"),
+        ([("rate", float, 1.0), STEPS, SEED], "--rate is 1.0 here and missing in trial 000"),
+    ],
+)
+def test_a_run_is_resumed_with_the_fields_that_it_had(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    fields: list[tuple[str, type, Any]],
+    message: str | None,
+) -> None:
+    """A field of the config has another type since, or has gone, or is new."""
+    assert call("--slope", "2.5", "--local-mode", "--run-root", str(tmp_path)) == 0
+    before = (run_directory(tmp_path) / "results.csv").read_bytes()
+    described = [(name, kind, field(default=default)) for name, kind, default in fields]
+    changed = make_dataclass("Trial", described, frozen=True)
+    capsys.readouterr()
+    status = call("--resume", str(run_directory(tmp_path)), config_type=changed)
+    said = capsys.readouterr().err
+    assert (status, said.count("\n")) == ((2, 1) if message else (0, 0))
+    assert not message or said.startswith(f"error: {message}")
+    if message:
+        assert (run_directory(tmp_path) / "results.csv").read_bytes() == before
 
 
 def test_a_function_that_returns_a_generator_is_a_procedure(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ from scripts import load_script
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from labs.runtime.cli import launch
+from labs.runtime.errors import InputError
 
 SMALL = ["--depths", "3", "5", "--width", "4", "--batches", "20", "--seeds", "2"]
 
@@ -54,6 +56,25 @@ def test_what_a_run_leaves_behind_twice_the_same(
     )
     assert [event.step for event in events.Scalars("gradients/classifier")] == list(range(1, 21))
     assert [event.step for event in events.Histograms("gradients/classifier")] == [1, 20]
+
+
+def test_the_grid_keeps_its_order_and_deep_networks_start_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def run_nothing(train: object, configs: list[Any], **more: Any) -> None:
+        given.update(more, configs=configs)
+        raise InputError("enough")
+
+    script = load_script("gradient_flow")
+    monkeypatch.setattr(script, "run_grid", run_nothing)
+    arguments = [*SMALL, "--run-root", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        launch(script.main, script.Config, arguments=arguments)
+    assert [trial.depth for trial in given["configs"]] == [3] * 4 + [5] * 4
+    costs = [given["cost"](trial) for trial in given["configs"]]
+    assert costs == [costs[0]] * 4 + [costs[-1]] * 4 and costs[0] < costs[-1]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,30 @@ def test_a_place_that_cannot_be_is_refused_at_once(
     with pytest.raises(InputError, match=f"`run_root` .* cannot be written: .*{message}"):
         open_run("walk", options, options).__enter__()
     assert names(tmp_path) == ["file"]
+
+
+def test_a_run_that_can_no_longer_be_written_is_not_resumed(tmp_path: Path) -> None:
+    options = RuntimeOptions(run_root=str(tmp_path), run_name="mine")
+    with open_run("walk", options, options) as run:
+        run.start()
+    before = (run.path / "config.json").read_bytes()
+    shutil.rmtree(run.path / "lease")
+    (run.path / "lease").touch()
+    again = RuntimeOptions(run_root=str(tmp_path), resume=str(run.path))
+    with pytest.raises(InputError, match=f"^{run.path} cannot be written: Not a directory$"):
+        open_run("walk", again, again).__enter__()
+    assert (run.path / "config.json").read_bytes() == before
+
+
+def test_the_command_for_the_curves_is_quoted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "my runs (x) #1"
+    options = RuntimeOptions(run_root=str(root), run_name="mine")
+    with open_run("walk", options, options) as run:
+        run.start()
+        run.say_curves()
+    (line,) = capsys.readouterr().out.splitlines()
+    said, _, command = line.partition(": ")
+    assert said == "curves"
+    assert shlex.split(command) == ["tensorboard", "--logdir", f"{root}/walk/mine/tensorboard"]
