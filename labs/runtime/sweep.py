@@ -96,9 +96,7 @@ def run_grid(
         except InputError:
             raise
         except Exception:
-            if (
-                run.started
-            ):  # a bug of the driver: what the trials have done so far is not lost by it
+            if run.started:  # a bug of the driver, which must not lose what the trials have done
                 _finish(run, recorder)
             raise
     return _finish(run, recorder)

@@ -87,7 +87,7 @@ def test_a_run_that_can_no_longer_be_written_is_not_resumed(tmp_path: Path) -> N
     shutil.rmtree(run.path / "lease")
     (run.path / "lease").touch()
     again = RuntimeOptions(run_root=str(tmp_path), resume=str(run.path))
-    with pytest.raises(InputError, match=f"^{run.path} cannot be written: Not a directory$"):
+    with pytest.raises(InputError, match=f"^{run.path} cannot be written: File exists$"):
         open_run("walk", again, again).__enter__()
     assert (run.path / "config.json").read_bytes() == before
 
