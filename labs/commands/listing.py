@@ -10,13 +10,14 @@ from typing import Annotated, Any
 import pandas as pd
 import tyro
 
+from labs.analysis.configs import group_configs, ranked
 from labs.analysis.load import is_written
 from labs.runtime.directory.description import CONFIG_FILE, restore
 from labs.runtime.directory.storage import StoragePath, reason
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
 from labs.runtime.reports import Objective
-from labs.runtime.results import DONE, FAILED, OVER, RUNNING, best_row, finished
+from labs.runtime.results import DONE, FAILED, OVER, RUNNING
 
 _DEPTH = 3
 """Depth of ``EXPERIMENT/NAME/config.json``. The root may also be an experiment or a run."""
@@ -24,7 +25,7 @@ _DEPTH = 3
 
 @dataclass(frozen=True)
 class List:
-    """List the runs below a directory, with their progress and their best values."""
+    """List the runs below a directory, each with its progress and its best config's mean over the seeds."""
 
     root: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="[ROOT]")] = "runs"
     """Directory of runs, or its URI on shared storage (s3://bucket/runs)."""
@@ -78,8 +79,12 @@ def describe(root: StoragePath, place: str) -> dict[str, Any] | None:
 def _best(table: pd.DataFrame, objective: Objective) -> str:
     if objective.metric is None or "status" not in table:
         return ""
-    best = best_row(finished(table), objective.metric, objective.mode)
-    return "" if best is None else f"{objective.metric} {best[objective.metric]:.4g}"
+    configs = ranked(group_configs(table, objective.metric), objective.mode)
+    if not configs or not configs[0].complete:  # the rest may be the lucky seeds
+        return ""
+    scores = configs[0].scores
+    value = f"{objective.metric} {scores.mean():.4g}"
+    return value if len(scores) == 1 else f"{value} ({len(scores)} seeds)"
 
 
 def _state(over: int, trials: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -97,8 +98,9 @@ def test_list(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0].split() == ["run", "began", "done", "failed", "state", "best"]
     found = {line.split()[0]: line for line in lines[1:]}
     assert set(found) == {"hills/first", "hills/second", "hills/bad"}
-    best = scores(root, "first")["val/score"].max()
-    assert found["hills/first"].split()[3:] == ["6/6", "done", "val/score", f"{best:.4g}"]
+    best = scores(root, "first").groupby("height")["val/score"].mean().max()
+    expected = ["6/6", "done", "val/score", f"{best:.4g}", "(3", "seeds)"]
+    assert found["hills/first"].split()[3:] == expected
     assert found["hills/bad"].split()[3:] == ["0/2", "2", "not", "finished"]
     assert labs("list", root / "hills" / "second") == 0  # a run itself
     assert "second" in capsys.readouterr().out
@@ -238,6 +240,39 @@ def test_rerun(
 
 
 @pytest.mark.slow
+def test_a_run_that_was_moved_goes_on_where_it_is_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As docs/results.md says; the place that it began in is gone."""
+    script = tmp_path / "hills.py"
+    script.write_text(
+        SCRIPT.replace("/ 10})", '/ 10}, lambda: {"step": step, "seed": config.seed})')
+    )
+    monkeypatch.chdir(tmp_path)
+    common = ("--local-mode", "--height", "0.5", "2.5", "--run-name", "first")
+    assert run_script(script, *common, "--seeds", "2") == 0
+    before = scores(tmp_path / "runs", "first")
+    moved = tmp_path / "elsewhere" / "hills" / "first"
+    moved.parent.mkdir(parents=True)
+    (tmp_path / "runs" / "hills" / "first").rename(moved)
+    shutil.rmtree(tmp_path / "runs")
+    assert load_run(moved).load_checkpoint(1)["seed"] == 1
+    capsys.readouterr()
+    assert run_script(script, "--resume", str(moved), "--seeds", "3") == 0
+    assert "4 of 6 trials are already finished" in capsys.readouterr().out
+    after = scores(tmp_path / "elsewhere", "first")
+    assert len(after) == 6 and (after["status"] == "done").all()
+    assert list(after["val/score"][:4]) == list(before["val/score"])
+    run = load_run(moved)
+    assert Path(run.checkpoint_path()).is_relative_to(moved)
+    assert run.load_checkpoint()["step"] == 3
+    assert run_script(script, "--rerun", str(moved), "--run-name", "again") == 0
+    assert labs("compare", moved, moved.with_name("again")) == 0
+    assert "The runs have the same val/score" in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()  # nothing is written where it began
+
+
+@pytest.mark.slow
 def test_rerun_reports_what_differs(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -319,12 +354,9 @@ def test_runs_in_a_bucket(
     assert labs("show", f"{bucket}/hills/first") == 0
     assert "hills first: finished, 6 of 6" in capsys.readouterr().out
     assert labs("compare", f"{bucket}/hills/first", f"{bucket}/hills/second") == 0
-    assert (
-        "No significant difference between the runs for 2 pairs of configs."
-        in capsys.readouterr().out
-    )
+    out = capsys.readouterr().out
+    assert "No significant difference between the runs for 2 pairs of configs." in out
     assert labs("show", f"{bucket}/hills/no") == 2
-    assert capsys.readouterr().err == (
-        f"error: {bucket}/hills/no is not a run: it has no session.json\n"
-    )
+    said = capsys.readouterr().err
+    assert said == f"error: {bucket}/hills/no is not a run: it has no session.json\n"
     assert {path.name for path in tmp_path.iterdir()} == {"comparison.png"}

@@ -79,10 +79,7 @@ def test_c_is_chosen_for_each_draw_without_the_test_texts() -> None:
     assert curve["accuracy"].tolist() == pytest.approx([0.62, 0.9, 0.45, 0.8])
     half = stats.t.ppf(0.975, 1) * np.std([0.60, 0.64], ddof=1) / np.sqrt(2)
     assert curve["high"][0] - curve["accuracy"][0] == pytest.approx(half)
-    assert (curve["low"][2], curve["high"][2]) == (
-        0,
-        1,
-    )  # two draws, 0.1 apart: wider than a share is
+    assert (curve["low"][2], curve["high"][2]) == (0, 1)  # cut off
     assert curve["low"].tolist()[1::2] == [0.88, 0.7]
     assert best_c(table, "embeddings") == 0.1  # points of the curve take no part
     lines = curve_figure(curve).axes[0].get_lines()

@@ -398,3 +398,43 @@ def test_an_interrupt_ends_the_run_after_the_report(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for path in sorted((run / "tensorboard").glob("0*/reports.jsonl")):
         assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3]
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    last: str = "val/score"
+    """What the last report has."""
+    first: str = "fold/score"
+    seed: int = 0
+
+
+def folds(config: ScoreConfig, resume: Checkpoint | None = None) -> Iterator[Report]:
+    yield Report(1, {config.first: 1.0})
+    yield Report(2, {"fold/score": 2.0})
+    yield Report(3, {config.last: 1.5})
+
+
+@pytest.mark.parametrize(
+    ("configs", "patience", "told"),
+    [
+        ([ScoreConfig()], 60.0, []),  # the metric of the last report is in time
+        ([ScoreConfig()], 0.0, ["fold/score"]),  # a long trial: before its end
+        ([ScoreConfig("val/points", seed=seed) for seed in range(3)], 0.0, ["fold/score"]),  # once
+        ([ScoreConfig(first="val/score"), ScoreConfig("val/points", seed=1)], 0.0, []),
+    ],
+)
+def test_a_metric_that_does_not_come_is_told_once(
+    configs: list[ScoreConfig],
+    patience: float,
+    told: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("labs.runtime.directory.recorder.PATIENCE", patience)
+    monkeypatch.setattr("labs.runtime.sweep.BATCH_SECONDS", 0.0)  # each report on its own
+    with open_run("fold", Config(), RuntimeOptions(run_root=str(tmp_path), local_mode=True)) as run:
+        run_grid(folds, configs, run=run, objective=Objective("val/score"))
+    out = capsys.readouterr().out
+    line = "no trial has reported val/score so far; the reported metrics are: (.*)"
+    assert re.findall(line, out) == told
