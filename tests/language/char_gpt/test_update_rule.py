@@ -13,11 +13,13 @@ import torch.nn.functional as F
 from labs.language.char_gpt.corpora import Corpus, build_corpus
 from labs.language.char_gpt.dropout import Dropout
 from labs.language.char_gpt.model import CharGPT
-from labs.language.char_gpt.training import CharGPTTrainConfig, train_char_gpt
+from labs.language.char_gpt.training import CharGPTTrainConfig, load_char_gpt, train_char_gpt
+from labs.language.char_gpt.writing import window_start, write
+from labs.language.sampling import SamplingConfig
 from labs.runtime.reports import Report
 
 CONFIG = CharGPTTrainConfig(
-    layers=2, heads=2, width=16, context=12, dropout=0.3, batch_size=5, iterations=12, warmup=4,
+    layers=2, heads=2, width=16, context=12, dropout=0.3, batch_size=5, iterations=11, warmup=4,
     learning_rate=0.02, weight_decay=0.7, gradient_clip=0.4, eval_interval=4, sample_interval=100,
     sample_length=5, precision="float32", device="cpu", seed=3,
 )  # fmt: skip
@@ -95,11 +97,43 @@ def test_weights_are_those_of_a_loop_written_out(corpus: Corpus, reports: list[R
             # rounding, which Adam scales up.
             ours[CONFIG.width : 2 * CONFIG.width] = theirs[CONFIG.width : 2 * CONFIG.width] = 0
         torch.testing.assert_close(ours, theirs, atol=5e-5, rtol=1e-3)
-    for report, start in zip(reports, (0, 4, 8), strict=True):
-        assert report.metrics["train/loss"] == pytest.approx(np.mean(losses[start : start + 4]))
-        mean_norm = np.mean(norms[start : start + 4])
-        assert report.metrics["train/gradient_norm"] == pytest.approx(mean_norm, rel=1e-4)
-        assert report.metrics["train/learning_rate"] == pytest.approx(rate(start + 3))
+    for report, (start, end) in zip(reports, ((0, 4), (4, 8), (8, 11)), strict=True):
+        metrics, loss = report.metrics, np.mean(losses[start:end])
+        assert metrics["train/loss"] == pytest.approx(loss)
+        assert 2 ** metrics["train/bits_per_character"] == pytest.approx(math.exp(loss))
+        mean_norm = np.mean(norms[start:end])
+        assert metrics["train/gradient_norm"] == pytest.approx(mean_norm, rel=1e-4)
+        assert metrics["train/learning_rate"] == pytest.approx(rate(end - 1))
+
+
+def test_a_sample_has_random_numbers_of_its_iteration(corpus: Corpus) -> None:
+    config = replace(CONFIG, sample_interval=4, sample_length=30)
+    for report in train_char_gpt(config, corpus=corpus):
+        model, vocabulary = load_char_gpt(report.checkpoint(), "cpu")
+        written = write(model, vocabulary, 30, SamplingConfig(), seed=seed_of(2, report.step))
+        assert report.texts["sample"].split("```\n")[1] == "".join(written) + "\n"
+
+
+@pytest.mark.parametrize(("characters", "count"), [(20_000, 24), (90, 7)])
+def test_the_validation_loss_is_the_mean_over_windows_to_the_text_s_end(
+    corpus: Corpus, characters: int, count: int
+) -> None:
+    """Of 300 characters: all 24 windows, in batches of 5 and one of 4, or 7 spread evenly."""
+    config = replace(CONFIG, iterations=1, eval_characters=characters)
+    (report,) = train_char_gpt(config, corpus=corpus)
+    model, _ = load_char_gpt(report.checkpoint(), "cpu")
+    text, context = corpus.validation.astype(np.int64), CONFIG.context
+    assert len(text) == 300
+    losses = []
+    for number in range(count):
+        start = number * (300 - context - 1) // (count - 1)
+        scores = model(torch.from_numpy(text[None, start : start + context]))[0].double()
+        chosen = scores.log_softmax(1)[range(context), text[start + 1 : start + 1 + context]]
+        losses.append(-chosen.mean().item())
+    loss = np.mean(losses)
+    assert np.std(losses) > 1e-3  # one window more or less would show
+    assert report.metrics["val/loss"] == pytest.approx(loss, rel=1e-6)
+    assert 2 ** report.metrics["val/bits_per_character"] == pytest.approx(math.exp(loss))
 
 
 def test_dropout_is_active_in_training_and_off_in_validation(
@@ -126,10 +160,6 @@ def test_dropout_is_active_in_training_and_off_in_validation(
 
 def test_the_cached_text_is_the_uncached_one(reports: list[Report], corpus: Corpus) -> None:
     """Greedy text far beyond the context, each character from a whole window computed afresh."""
-    from labs.language.char_gpt.training import load_char_gpt
-    from labs.language.char_gpt.writing import window_start, write
-    from labs.language.sampling import SamplingConfig
-
     model, vocabulary = load_char_gpt(reports[-1].checkpoint(), "cpu")
     with torch.no_grad():  # sharper scores, so that greedy text is not one letter
         model.head.weight *= 20

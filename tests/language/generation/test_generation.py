@@ -77,6 +77,17 @@ def test_greedy_is_the_most_likely_token_one_at_a_time(directory: Path) -> None:
     assert texts(directory, temperature=0.0, batch_size=2) == expected
 
 
+def test_a_text_ends_where_the_model_ends_it(directory: Path) -> None:
+    generator = TextGenerator(str(directory), GenerationConfig(strategy="greedy", new_tokens=12))
+    batch = {"prompt": np.array([PROMPTS[0]], dtype=object), "number": np.arange(1)}
+    (whole,) = generator(batch)["text_0"]
+    tokens = generator.tokenizer(PROMPTS[0] + whole)["input_ids"][-12:]
+    end = next(i for i in range(2, 12) if tokens[i] not in tokens[:i])
+    generator.model.generation_config.eos_token_id = tokens[end]
+    (cut,) = generator(batch)["text_0"]
+    assert cut == generator.tokenizer.decode(tokens[: end + 1])
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"top_k": 50, "top_p": 0.9}, {"strategy": "beam", "beams": 3}]
 )
@@ -114,7 +125,7 @@ def test_beams_find_a_more_likely_text_than_greedy(directory: Path) -> None:
 
 def test_draws_follow_the_distribution() -> None:
     """The processors and an argmax, 20,000 times, against the probabilities themselves."""
-    probabilities = torch.tensor([0.5, 0.25, 0.15, 0.1])
+    probabilities = torch.tensor([0.15, 0.5, 0.1, 0.25])
     stream = torch.Generator().manual_seed(0)
 
     def frequencies(**options: float) -> torch.Tensor:
@@ -127,7 +138,7 @@ def test_draws_follow_the_distribution() -> None:
     torch.testing.assert_close(frequencies(), probabilities, atol=0.012, rtol=0)
     squares = probabilities**2 / (probabilities**2).sum()
     torch.testing.assert_close(frequencies(temperature=0.5), squares, atol=0.012, rtol=0)
-    two = torch.tensor([2 / 3, 1 / 3, 0, 0])
+    two = torch.tensor([0, 2 / 3, 0, 1 / 3])
     torch.testing.assert_close(frequencies(top_k=2), two, atol=0.012, rtol=0)
     torch.testing.assert_close(frequencies(top_p=0.7), two, atol=0.012, rtol=0)
 
@@ -143,6 +154,8 @@ def test_actors_write_the_same_as_this_process(directory: Path, private_ray: Non
 def test_prompts_longer_than_the_model_are_refused(directory: Path) -> None:
     with pytest.raises(InputError, match=r"prompt 2 has 70 tokens.*64"):
         texts(directory, ["ciao", " the" * 70])
+    with pytest.raises(InputError, match="prompt 1 has 53 tokens, and with `new_tokens` 12"):
+        texts(directory, [" the" * 53])
     lengths = prompt_lengths(["", " the" * 52], directory, load_tokenizer(directory, "model"), 12)
     assert np.array_equal(lengths, [1, 52])
 

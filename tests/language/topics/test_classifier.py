@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 import torch
 from sklearn import metrics as reference
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
 
 from labs.language.embeddings.embedder import EmbeddingOptions
 from labs.language.embeddings.encoders import Encoder
@@ -64,6 +66,21 @@ def test_plain_arrays_give_scikit_learns_probabilities(classes: int, tmp_path: P
     assert (model.encoder, model.encoder_hash, model.max_length) == ("some-encoder", "abc", 128)
 
 
+def test_each_class_has_a_logistic_regression_on_standardised_vectors() -> None:
+    """Each against the rest, with the given C; the shares are divided by their sum."""
+    vectors, labels = clusters(200, 3)
+    new, _ = clusters(40, 3, seed=1)
+    mean, std = vectors.mean(axis=0, dtype=float), vectors.std(axis=0, dtype=float)
+    shares = []
+    for label in range(3):
+        one = LogisticRegression(C=0.02, max_iter=2000)
+        one.fit((vectors - mean) / std, labels == label)
+        shares.append(one.predict_proba((new - mean) / std)[:, 1])
+    expected = np.transpose(shares) / np.sum(shares, axis=0)[:, None]
+    found = fit(vectors, labels, 3, c=0.02).probabilities(new)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 def test_only_a_topic_model_is_loaded(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "a.pt", {"kind": "vision.classifier"})
     with pytest.raises(InputError, match="of kind vision.classifier, language.topics is needed"):
@@ -102,6 +119,8 @@ def test_intervals_hold_the_estimate_and_narrow_with_more_texts() -> None:
         assert accuracy.high - accuracy.estimate == pytest.approx(half, rel=0.2)
         widths.append(accuracy.high - accuracy.low)
         assert found.per_class["texts"].sum() == n
+        other = topic_evaluation.evaluate(labels, np.eye(3)[predicted], CLASSES, seed=1)
+        assert other.metrics["macro_f1"].low != found.metrics["macro_f1"].low
     assert widths[1] < widths[0] / 3
 
 
@@ -112,6 +131,11 @@ def test_gain_is_paired() -> None:
     gain = topic_evaluation.accuracy_gain(labels, np.eye(2)[ours], np.eye(2)[theirs], seed=0)
     assert gain.estimate == pytest.approx(0.05)
     assert 0.02 < gain.low < 0.05 < gain.high < 0.08  # unpaired it would reach from -0.01 to 0.11
+    lows = {
+        topic_evaluation.accuracy_gain(labels, np.eye(2)[ours], np.eye(2)[theirs], seed=seed).low
+        for seed in range(6)
+    }
+    assert len(lows) > 1
 
 
 def test_the_most_confident_mistakes_come_first() -> None:
@@ -139,6 +163,26 @@ def test_cross_validation_holds_every_text_out_once_and_resumes() -> None:
     assert list(cross_validate(config, resume=reports[3].checkpoint(), **shared)) == []
 
 
+def test_each_fold_is_scored_on_the_texts_that_it_did_not_see() -> None:
+    """Classes of 90, 40 and 20 texts: the mean of F1 over the classes is not that over the texts."""
+    vectors, _ = clusters(150, 3, seed=4)
+    labels = np.random.default_rng(4).permutation(np.repeat([0, 1, 2], [90, 40, 20]))
+    vectors[:, 0] += 2 * labels
+    config = TopicTrial(c=0.7, folds=4, seed=2)
+    reports = cross_validate(config, vectors=vectors, texts=[""] * 150, labels=labels)
+    folds = StratifiedKFold(4, shuffle=True, random_state=2).split(vectors, labels)
+    for report, (train, held_out) in zip(reports, folds, strict=True):
+        model = fit(vectors[train], labels[train], 3, c=0.7)
+        predicted = model.probabilities(vectors[held_out]).argmax(axis=1)
+        true = labels[held_out]
+        assert report.metrics["fold/accuracy"] == pytest.approx((predicted == true).mean())
+        f1 = []
+        for label in range(3):
+            both = ((predicted == label) & (true == label)).sum()
+            f1.append(2 * both / ((predicted == label).sum() + (true == label).sum()))
+        assert report.metrics["fold/macro_f1"] == pytest.approx(np.mean(f1))
+
+
 def test_random_labels_are_not_learnt() -> None:
     """A leak between folds would show as an accuracy above chance."""
     rng = np.random.default_rng(0)
@@ -156,6 +200,8 @@ def test_tfidf_learns_words() -> None:
     found = baseline_probabilities("tfidf", train, ["cup", "stocks today", ""], c=10.0)
     assert found[0, 0] > 0.8 and found[1, 1] > 0.8
     assert np.allclose(found.sum(axis=1), 1)
+    shy = baseline_probabilities("tfidf", train, ["cup", "stocks today"], c=0.01)
+    assert np.all(np.abs(shy - 0.5) < 0.1)
 
 
 def test_character_features_see_inside_words() -> None:

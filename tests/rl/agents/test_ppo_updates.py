@@ -229,7 +229,8 @@ def test_three_updates_equal_the_reference(spaces: Spaces, change: dict[str, Any
         assert 1 < found["train/epochs"] < 10 and found["train/kl"] > 0.02
 
 
-def test_what_is_ten_standard_deviations_away_is_clipped_there() -> None:
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_is_ten_standard_deviations_away_is_clipped_there(sign: int) -> None:
     """One observation and one reward, in the third segment after two usual ones."""
     config = PPOConfig(**DEFAULTS)
     agents = [PPO(config, DISCRETE, seed=0) for _ in range(2)]
@@ -240,20 +241,21 @@ def test_what_is_ten_standard_deviations_away_is_clipped_there() -> None:
             agent.update(segment, 0.0)
         reference.update(segment, 0.0)
     far = segments[2].observations.copy()
-    far[3, 2, 1] = 80.0
+    far[3, 2, 1] = sign * 80.0
     rewards, terminated = segments[2].rewards.copy(), segments[2].terminated.copy()
-    rewards[4, 3], terminated[4, 3] = 9000.0, True
+    rewards[4, 3], terminated[4, 3] = sign * 9000.0, True
     truncated = segments[2].truncated & ~terminated
     last = segments[2]._replace(
         observations=far, rewards=rewards, terminated=terminated, truncated=truncated
     )
-    assert (agents[0]._rows(far).max() - reference.seen[0].mean()) / reference.seen[0].std() > 20
-    assert rewards.max() / np.std([*reference.all_sums, *rewards.ravel()]) > 10.5
+    seen = reference.seen[0]
+    assert sign * (far[3, 2, 1] - seen.mean()) / seen.std() > 20
+    assert sign * rewards[4, 3] / np.std([*reference.all_sums, *rewards.ravel()]) > 10.5
     found, expected = agents[0].update(last, 0.0), reference.update(last, 0.0)
     torch.testing.assert_close(agents[0]._flat, reference.flat.detach(), rtol=2e-3, atol=2e-4)
     assert found["train/value_loss"] == pytest.approx(expected["train/value_loss"], rel=5e-3)
     # what is farther away still is the same
-    far[3, 2, 1] = 90.0
+    far[3, 2, 1] = sign * 90.0
     agents[1].update(last, 0.0)
     assert torch.equal(agents[0]._flat, agents[1]._flat)
 
