@@ -14,6 +14,7 @@ from typing import cast
 import numpy as np
 import pandas as pd
 from scipy import special
+from scipy.stats import binomtest
 
 from labs.analysis.decisions import ALPHA, planned_p_values
 from labs.statistics import (
@@ -185,6 +186,47 @@ def class_activation_maps(tables: Tables) -> list[str]:
     return sentences
 
 
+def ag_news(tables: Tables) -> list[str]:
+    """What embeddings are worth beside TF-IDF, by the number of training texts."""
+    trials = tables["trials"].set_index(["train_size", "draw", "features"])
+    accuracy = (100 * trials["test/accuracy"]).unstack()
+    (whole,) = tables["whole"].to_dict("records")
+    texts = f"of the {int(whole['texts']):,} test texts"
+    gains = {size: part["embeddings"] - part["tfidf"] for size, part in accuracy.groupby(level=0)}
+    only = [int(whole["only_embeddings"]), int(whole["only_tfidf"])]
+    *p_values, p_whole = holm(
+        np.array([*(_one_sample_p(gain.to_numpy()) for gain in gains.values()),
+                  binomtest(only[0], sum(only)).pvalue])
+    )  # fmt: skip
+    sentences = []
+    for (size, part), gain, p in zip(
+        accuracy.groupby(level=0), gains.values(), p_values, strict=True
+    ):
+        found = mean_interval(gain.to_numpy())
+        embeddings, words = (
+            _over_seeds(part[name].to_numpy(), "%", 0, 100).replace("seeds", "draws")
+            for name in ("embeddings", "tfidf")
+        )
+        sentences.append(
+            f"With {int(cast(float, size)):,} training texts embeddings are right in {embeddings}"
+            f" {texts}, and TF-IDF in {words}: a difference of {found.estimate:+.1f} points (95%"
+            f" interval {found.low:+.1f} to {found.high:+.1f}): {_better(found.estimate, p)}."
+        )
+    shares = [100 * (whole["both"] + count) / whole["texts"] for count in only]
+    sentences.append(
+        f"With all {int(whole['train_size']):,} training texts embeddings are right in"
+        f" {shares[0]:.1f}% {texts} and TF-IDF in {shares[1]:.1f}% ({only[0]:,} only embeddings get"
+        f" right, {only[1]:,} only TF-IDF): {_better(only[0] - only[1], p_whole)}."
+    )
+    return sentences
+
+
+def _better(gain: float, p: float) -> str:
+    if not p < ALPHA:
+        return "these runs cannot tell which is better"
+    return f"{'embeddings are' if gain > 0 else 'TF-IDF is'} better"
+
+
 STUDIES: Mapping[str, Callable[[Tables], list[str]]] = {
     "cifar10_depth": depth_on_cifar10,
     "cifar10_depth_large": depth_on_cifar10,
@@ -192,6 +234,7 @@ STUDIES: Mapping[str, Callable[[Tables], list[str]]] = {
     "cifar10_gradient_flow_without_norm": gradients_on_cifar10,
     "class_activation_maps": class_activation_maps,
     "char_gpt": character_gpt,
+    "ag_news": ag_news,
     "agents": agents,
 }
 """The folders of ``results/``, and what makes sentences of their tables."""

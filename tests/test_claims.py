@@ -36,6 +36,7 @@ MEASURED = {
     "cifar10_gradient_flow": _GRADIENTS,
     "cifar10_gradient_flow_without_norm": _GRADIENTS,
     "class_activation_maps": ("area_most", "area_moved", "area_random"),
+    "ag_news": ("test/accuracy",),
     "char_gpt": ("val/loss", "train/loss", "best/val/loss"),
     "agents": ("success", "return_mean"),
 }
@@ -106,6 +107,19 @@ def test_the_pilot_chose_the_learning_rates() -> None:
         family: [rate] for family, rate in by_rate.idxmax(axis=1).items()
     }
     assert set(pilot["seed"]).isdisjoint(trials["seed"])
+
+
+def test_cross_validation_chose_c() -> None:
+    """Of each draw the best, of equal ones the smallest."""
+    tried = pd.read_csv(RESULTS / "ag_news" / "tried.csv")
+    trials = pd.read_csv(RESULTS / "ag_news" / "trials.csv")
+    for row in trials.itertuples():
+        same = tried[(tried[["features", "train_size", "draw"]] == list(row[1:4])).all(axis=1)]
+        best = same[same["val/accuracy"] == same["val/accuracy"].max()]
+        assert row.c == best["c"].min() and len(same) == 4
+        (expected,) = same[same["c"] == row.c].to_numpy().tolist()
+        assert list(row[1:]) == expected
+    assert len(tried) == 4 * len(trials) == 80
 
 
 def test_there_is_a_command_for_every_study() -> None:
