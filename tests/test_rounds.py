@@ -48,6 +48,7 @@ def seeds(path: Path) -> dict[float, list[int]]:
     return {height: sorted(rows["seed"]) for height, rows in table.groupby("height")}
 
 
+@pytest.mark.slow
 def test_only_configs_in_question_get_seeds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -65,6 +66,7 @@ def test_only_configs_in_question_get_seeds(
     assert f"{trials} trials instead of 36: {36 - trials} saved" in said
 
 
+@pytest.mark.slow
 def test_without_a_difference_it_ends_at_the_maximum(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,6 +76,7 @@ def test_without_a_difference_it_ends_at_the_maximum(
     assert "not decided with all seeds (12 trials instead of 12: 0 saved)" in said
 
 
+@pytest.mark.slow
 def test_a_resumed_search_keeps_its_seeds_and_continues(tmp_path: Path) -> None:
     call(tmp_path, "--height", 1.0, 1.01, "--depth", "none", 4, "--until-decided", 5)
     path = only_run(tmp_path)
