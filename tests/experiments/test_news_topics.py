@@ -201,7 +201,12 @@ def test_an_encoder_and_a_classifier_of_one_s_own_serve_again(
     assert call(script, "--model", run, "--predict", *texts) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:3]] == ["late", "early"]
-    assert labs.load_topic_model(run).predict(texts) == ["late", "early"]
+    classifier = labs.load_topic_model(run)
+    assert classifier.predict(texts) == ["late", "early"]
+    assert [classifier.classes[i] for i in classifier.predict_proba(texts).argmax(1)] == [
+        "late",
+        "early",
+    ]
     assert call(script, "--model", run, "--predict", "a", "--pooling", "cls") == 2
     assert "--pooling cls has no effect on --encoder own_letters:Letters" in capsys.readouterr().err
 

@@ -23,19 +23,24 @@ class TextClassifier:
     """A topic model with the encoder that it was trained on; computes in this process.
 
     Attributes:
-        model: the classifier of vectors; ``model.classes`` are the names of its classes.
+        model: the classifier of vectors.
         encoder: turns texts into those vectors.
     """
 
     model: TopicModel
     encoder: Encoder
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the columns of ``predict_proba``."""
+        return tuple(self.model.classes)
+
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        """The probability of each class: float64 ``[n, classes]``, rows sum to one."""
+        """The probability of each of ``classes``: float64 ``[n, classes]``, rows sum to one."""
         if isinstance(texts, str):
             raise InputError("`texts` is one string: give a list of texts")
         if not len(texts):
-            return np.empty((0, len(self.model.classes)))
+            return np.empty((0, len(self.classes)))
         options = EmbeddingOptions(
             max_length=self.model.max_length,
             backend="auto" if self.encoder.own else "torch",
@@ -49,7 +54,7 @@ class TextClassifier:
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The name of each text's most probable class, ``n`` of them."""
-        return [self.model.classes[i] for i in self.predict_proba(texts).argmax(axis=1)]
+        return [self.classes[i] for i in self.predict_proba(texts).argmax(axis=1)]
 
 
 def load_topic_model(path: str | Path) -> TextClassifier:
