@@ -37,4 +37,4 @@ def train(config: Trial, resume=None):
 
 
 if __name__ == "__main__":
-    labs.main(train, Trial, metric="val/accuracy", mode="max")
+    labs.main(train, Trial, metric="val/accuracy", mode="max", last_step=30)

@@ -16,6 +16,7 @@ the mean return of its evaluations, which experiments/evaluate_agent.py evaluate
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,9 @@ def main(options: Any) -> int:
             best = result.best()
             if best is not None:
                 say(f"best: {best['name']}, {METRIC} {best[METRIC]:.3f} at step {best['step']}")
-                words = ["experiments/evaluate_agent.py", "--checkpoint", str(best["checkpoint"])]
-                say(shlex.join(["python", *words]))
+                script = Path(sys.argv[0]).with_name("evaluate_agent.py")
+                words = ["python", str(script), "--checkpoint", str(best["checkpoint"])]
+                say(f"evaluate it: {shlex.join(words)}")
             run.say_curves()
         return result, decision, run.path
 

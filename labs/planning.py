@@ -73,7 +73,7 @@ def say_plan(
     source = resumed if resumed is not None else _newest(root)
     measured = [] if source is None else _measured(source)
     if not measured:
-        say(f"their time is not known, since {root} has no finished trial: run one first")
+        say(f"the time is not known, since {root} has no finished trial: run one first")
         return
     assert source is not None
     say(f"the times are those of {counted(len(measured), 'trial')} in {source.path}")

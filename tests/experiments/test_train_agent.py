@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from scripts import run_here, start_script
+from scripts import ROOT, run_here, start_script
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from labs.rl.agents.policies import load_policy
@@ -41,6 +42,10 @@ def test_a_grid_leaves_a_table_curves_and_the_best_agents(
     assert table["eval/return_mean"].iloc[0] > 60 > table["rollout/return_mean"].iloc[1]
     name = table["name"].iloc[0]
     assert f"best: {name}" in out
+    words = shlex.split(out.partition("evaluate it: ")[2].splitlines()[0])
+    assert words[0] == "python" and words[2] == "--checkpoint"
+    assert Path(words[1]) == ROOT / "experiments" / "evaluate_agent.py"  # from any directory
+    assert Path(words[3]).is_file()
     assert load_policy(run / "checkpoints" / name / "best.pt").env_id == "CartPole-v1"
     assert (run / "figures" / "learning.png").stat().st_size > 1000
     events = EventAccumulator(str(run / "tensorboard" / name))

@@ -134,7 +134,7 @@ def _say_split(data: Splits, image_size: int | None) -> None:
         say(
             f"{data.name}: with {len(data.val)} validation images one image is"
             f" {100 / len(data.val):.1f} points of accuracy: the best trial on validation may be"
-            " chosen by chance; a larger val_fraction holds out more"
+            " chosen by chance; a larger validation fraction holds out more"
         )
 
 
