@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted([*ROOT.glob("labs/**/*.py"), *ROOT.glob("experiments/*.py")])
 ALL_FILES = sorted([*FILES, *ROOT.glob("examples/*.py"), *ROOT.glob("benchmarks/*.py")])
 PARTS = ("vision", "language", "rl")
-SPELLERS = ("cli.py", "field_options.py", "session.py", "hub.py")
+SPELLERS = ("parsing.py", "cli.py", "field_options.py", "session.py", "hub.py")
 """They name options of this command line, or of another program's."""
 RAY_FILES = {"language": 1, "rl": 2}
 """Ray Data's pipeline; the rollout actors and the wrapper of RLlib."""

@@ -16,6 +16,7 @@ from labs.commands.show import Show
 from labs.commands.submit import Fetch, Submit, split
 from labs.runtime.cli import exit_with
 from labs.runtime.commandline.help import asks_for_help, print_help
+from labs.runtime.commandline.parsing import parse_known
 from labs.runtime.errors import InputError
 
 Command = (
@@ -50,9 +51,7 @@ def _run(arguments: Sequence[str]) -> int:
     if asks_for_help(own) or not own:
         print_help(Command, program="labs", description=_DESCRIPTION, arguments=own)
         return 0
-    command, unknown = tyro.cli(
-        Command, args=own, prog="labs", description=_DESCRIPTION, return_unknown_args=True
-    )
+    command, unknown = parse_known(Command, own, prog="labs", description=_DESCRIPTION)
     if isinstance(command, Rerun):
         return command.run_again(unknown)
     if unknown:

@@ -11,9 +11,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast, get_args, get_type_hints
 
-import tyro
-
 from labs.runtime.commandline.help import asks_for_help, command_name, print_help
+from labs.runtime.commandline.parsing import parse_known, unknown_option
 from labs.runtime.directory.description import plain_config, read_description, restore
 from labs.runtime.directory.identity import differences
 from labs.runtime.directory.mirror import fetch_run, is_remote
@@ -129,9 +128,9 @@ def parse(
     from them, since a run has one configuration.
 
     Raises:
-        InputError: an unknown preset, a directory without a run, or a config that differs from the
-            run's.
-        SystemExit: status 2 for an unknown option or a value of the wrong type, 0 after ``--help``.
+        InputError: an unknown option, a value of the wrong type, an unknown preset, a directory without a
+            run, or a config that differs from the run's.
+        SystemExit: status 0, after ``--help``.
     """
     if _value_of("--rerun", arguments) is not None and not asks_for_help(arguments):
         return _repeat(config_type, arguments)
@@ -228,7 +227,10 @@ def _parse(
             arguments=arguments,
         )
         sys.exit(0)
-    return tyro.cli(config_type, args=list(arguments), description=description, **options)
+    config, unknown = parse_known(config_type, arguments, description=description, **options)
+    if unknown:
+        raise unknown_option(unknown[0], _field_names(config_type))
+    return cast(C, config)
 
 
 def _value_of(option: str, arguments: Sequence[str]) -> str | None:

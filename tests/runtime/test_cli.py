@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import shlex
@@ -17,6 +18,7 @@ import pytest
 import tyro
 
 from labs.runtime.cli import launch, parse, spell_options
+from labs.runtime.commandline.parsing import parse_known
 from labs.runtime.directory.description import describe_run
 from labs.runtime.errors import InputError
 from labs.runtime.options import NameOrPath, RuntimeOptions
@@ -101,7 +103,8 @@ def test_a_value_of_the_wrong_type(
 ) -> None:
     status, config = run(arguments)
     assert (status, config) == (2, None)
-    assert arguments[0] in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()  # no box of the parser
+    assert line.startswith("error: ") and arguments[0] in line
 
 
 def test_status_of_main_and_of_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
@@ -278,3 +281,42 @@ def test_the_command_to_resume_is_quoted(tmp_path: Path) -> None:
     )
     words = shlex.split(done.stdout)
     assert words == [*(sys.executable, "-W", "ignore", str(script), "--resume", "/runs/a (b) #1")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--raet", "3"], "--raet is not an option: did you mean --rate? --help shows the options"),
+        (["--num_cpuss=3"], "--num_cpuss=3 is not an option: did you mean --num-cpus? --help"),
+        (["forgotten"], "forgotten is not an option: --help shows the options"),
+        (["--num-cpus", "many"], "--num-cpus many is not valid: it takes INT"),
+        (
+            ["--scheduler", "best"],
+            "invalid choice 'best' for argument '--scheduler'. Expected one of",
+        ),
+        (["--run-name"], "Missing value for argument '--run-name'"),
+    ],
+)
+def test_what_the_parser_refuses_is_one_sentence_too(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == (2, None)
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert line.startswith(f"error: {sentence}") and printed.out == ""
+
+
+@dataclass(frozen=True)
+class RequiredConfig:
+    checkpoint: str
+    """The checkpoint. Its text is a long one, which a narrow terminal breaks into several lines."""
+    rate: float = 0.1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])  # tyro draws other boxes
+def test_a_required_option_is_named(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding))
+    for columns in ("50", "300"):
+        monkeypatch.setenv("COLUMNS", columns)
+        with pytest.raises(InputError, match="^no value for --checkpoint: --help shows the"):
+            parse_known(RequiredConfig, ["--rate", "2"])
