@@ -23,7 +23,6 @@ for _name, _value in {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our tracking replaces Tune's CSV and TensorBoard
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without GPUs sees none
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` every worker would build an environment
-    "RAY_raylet_start_wait_time_s": "90",  # on a busy machine Ray's 30 s are too short (2.54.1 to 2.60.0)
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # otherwise cuBLAS is not deterministic
     "TOKENIZERS_PARALLELISM": "false",  # tokenizers' threads deadlock in forked workers
 }.items():
