@@ -109,6 +109,10 @@ class Objective:
     """Fields that divide the configs into groups, such as the data set. asha compares configs only
     with others of the same group."""
 
+    at_end: bool = False
+    """Whether only the last report of a trial has the metric. Otherwise a first report without it is
+    named, since its tag may be misspelled."""
+
     def __post_init__(self) -> None:
         if self.mode not in ("max", "min"):
             raise InputError(f"`mode` {self.mode!r} is not valid: use max or min")

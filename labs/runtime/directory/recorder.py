@@ -23,7 +23,7 @@ from labs.runtime.directory.tracking import (
     selected_report,
     write_state,
 )
-from labs.runtime.directory.trial_files import Progress, ReportRow, TrialFiles
+from labs.runtime.directory.trial_files import Progress, TrialFiles
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import GridConsole, say
 from labs.runtime.machine.memory import PeakMemory
@@ -35,9 +35,6 @@ from labs.runtime.trial import StepResult
 
 TABLE_SECONDS = 5.0
 """Least interval between two writes of ``results.csv``; it is also at least 50 times as long as one."""
-
-PATIENCE = 60.0
-"""Seconds of reports without the metric before a line says so: a trial's last report may have it."""
 
 
 class Recorder:
@@ -72,9 +69,7 @@ class Recorder:
         self._failures: dict[int, str] = {}
         self._completed: set[int] = set()
         self._console: GridConsole | None = None
-        self._tags: set[str] | None = set()
-        """The metrics that have been reported; None when it is settled whether the metric is among them."""
-        self._first_report: float | None = None
+        self._warned_missing_metric = False
         self._rows: dict[int, dict[str, Any]] = {}
         """Table rows of the trials that have ended."""
         self._next_table = 0.0
@@ -97,7 +92,6 @@ class Recorder:
         for index in set(range(len(self._names))) - set(self.unfinished):
             history = read_history(self._directories[index])
             self._rows[index] = self._files.row(index, history)
-            self._warn_missing_metric(history)
             self._page.add([tag for report in history[-1:] for tag in report["metrics"]])
         self._console = GridConsole(
             list(self._names),
@@ -151,7 +145,7 @@ class Recorder:
             last = reports[-1]
             self._page.add(last["metrics"])
             self._show().reported(index, last["step"], last["metrics"])
-            self._warn_missing_metric(reports)
+            self._warn_missing_metric(index, last["metrics"])
         if result["failure"] is not None:
             self._failures[index] = result["failure"]["error"]
             with contextlib.suppress(OSError):  # the table also has the error
@@ -287,20 +281,15 @@ class Recorder:
         log.add(progress["unacknowledged"])
         return None if progress["best"] is None else progress["best"][1]
 
-    def _warn_missing_metric(self, reports: Sequence[ReportRow]) -> None:
-        """Print a line after PATIENCE without the metric; a trial that ends without it fails."""
-        metric = self._objective.metric
-        if metric is None or self._tags is None:
+    def _warn_missing_metric(self, index: int, metrics: Mapping[str, float]) -> None:
+        metric, at_end = self._objective.metric, self._objective.at_end
+        if metric is None or at_end or metric in metrics or self._warned_missing_metric:
             return
-        self._tags.update(tag for report in reports for tag in report["metrics"])
-        now = time.monotonic()
-        self._first_report = now if self._first_report is None else self._first_report
-        if metric in self._tags:
-            self._tags = None
-        elif now - self._first_report >= PATIENCE:
-            tags = ", ".join(sorted(self._tags)) or "none"
-            say(f"no trial has reported {metric} so far; the reported metrics are: {tags}")
-            self._tags = None
+        self._warned_missing_metric = True
+        say(
+            f"{metric} is not among the metrics that {self._names[index]} has reported so far:"
+            f" {', '.join(sorted(metrics)) or 'none'}"
+        )
 
     def _write_unwritten(self) -> None:
         """Try again to write the logs of trials that have ended. Raises OSError if one fails."""

@@ -117,7 +117,7 @@ def waiting_trials(tune_controller: Any) -> list[tuple[Any, bool]]:
     Args:
         tune_controller: what Tune (2.54.1 to 2.60.0) passes to a scheduler.
     """
-    tune = getattr(tune_controller, "_tune_controller", tune_controller)
+    tune = tune_controller._tune_controller
     found = []
     for trial in sorted(tune._pending_trials, key=lambda trial: trial.config["index"]):
         actor = tune._trial_to_actor.get(trial)

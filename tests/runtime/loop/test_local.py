@@ -410,31 +410,31 @@ class ScoreConfig:
 
 def folds(config: ScoreConfig, resume: Checkpoint | None = None) -> Iterator[Report]:
     yield Report(1, {config.first: 1.0})
-    yield Report(2, {"fold/score": 2.0})
-    yield Report(3, {config.last: 1.5})
+    yield Report(2, {config.last: 1.5})
 
 
 @pytest.mark.parametrize(
-    ("configs", "patience", "told"),
+    ("configs", "at_end", "told"),
     [
-        ([ScoreConfig()], 60.0, []),  # the metric of the last report is in time
-        ([ScoreConfig()], 0.0, ["fold/score"]),  # a long trial: before its end
-        ([ScoreConfig("val/points", seed=seed) for seed in range(3)], 0.0, ["fold/score"]),  # once
-        ([ScoreConfig(first="val/score"), ScoreConfig("val/points", seed=1)], 0.0, []),
+        (
+            [ScoreConfig("val/points", seed=seed) for seed in range(3)],
+            False,
+            ["fold/score"],
+        ),  # once
+        ([ScoreConfig(first="val/score"), ScoreConfig(first="val/score", seed=1)], False, []),
+        ([ScoreConfig(), ScoreConfig(seed=1)], True, []),  # where it is due at the end only
     ],
 )
-def test_a_metric_that_does_not_come_is_told_once(
+def test_a_first_report_without_the_metric_is_told_once(
     configs: list[ScoreConfig],
-    patience: float,
+    at_end: bool,
     told: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("labs.runtime.directory.recorder.PATIENCE", patience)
     monkeypatch.setattr("labs.runtime.sweep.BATCH_SECONDS", 0.0)  # each report on its own
     with open_run("fold", Config(), RuntimeOptions(run_root=str(tmp_path), local_mode=True)) as run:
-        run_grid(folds, configs, run=run, objective=Objective("val/score"))
-    out = capsys.readouterr().out
-    line = "no trial has reported val/score so far; the reported metrics are: (.*)"
-    assert re.findall(line, out) == told
+        run_grid(folds, configs, run=run, objective=Objective("val/score", at_end=at_end))
+    line = r"val/score is not among the metrics that \S+ has reported so far: (.*)"
+    assert re.findall(line, capsys.readouterr().out) == told
