@@ -112,6 +112,6 @@ def _draw(axes: Axes, history: pd.DataFrame, configs: Sequence[ConfigRuns], metr
             continue
         marker = "o" if len(curve.steps) == 1 else None
         line = style.line_style(place)
-        axes.plot(curve.steps, curve.mean, line, color=colour, marker=marker, label=config.label)
+        axes.plot(curve.steps, curve.mean, ls=line, color=colour, marker=marker, label=config.label)
         style.draw_band(axes, curve.steps, curve.low, curve.high, colour)
     axes.grid(alpha=0.3)

@@ -16,7 +16,13 @@ Colour = tuple[float, float, float, float]
 # Okabe and Ito's palette for all kinds of colour vision, reordered so that neighbours also differ
 # in grey. Its yellow is left out, because it is not visible on white.
 _DISTINCT = ("#0072B2", "#E69F00", "#000000", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
-_LINES = ("-", "--", "-.", ":")
+LineStyle = str | tuple[int, tuple[int, ...]]
+"""As matplotlib takes it: a name, or an offset with the lengths of dashes and gaps in points."""
+
+# One for each of the distinct colours.
+_LINES: tuple[LineStyle, ...] = (
+    "-", "--", "-.", ":", (0, (9, 2)), (0, (6, 2, 1, 2, 1, 2)), (0, (1, 4)),
+)  # fmt: skip
 _BAND_ALPHA = 0.18
 
 
@@ -35,7 +41,7 @@ def shades(hue: str, count: int) -> list[Colour]:
     return [colormap(0.4 + 0.55 * place / (count - 1)) for place in range(count)]
 
 
-def line_style(place: int) -> str:
+def line_style(place: int) -> LineStyle:
     """The style of line number ``place``, so that lines can be distinguished without colours."""
     return _LINES[place % len(_LINES)]
 

@@ -84,7 +84,7 @@ def deletion_figure(deleted: Deletion, class_name: str) -> Figure:
         panel.plot(
             100 * deleted.fractions,
             deleted.curves[order],
-            style.line_style(place),
+            ls=style.line_style(place),
             color=colour,
             label=f"{label}: area {deleted.area(order):.3f}",
         )

@@ -103,9 +103,9 @@ def accuracy_against_depth(table: pd.DataFrame) -> Figure:
     for panel, dataset in zip(axes, datasets, strict=False):
         chosen = [config for config in best if config.fields["dataset"] == dataset]
         families = {config.fields["family"] for config in chosen}
-        for family in (name for name in FAMILIES if name in families):
+        for place, family in enumerate(name for name in FAMILIES if name in families):
             models = [config for config in chosen if config.fields["family"] == family]
-            _draw_depths(panel, sorted(models, key=_depth), family)
+            _draw_depths(panel, sorted(models, key=_depth), family, style.line_style(place))
         style.plain_log_axis(panel, sorted({_depth(config) for config in chosen}))
         counted = "hidden layers" if families == {"mlp"} else "convolutions"
         panel.set(title=dataset_title(dataset), xlabel=f"depth ({counted})")
@@ -119,7 +119,9 @@ def _depth(config: ConfigRuns) -> int:
     return int(config.fields["depth"])
 
 
-def _draw_depths(panel: Axes, models: Sequence[ConfigRuns], family: str) -> None:
+def _draw_depths(
+    panel: Axes, models: Sequence[ConfigRuns], family: str, line: style.LineStyle
+) -> None:
     depths = [_depth(config) for config in models]
     intervals = [score_interval(config).scaled(100) for config in models]
     means = [interval.estimate for interval in intervals]
@@ -128,7 +130,8 @@ def _draw_depths(panel: Axes, models: Sequence[ConfigRuns], family: str) -> None
         depths,
         means,
         error_bars(intervals),
-        fmt="o-",
+        fmt="o",
+        ls=line,
         capsize=4,
         color=colour,
         label=FAMILY_TITLES[family],

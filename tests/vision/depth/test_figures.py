@@ -74,6 +74,7 @@ def test_accuracy_against_depth_has_intervals_over_seeds(study):
     (panel,) = figure.axes
     handles, labels = panel.get_legend_handles_labels()
     assert labels == ["CNN", "ResCNN"]
+    assert [handle[0].get_linestyle() for handle in handles] == ["-", "--"]
     for handle, expected in zip(handles, ([56, 46], [56, 66]), strict=True):
         line, _, (bars,) = handle
         np.testing.assert_allclose(line.get_xdata(orig=False), [3, 51])
