@@ -10,11 +10,11 @@ from labs.runtime.machine import compat
 
 
 class GridOrder(FIFOScheduler):
-    """Trials in the grid's order, but for those that have a process of their own on the way.
+    """Trials in the grid's order; a trial whose own process is starting waits for that process.
 
-    Tune (2.54.1 to 2.60.0) gives a process that is free to the first trial that waits, and then ends the
-    process that was starting for that trial. A start takes seconds: of trials that are shorter than that,
-    one process would run all, while the other cores start processes for nothing.
+    Tune (2.54.1 to 2.60.0) gives a free process to the first waiting trial, and ends the process that was
+    starting for this trial. A start takes seconds. With shorter trials one process would run all of
+    them, while the other cores do nothing but start processes.
     """
 
     def __init__(self) -> None:
