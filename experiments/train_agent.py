@@ -47,8 +47,9 @@ def main(options: Any) -> int:
     for trial in trials:
         check_agent(trial)
     say(describe(trials))
-    for trial in {(trial.env_settings(), trial.num_workers): trial for trial in trials}.values():
-        note = workers_note(trial)
+    workers = {(trial.env_settings(), trial.num_workers): trial for trial in trials}.values()
+    notes = [*(trial.note() for trial in trials), *(workers_note(trial) for trial in workers)]
+    for note in dict.fromkeys(notes):
         if note is not None:
             say(f"note: {spell_options(note, type(options))}")
 

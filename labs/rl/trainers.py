@@ -81,6 +81,16 @@ class DQNAgentConfig(DQNConfig, AgentConfig):
             )
         return idle
 
+    def note(self) -> str | None:
+        """A sentence if the run ends before the first gradient step."""
+        segments = -(-self.learning_starts // self.rows)
+        if segments * self.rows < self.total_steps:
+            return None
+        return (
+            f"the agent will not learn: `total_steps` {self.total_steps} ends before `learning_starts`"
+            f" {self.learning_starts}"
+        )
+
 
 class PPOTrainer:
     """On-policy: collect a segment with the newest parameters, learn from it, discard it."""

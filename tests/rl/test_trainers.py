@@ -178,3 +178,15 @@ def test_schedules_follow_the_part_of_the_run_that_is_done(algorithm: str, tmp_p
                 assert "train/learning_rate" not in report.metrics
                 continue
         assert report.metrics["train/learning_rate"] == pytest.approx(rate)
+
+
+def test_a_run_that_ends_before_learning_starts_is_named() -> None:
+    for steps, note in [(704, True), (705, False)]:
+        config = agent_config("dqn", total_steps=steps, learning_starts=700, batch_size=32, **SMALL)
+        trainer, rollouts, step = make_dqn(config, SPACES, 0, CPU), Recorded(8), 0
+        while step < steps:
+            segment = trainer.collect(rollouts, step / steps)
+            trainer.learn(segment, step, step / steps)
+            step += segment.num_steps
+        assert (trainer.learner.version == 0) == note == (config.note() is not None)
+    assert agent_config("ppo", total_steps=1, **SMALL).note() is None

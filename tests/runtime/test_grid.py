@@ -196,7 +196,7 @@ def test_seed_values() -> None:
 
 def test_seeds_of_a_run_s_trials() -> None:
     assert trial_seeds(0, [3]) == [0, 1, 2]
-    assert trial_seeds(7, [2]) == [7000, 7001]  # a run's seeds are no other run's
+    assert trial_seeds(7, [2]) == [7, 8]  # as everywhere: a row's seed is what was typed
     assert trial_seeds(7, [12, 5, 0]) == [12, 5, 0]
     for seed, seeds, message in [(0, [4, -1], "`seeds` -1"), (-2, [3], "`seed` -2")]:
         with pytest.raises(InputError, match=f"{message} must be 0 or more"):

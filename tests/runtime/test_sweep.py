@@ -215,7 +215,9 @@ def last_steps(result: GridResult) -> dict[int, int]:
     return result.history.groupby("trial")["step"].max().to_dict()
 
 
-def test_asha_stops_the_worse_configs_of_each_family_with_all_their_seeds(tmp_path: Path) -> None:
+def test_asha_stops_the_worse_configs_of_each_family_with_all_their_seeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     grid = [("a", 3.0), ("a", 1.0), ("a", 2.0), ("b", 0.5), ("b", 0.1)]
     configs = [RiseConfig(slope, family, seed) for family, slope in grid for seed in range(2)]
     result = rising(tmp_path, configs, scheduler="asha")
@@ -235,6 +237,10 @@ def test_asha_stops_the_worse_configs_of_each_family_with_all_their_seeds(tmp_pa
         else:
             assert reached.get(row.trial, 0) < 8
     assert list(result.finished["slope"]) == [3.0, 3.0, 0.5, 0.5]
+    # Tune has a reporter of its own, which names a trial that is stopped before its first report.
+    assert min(reached.get(trial, 0) for trial in range(len(configs))) == 0
+    printed = capsys.readouterr()
+    assert "Trial" not in printed.out + printed.err
 
 
 @pytest.mark.slow

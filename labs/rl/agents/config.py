@@ -108,6 +108,10 @@ class AgentConfig(metaclass=_AgentConfigType):
         """The options that have no effect with these values of the others, each with the reason."""
         return {}
 
+    def note(self) -> str | None:
+        """A sentence on values that are valid, but probably not meant; it is printed at the start."""
+        return None
+
     def env_settings(self) -> EnvSettings:
         """The environment with its keyword arguments and wrappers.
 

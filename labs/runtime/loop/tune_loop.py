@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import TrialScheduler
 
 from labs.runtime.directory.recorder import Recorder
@@ -28,8 +29,12 @@ from labs.runtime.output.remote import start_receiver
 from labs.runtime.trial import GridSpec
 
 
-class RecorderCallback(tune.Callback):
-    """Passes Tune's events to a recorder."""
+class RecorderCallback(TrialProgressCallback):
+    """Passes Tune's events to a recorder.
+
+    It takes the place of Tune's own reporter of trials (2.54.1 to 2.60.0), which prints in a notebook, and
+    when a trial ends before its first result, whatever ``verbose`` is.
+    """
 
     def __init__(self, recorder: Recorder | None = None) -> None:
         self._recorder = recorder
