@@ -9,7 +9,7 @@ import numpy as np
 from labs.rl.agents.config import AgentConfig
 from labs.rl.envs.make import make_env
 
-WORKERS_PAY_FROM = 20
+WORKERS_PAY_FROM = 60
 """Microseconds per step of one copy above which two workers on two cores are faster than none
 (``docs/agents.md`` has the measurements)."""
 
