@@ -117,7 +117,16 @@ fail() {
 
 driver=
 told= # SIGTERM has come
+pass_on= # and the driver has yet to hear of it
 requeue=
+
+# Once, and as soon as there is a driver: the signal may come while it starts, before its number is known.
+tell_driver() {
+  [ -n "$driver" ] && [ -n "$pass_on" ] || return
+  pass_on=
+  kill -TERM "$driver"
+  (sleep 80 && kill -KILL "$driver") 2>/dev/null &
+}
 
 # By scancel Slurm itself signals every process of the job, so the driver must not be told again: a
 # second signal ends it at once. Before the time limit only this script hears of it.
@@ -128,10 +137,8 @@ on_term() {
   [ "$state" = RUNNING ] || return
   left=$(($(date -d "$end" +%s 2>/dev/null || echo 9999999999) - $(date +%s)))
   [ "$left" -le 200 ] && requeue=yes # the signal may come a minute early
-  if [ -n "$driver" ]; then
-    kill -TERM "$driver"
-    (sleep 80 && kill -KILL "$driver") 2>/dev/null &
-  fi
+  pass_on=yes
+  tell_driver
 }
 trap on_term TERM
 
@@ -224,12 +231,13 @@ if [ -z "$told" ]; then
   echo "all nodes ($nodes) have joined; their messages are in $log"
   python "$@" "${options[@]}" &
   driver=$!
-  wait "$driver"
-  status=$?
+  tell_driver
   while kill -0 "$driver" 2>/dev/null; do # a signal ends `wait` early
     wait "$driver"
-    status=$?
   done
+  wait "$driver" # bash keeps the status of a process that has ended
+  status=$?
+  driver=
 fi
 end_ray
 if [ -n "$requeue" ] && [ "$status" -ne 0 ]; then
