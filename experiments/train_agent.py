@@ -31,8 +31,8 @@ from labs.rl.options import CHOICE, agent_configs, describe
 from labs.rl.rollouts.advice import workers_note
 from labs.rl.training import CURVES, METRIC, check_agent, train_agent
 from labs.rounds import max_seeds, run_until_decided
-from labs.runtime.choices import launch_choice
 from labs.runtime.cli import spell_options
+from labs.runtime.commandline.choices import launch_choice
 from labs.runtime.loop.console import say
 from labs.runtime.machine.resources import Needs
 from labs.runtime.options import RuntimeOptions

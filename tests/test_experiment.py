@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from labs import experiment
 from labs.experiment import main, sweep
+from labs.runtime.checkpoints import load_checkpoint
 from labs.runtime.errors import InputError
 from labs.runtime.grid import grid
 from labs.runtime.options import RuntimeOptions
+from labs.runtime.procedures import with_procedure
 from labs.runtime.reports import Checkpoint, Report
 
 pytestmark = pytest.mark.usefixtures("private_ray")
@@ -112,6 +113,25 @@ def test_one_of_several_procedures_is_chosen(tmp_path: Path) -> None:
     assert list(table["procedure"]) == ["down"] and table["val/score"][0] == -1
 
 
+def kept(config: Trial, resume: Checkpoint | None = None) -> Iterator[Report]:
+    yield Report(1, {"val/score": config.slope}, lambda: {"slope": config.slope})
+
+
+def no_report(config: Trial, resume: Checkpoint | None = None) -> Iterator[Any]:
+    yield {"val/score": config.slope}
+
+
+def test_each_of_several_procedures_has_its_own_name(tmp_path: Path) -> None:
+    several = {"a": kept, "b": no_report}
+    options = ("--procedure", "b", "a", "--local-mode", "--run-root", str(tmp_path))
+    assert call(*options, train=several) == 1
+    run = run_directory(tmp_path)
+    table = pd.read_csv(run / "results.csv").set_index("procedure")
+    assert table["error"]["b"].startswith(f"TypeError: {__name__}.no_report yielded dict: ")
+    state = load_checkpoint(run / "checkpoints" / table["name"]["a"] / "best.pt")
+    assert (state["kind"], state["slope"]) == (f"{__name__}.kept", 1.0)
+
+
 @dataclass
 class Thawed:
     a: int = 1
@@ -192,9 +212,7 @@ def test_an_empty_grid_is_refused() -> None:
     with pytest.raises(InputError, match="the grid is empty"):
         sweep(climb, [], metric="val/score")
     with pytest.raises(InputError, match="has a field procedure"):
-        experiment._with_procedure(
-            experiment._with_procedure(Trial, ["one", "two"]), ["one", "two"]
-        )
+        with_procedure(with_procedure(Trial, ["one", "two"]), ["one", "two"])
 
 
 SLOPE, STEPS, SEED = ("slope", float, 1.0), ("steps", int, 4), ("seed", int, 0)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from labs.rl.agents.config import BUILT_IN, AgentConfig, agent_config, find_algorithm
-from labs.runtime.choices import Choice, Given
+from labs.runtime.commandline.choices import Choice, Given
 from labs.runtime.errors import InputError
 from labs.runtime.field_options import TUNED, expand_values, options_type
 

@@ -34,6 +34,7 @@ from labs.runtime.machine import memory
 from labs.runtime.machine.devices import same_numbers
 from labs.runtime.machine.memory import MemoryUse
 from labs.runtime.output.capture import Destination
+from labs.runtime.procedures import Procedures
 from labs.runtime.reports import Checkpoint, Objective, Report, Train, whole_characters
 
 BATCH_SECONDS = 0.5
@@ -100,6 +101,8 @@ class TrialRunner:
         memory.reset_peak()
         self._grid = grid
         self._spec = grid.trials[index]
+        train = grid.train
+        self._train = train.select(self._spec.config) if isinstance(train, Procedures) else train
         self._shared = shared
         self._files = TrialFiles(self._spec.checkpoints)
         self._reports: Iterator[Report] | None = None
@@ -178,10 +181,10 @@ class TrialRunner:
             self._seconds_before = progress["seconds"]
             self._resumed, self._has_metric = True, progress["has_metric"]
             self._best = progress["best"]
-        reports = self._grid.train(self._spec.config, resume=resume, **self._shared)
+        reports = self._train(self._spec.config, resume=resume, **self._shared)
         if not isinstance(reports, Iterator):
             raise TypeError(
-                f"{_name(self._grid.train)} returned {type(reports).__name__}: a training procedure must"
+                f"{_name(self._train)} returned {type(reports).__name__}: a training procedure must"
                 " be a generator that yields labs.Report(step, metrics)"
             )
         return reports
@@ -189,7 +192,7 @@ class TrialRunner:
     def _take(self, report: Report) -> None:
         if not isinstance(report, Report):
             raise TypeError(
-                f"{_name(self._grid.train)} yielded {type(report).__name__}: a training procedure must"
+                f"{_name(self._train)} yielded {type(report).__name__}: a training procedure must"
                 " yield labs.Report(step, metrics)"
             )
         if self._last_step is not None and report.step <= self._last_step:
@@ -232,7 +235,7 @@ class TrialRunner:
             require_loadable(state)
             if PROGRESS in state:
                 raise ValueError(f"a checkpoint must not have the key {PROGRESS!r}: rename it")
-        return {"kind": _name(self._grid.train), **state}
+        return {"kind": _name(self._train), **state}
 
     def _save_or_go_on(self) -> None:
         """Save, but continue if storage fails: only the end of a trial needs its checkpoint."""
@@ -298,7 +301,7 @@ class TrialRunner:
     def _require_reports(self) -> None:
         """Raise at the end of a trial that made no report, or none with the metric."""
         if self._last is None and not self._resumed:
-            raise ValueError(f"{_name(self._grid.train)} ended without a report")
+            raise ValueError(f"{_name(self._train)} ended without a report")
         metric = self._grid.objective.metric
         if metric is not None and not self._has_metric:
             raise ValueError(

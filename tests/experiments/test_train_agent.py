@@ -16,8 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from labs.rl.agents.policies import load_policy
 from labs.rl.options import CHOICE, agent_configs, describe
-from labs.runtime.choices import Given
 from labs.runtime.cli import parse
+from labs.runtime.commandline.choices import Given
 
 SMALL = (
     *("--env", "CartPole-v1", "--envs-per-worker", 4, "--segment-length", 64),
