@@ -100,6 +100,11 @@ def test_resuming_equals_an_uninterrupted_training(corpus: Corpus) -> None:
     assert run(corpus, through_a_file(whole[-1].checkpoint()), iterations=20, dropout=0.3) == []
 
 
+def test_a_longer_training_reports_at_the_steps_of_an_uninterrupted_one(corpus: Corpus) -> None:
+    checkpoint = through_a_file(run(corpus, iterations=12)[-1].checkpoint())
+    assert [report.step for report in run(corpus, checkpoint, iterations=23)] == [15, 20, 23]
+
+
 def test_same_seed_same_numbers_and_other_seed_others(corpus: Corpus) -> None:
     first, again, other = (run(corpus, iterations=10, seed=seed) for seed in (1, 1, 2))
     assert first[-1].metrics["train/loss"] == again[-1].metrics["train/loss"]
@@ -147,6 +152,29 @@ def test_a_checkpoint_writes_the_same_text_for_the_same_seed(corpus: Corpus) -> 
         next(write(model, vocabulary, 1, SamplingConfig(), "the #Q"))
 
 
+def test_text_is_written_without_dropout_and_the_mode_stays(corpus: Corpus) -> None:
+    checkpoint = through_a_file(run(corpus, iterations=5, dropout=0.5)[-1].checkpoint())
+    model, vocabulary = load_char_gpt(checkpoint, "cpu")
+    config = SamplingConfig(temperature=1)
+    expected = list(write(model, vocabulary, 60, config, "the ", 4))
+    assert not model.training
+    model.train()
+    assert list(write(model, vocabulary, 60, config, "the ", 4)) == expected
+    assert model.training
+
+
+def test_without_a_prompt_the_text_begins_after_a_line_break(corpus: Corpus) -> None:
+    model, vocabulary = load_char_gpt(
+        through_a_file(run(corpus, iterations=40, learning_rate=1e-2)[-1].checkpoint()), "cpu"
+    )
+    config = SamplingConfig(temperature=1)
+    begun = [
+        "".join(write(model, vocabulary, 40, config, prompt, 2)) for prompt in ("", "\n", "z", " ")
+    ]
+    assert begun[0] == begun[1]
+    assert len(set(begun[1:])) == 3
+
+
 def test_the_learning_rate_rises_and_falls_to_a_tenth() -> None:
     config = CharGPTTrainConfig(iterations=1000, warmup=100, learning_rate=1.0)
     rates = [learning_rate(config, iteration) for iteration in range(1000)]
@@ -171,8 +199,13 @@ def test_bfloat16_trains_to_about_the_same_loss(corpus: Corpus) -> None:
 def test_another_text_is_refused_on_resuming(corpus: Corpus) -> None:
     checkpoint = run(corpus, iterations=5)[-1].checkpoint()
     other = build_corpus("another", corpus.train_text[::-1] + corpus.validation_text)
-    with pytest.raises(InputError, match="a different text"):
-        run(other, checkpoint, iterations=10)
+    renamed = build_corpus(
+        "other letters", (corpus.train_text + corpus.validation_text).replace("z", "ž")
+    )
+    assert np.array_equal(renamed.train, corpus.train)  # only the vocabulary tells them apart
+    for text in (other, renamed):
+        with pytest.raises(InputError, match="a different text"):
+            run(text, checkpoint, iterations=10)
 
 
 def test_a_text_shorter_than_the_context_is_refused(corpus: Corpus) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from labs.language.char_gpt import training
 from labs.language.char_gpt.corpora import Corpus, build_corpus
 from labs.language.char_gpt.dropout import Dropout
 from labs.language.char_gpt.model import CharGPT
@@ -134,6 +135,47 @@ def test_the_validation_loss_is_the_mean_over_windows_to_the_text_s_end(
     assert np.std(losses) > 1e-3  # one window more or less would show
     assert report.metrics["val/loss"] == pytest.approx(loss, rel=1e-6)
     assert 2 ** report.metrics["val/bits_per_character"] == pytest.approx(math.exp(loss))
+
+
+def test_the_loss_is_computed_in_float32_of_bfloat16_scores(corpus: Corpus) -> None:
+    """A loss in bfloat16 has two or three digits."""
+    config = replace(CONFIG, iterations=1, precision="bfloat16", eval_characters=60)
+    (report,) = train_char_gpt(config, corpus=corpus)
+    model, _ = load_char_gpt(report.checkpoint(), "cpu")
+    text, context = corpus.validation.astype(np.int64), CONFIG.context
+    losses = []
+    for number in range(5):
+        start = number * (300 - context - 1) // 4
+        with torch.autocast("cpu", torch.bfloat16):
+            scores = model(torch.from_numpy(text[None, start : start + context]))[0]
+        assert scores.dtype == torch.bfloat16
+        chosen = scores.double().log_softmax(1)[range(context), text[start + 1 :][:context]]
+        losses.append(-chosen.mean().item())
+    assert report.metrics["val/loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_tokens_per_second_are_those_of_the_training_steps_alone(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that moves 0.5 s in every step, and 100 s in every validation and sample."""
+    clock = 7.0
+    step, evaluate = training._Trainer._step, training._Trainer.evaluate
+
+    def timed_step(self: training._Trainer) -> tuple[torch.Tensor, torch.Tensor]:
+        nonlocal clock
+        clock += 0.5
+        return step(self)
+
+    def timed_evaluate(self: training._Trainer) -> float:
+        nonlocal clock
+        clock += 100
+        return evaluate(self)
+
+    monkeypatch.setattr(training._Trainer, "_step", timed_step)
+    monkeypatch.setattr(training._Trainer, "evaluate", timed_evaluate)
+    monkeypatch.setattr(training.time, "perf_counter", lambda: clock)
+    speeds = [r.metrics["time/tokens_per_second"] for r in train_char_gpt(CONFIG, corpus=corpus)]
+    assert speeds == pytest.approx([5 * 12 / 0.5] * 3)  # batch 5, context 12
 
 
 def test_dropout_is_active_in_training_and_off_in_validation(
