@@ -19,8 +19,8 @@ def script() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def model(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_gpt2(shared_data / "tokenizers" / "gpt2", tmp_path_factory.mktemp("gpt2"))
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_gpt2(tmp_path_factory.mktemp("gpt2"))
 
 
 def call(script: ModuleType, *arguments: str | Path) -> int:
@@ -41,7 +41,6 @@ def test_tokens_without_a_model(
 def test_bad_input_is_refused_before_anything_is_written(
     script: ModuleType,
     model: Path,
-    shared_data: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -56,8 +55,9 @@ def test_bad_input_is_refused_before_anything_is_written(
 
     assert "hf download gpt2 --local-dir DIR" in bad("ciao")
     assert "is not a directory" in bad("ciao", "--model", tmp_path / "none")
-    assert "no model" in bad("ciao", "--model", shared_data / "tokenizers" / "gpt2")
-    assert "prompt 1 has" in bad("ciao", "--model", model, "--new-tokens", "64")
+    (tmp_path / "bare").mkdir()
+    assert "no model" in bad("ciao", "--model", tmp_path / "bare")
+    assert "prompt 1 has" in bad("ciao", "--model", model, "--new-tokens", "96")
     assert "--top-p" in bad("ciao", "--model", model, "--top-p", "2")
     assert "cannot be read" in bad("--model", model, "--prompt-file", tmp_path / "none.txt")
     assert not (tmp_path / "runs").exists()

@@ -11,7 +11,7 @@ import torch
 from labs.language.char_gpt.dropout import Dropout
 from labs.language.char_gpt.model import CharGPT, CharGPTConfig
 from labs.language.char_gpt.writing import generate, window_start
-from labs.language.sampling import SamplingConfig, draw
+from labs.language.sampling import SamplingConfig
 from labs.runtime.errors import InputError
 
 VOCABULARY = 20
@@ -167,54 +167,6 @@ def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
     assert neighbours.float().mean().item() == pytest.approx(0.04, abs=0.002)
     assert not torch.equal(dropout(x), y)
     assert dropout.eval()(x) is x
-
-
-def test_temperature_zero_is_the_most_likely() -> None:
-    logits = torch.randn(50, 9)
-    assert torch.equal(draw(logits, SamplingConfig(temperature=0)), logits.argmax(-1))
-
-
-def frequencies(logits: torch.Tensor, config: SamplingConfig) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(0)
-    drawn = draw(logits.expand(40_000, -1), config, [generator])
-    return torch.bincount(drawn, minlength=logits.shape[-1]) / 40_000
-
-
-def test_draws_follow_temperature_top_k_and_top_p() -> None:
-    probabilities = torch.tensor([0.1, 0.4, 0.05, 0.3, 0.15])
-    logits = probabilities.log()[None] + 3
-
-    plain = frequencies(logits, SamplingConfig(temperature=1))
-    torch.testing.assert_close(plain, probabilities, atol=0.01, rtol=0)
-
-    cold = frequencies(logits, SamplingConfig(temperature=0.5))
-    squares = probabilities**2
-    torch.testing.assert_close(cold, squares / squares.sum(), atol=0.01, rtol=0)
-
-    two = frequencies(logits, SamplingConfig(temperature=1, top_k=2))
-    torch.testing.assert_close(two, torch.tensor([0, 4, 0, 3, 0]) / 7, atol=0.01, rtol=0)
-
-    # 0.4 + 0.3 fall short of 0.75; with 0.15 they pass it: three remain
-    nucleus = frequencies(logits, SamplingConfig(temperature=1, top_p=0.75))
-    torch.testing.assert_close(nucleus, torch.tensor([0, 8, 0, 6, 3]) / 17, atol=0.01, rtol=0)
-
-    one = frequencies(logits, SamplingConfig(temperature=1, top_p=1e-9))
-    assert one.tolist() == [0, 1, 0, 0, 0]
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"temperature": -1.0}, "greedy"),
-        ({"temperature": float("nan")}, "`temperature`"),
-        ({"top_p": 0.0}, r"\(0, 1\]"),
-        ({"top_p": 1.5}, r"\(0, 1\]"),
-        ({"top_k": -3}, "`top_k` -3"),
-    ],
-)
-def test_impossible_sampling_is_refused(options: dict[str, float], said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        SamplingConfig(**options)
 
 
 @pytest.mark.parametrize(

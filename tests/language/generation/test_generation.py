@@ -30,8 +30,8 @@ PROMPTS = [
 
 
 @pytest.fixture(scope="module")
-def directory(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_gpt2(shared_data / "tokenizers" / "gpt2", tmp_path_factory.mktemp("gpt2"))
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_gpt2(tmp_path_factory.mktemp("gpt2"))
 
 
 def texts(
@@ -152,12 +152,12 @@ def test_actors_write_the_same_as_this_process(directory: Path, private_ray: Non
 
 
 def test_prompts_longer_than_the_model_are_refused(directory: Path) -> None:
-    with pytest.raises(InputError, match=r"prompt 2 has 70 tokens.*64"):
-        texts(directory, ["ciao", " the" * 70])
-    with pytest.raises(InputError, match="prompt 1 has 53 tokens, and with `new_tokens` 12"):
-        texts(directory, [" the" * 53])
-    lengths = prompt_lengths(["", " the" * 52], directory, load_tokenizer(directory, "model"), 12)
-    assert np.array_equal(lengths, [1, 52])
+    with pytest.raises(InputError, match=r"prompt 2 has 100 tokens.*96"):
+        texts(directory, ["ciao", "x" * 100])
+    with pytest.raises(InputError, match="prompt 1 has 85 tokens, and with `new_tokens` 12"):
+        texts(directory, ["x" * 85])
+    lengths = prompt_lengths(["", "x" * 84], directory, load_tokenizer(directory, "model"), 12)
+    assert np.array_equal(lengths, [1, 84])
 
 
 @pytest.mark.parametrize(
