@@ -25,15 +25,17 @@ class Report:
     Raises:
         FloatingPointError: a metric or a part of a histogram is NaN or infinite; the message names the
             tag and the step.
-        ValueError: the step is not a whole number, a metric's tag is not of the form
-            ``<split>/<metric>``, a text is not a str, or a histogram has no numbers.
+        ValueError: the step is not a whole number, a metric is not one number or its tag is not of the
+            form ``<split>/<metric>``, the checkpoint is not a function, a text is not a str, or a
+            histogram has no numbers.
     """
 
     step: int
     """Epoch, batch or environment step. It must increase from report to report."""
 
     metrics: Mapping[str, float]
-    """Values by tag ``<split>/<metric>``: ``train/loss``, ``val/accuracy``, ``time/seconds``."""
+    """Values by tag ``<split>/<metric>``: ``train/loss``, ``val/accuracy``, ``time/seconds``. Scalars of
+    NumPy and PyTorch become floats."""
 
     checkpoint: Callable[[], Checkpoint] | None = None
     """Returns the state from which training continues after this report. It is called only if it is
@@ -48,14 +50,25 @@ class Report:
     def __post_init__(self) -> None:
         if not isinstance(self.step, (int, np.integer)) or abs(self.step) >= 2**63:
             raise ValueError(f"step {self.step!r} is not a whole number")
-        for tag, value in self.metrics.items():
+        for tag in self.metrics:
             if not (_is_name(tag) and re.fullmatch(r"[^/\s]+(/[^/]+)+", tag)):
                 raise ValueError(
                     f"metric {tag!r} is not of the form <split>/<metric>, as in train/loss"
                 )
-            if not math.isfinite(value):
-                raise FloatingPointError(f"metric {tag!r} is {value} at step {self.step}")
-        # A value that TensorBoard cannot store is an error of this trial here, and not of the driver later.
+        numbers = {tag: _number(tag, value) for tag, value in self.metrics.items()}
+        object.__setattr__(self, "metrics", numbers)
+        for tag, number in numbers.items():
+            if not math.isfinite(number):
+                raise FloatingPointError(f"metric {tag!r} is {number} at step {self.step}")
+        if not (self.checkpoint is None or callable(self.checkpoint)):
+            raise ValueError(
+                f"the checkpoint is {type(self.checkpoint).__name__}: it must be a function that returns"
+                " a dict, such as lambda: {...}"
+            )
+        self._require_storable()
+
+    def _require_storable(self) -> None:
+        """Raise for what TensorBoard cannot store: an error of this trial here, not of the driver later."""
         for tag, text in self.texts.items():
             if not (_is_name(tag) and isinstance(text, str)):
                 raise ValueError(f"text {tag!r} is {type(text).__name__}: it must be a str")
@@ -69,6 +82,19 @@ class Report:
                 )
 
 
+def _number(tag: str, value: Any) -> float:
+    """A metric as a float. ``item`` also takes a scalar tensor out of its graph."""
+    try:
+        number = value.item() if hasattr(value, "item") else value
+        if not isinstance(number, (str, bytes)):
+            return float(number)
+    except (TypeError, ValueError, RuntimeError):
+        pass
+    kind = type(value).__name__
+    shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
+    raise ValueError(f"metric {tag!r} is {kind}{shape}: it must be one number")
+
+
 def _is_name(tag: Any) -> bool:
     """Whether TensorBoard can store a tag: one line that UTF-8 can encode."""
     return isinstance(tag, str) and tag.isprintable() and tag != ""
@@ -77,6 +103,13 @@ def _is_name(tag: Any) -> bool:
 def whole_characters(text: str) -> str:
     """A text that UTF-8 can encode: lone surrogates, which names of files may have, are escaped."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def one_line(text: str, most: int = 500) -> str:
+    """A text for one line of a terminal or a table: no line breaks, no control characters, not too long."""
+    words = " ".join(text.split())
+    line = "".join(c for c in whole_characters(words) if c.isprintable())
+    return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
 Train = Callable[..., Iterator[Report]]

@@ -35,7 +35,7 @@ from labs.runtime.machine.devices import same_numbers
 from labs.runtime.machine.memory import MemoryUse
 from labs.runtime.output.capture import Destination
 from labs.runtime.procedures import Procedures
-from labs.runtime.reports import Checkpoint, Objective, Report, Train, whole_characters
+from labs.runtime.reports import Checkpoint, Objective, Report, Train, one_line, whole_characters
 
 BATCH_SECONDS = 0.5
 """A step of Tune costs a round trip to the driver, so the reports of this long are sent together."""
@@ -128,11 +128,13 @@ class TrialRunner:
     def step(self) -> StepResult:
         """The reports of the next ``batch_seconds``, at least one.
 
-        An error of the training is part of the result, and the next call raises it. An interrupt (or
-        leaving the debugger) is raised at once.
+        An error of the training is part of the result, and the next call raises it; so is
+        ``sys.exit``. An interrupt (or leaving the debugger) is raised at once.
         """
-        if self.failure is not None:
+        if isinstance(self.failure, Exception):
             raise self.failure
+        if self.failure is not None:  # raised as it is, it would end the process
+            raise RuntimeError(describe(self.failure)["error"]) from self.failure
         self._acknowledge()
         deadline = time.monotonic() + self._grid.batch_seconds
         done = False
@@ -152,14 +154,10 @@ class TrialRunner:
                     self._take(report)
                     if time.monotonic() >= deadline:
                         break
-        except bdb.BdbQuit as error:  # an Exception, but here the user wants to leave
+        except BaseException as error:  # returned with the reports before it
             self._fail(error)
-            raise
-        except Exception as error:  # returned with the reports before it; the next step raises it
-            self._fail(error)
-        except BaseException as error:
-            self._fail(error)
-            raise
+            if _must_end(error):
+                raise
         return self._result(done and self.failure is None)
 
     def close(self) -> None:
@@ -332,10 +330,17 @@ class TrialRunner:
         }
 
 
+def _must_end(error: BaseException) -> bool:
+    """Whether the user (or Ray, 2.54.1 to 2.60.0) has asked this process to end."""
+    return isinstance(error, (KeyboardInterrupt, bdb.BdbQuit)) or hasattr(
+        error, "ray_terminate_msg"
+    )
+
+
 def describe(error: BaseException) -> Mapping[str, str]:
     """An exception as text, since to unpickle one the driver may lack its module."""
     return {
-        "error": whole_characters(f"{type(error).__name__}: {error}".strip().rstrip(":")),
+        "error": one_line(f"{type(error).__name__}: {error}".strip().rstrip(":")),
         "traceback": whole_characters("".join(traceback.format_exception(error))),
     }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from labs.runtime.directory.tracking import TrialLog
@@ -24,6 +25,13 @@ from labs.runtime.trial import describe
         ({"metrics": {3: 1.0}}, ValueError, "3 is not of the form"),
         ({"metrics": {"val/\udc80": 1.0}}, ValueError, "is not of the form"),
         ({"metrics": {"val/a\n": 1.0}}, ValueError, "is not of the form"),
+        ({"metrics": {"val/a": "0.5"}}, ValueError, "'val/a' is str: it must be one number"),
+        ({"metrics": {"val/a": None}}, ValueError, "'val/a' is NoneType: it must be one number"),
+        ({"metrics": {"val/a": {"b": 1.0}}}, ValueError, "'val/a' is dict: it must be one number"),
+        ({"metrics": {"val/a": 1j}}, ValueError, "'val/a' is complex"),
+        ({"metrics": {"val/a": np.ones(3)}}, ValueError, "'val/a' is ndarray of shape (3,)"),
+        ({"metrics": {"val/a": torch.ones(2, 1)}}, ValueError, "'val/a' is Tensor of shape (2, 1)"),
+        ({"checkpoint": {"epoch": 1}}, ValueError, "the checkpoint is dict: it must be a function"),
         ({"metrics": {"val/a": float("nan")}}, FloatingPointError, "'val/a' is nan at step 7"),
         ({"texts": {"val/note": 5}}, ValueError, "text 'val/note' is int: it must be a str"),
         ({"texts": {"": "x"}}, ValueError, "text ''"),
@@ -42,6 +50,21 @@ def test_what_cannot_be_recorded_is_refused(
     with pytest.raises(error) as raised:
         Report(**{"step": 7, "metrics": {"val/b": 1.0}, **parts})
     assert message in str(raised.value)
+
+
+def test_a_metric_becomes_a_float_without_its_graph(recwarn: pytest.WarningsRecorder) -> None:
+    loss = torch.tensor([[2.5]], requires_grad=True) * 3
+    metrics = {"a/tensor": loss, "a/numpy": np.float32(0.1), "a/array": np.array(7), "a/whole": 4}
+    report = Report(1, metrics | {"a/truth": np.True_})
+    assert report.metrics == {
+        "a/tensor": 7.5,
+        "a/numpy": float(np.float32(0.1)),
+        "a/array": 7.0,
+        "a/whole": 4.0,
+        "a/truth": 1.0,
+    }
+    assert {type(value) for value in report.metrics.values()} == {float}
+    assert not recwarn.list
 
 
 def test_what_is_accepted_can_be_recorded(tmp_path: Path) -> None:
@@ -72,3 +95,11 @@ def test_an_error_about_a_file_with_an_odd_name_can_be_written() -> None:
     assert described["error"] == "FileNotFoundError: caf\\udce9.txt"
     for text in described.values():
         text.encode()
+
+
+def test_an_error_is_one_line_of_readable_length() -> None:
+    text = "CUDA error:\n  out of\tmemory \x1b[31m\x07" + "".join(f" layer.{k}" for k in range(400))
+    described = describe(RuntimeError(text))
+    assert described["error"].startswith("RuntimeError: CUDA error: out of memory [31m layer.0 ")
+    assert described["error"].endswith("...") and len(described["error"]) == 500
+    assert "layer.399" in described["traceback"]

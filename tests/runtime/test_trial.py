@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bdb
 import gc
 import json
 import weakref
@@ -243,6 +244,47 @@ def test_an_outdated_attempt_stops_without_writing(tmp_path: Path) -> None:
 def failure(directory: Path, train: Any) -> str:
     result = Session(directory, train, batch_seconds=0.5).run()
     return result["failure"]["error"]
+
+
+class Odd(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("raised", "error"), [(SystemExit(3), "SystemExit: 3"), (Odd("cut off"), "Odd: cut off")]
+)
+def test_a_training_that_exits_fails_alone(
+    tmp_path: Path, raised: BaseException, error: str
+) -> None:
+    """As where a library calls ``sys.exit``: neither the process nor the run may end with it."""
+
+    def exits(config: Any, resume: Checkpoint | None = None) -> Iterator[Report]:
+        yield Report(1, {"val/accuracy": 0.25}, lambda: {"epoch": 1})
+        raise raised
+
+    session = Session(tmp_path, exits, batch_seconds=0.5)
+    assert session.run()["failure"]["error"] == error
+    assert steps(tmp_path) == [1] and best(tmp_path)["epoch"] == 1
+    with pytest.raises(RuntimeError, match=error):  # Tune then counts a failure
+        session.runner.step()
+
+
+def test_what_asks_the_process_to_end_is_raised_at_once(tmp_path: Path) -> None:
+    from_ray = SystemExit(1)
+    from_ray.ray_terminate_msg = "The process receives a SIGTERM."  # type: ignore[attr-defined]
+    for number, asked in enumerate([KeyboardInterrupt(), bdb.BdbQuit(), from_ray]):
+
+        def asks(
+            config: Any, resume: Checkpoint | None = None, asked: BaseException = asked
+        ) -> Iterator[Report]:
+            yield Report(1, {"val/accuracy": 0.25}, lambda: {"epoch": 1})
+            raise asked
+
+        session = Session(tmp_path / str(number), asks, batch_seconds=0.5)
+        with pytest.raises(type(asked)) as raised:
+            session.run()
+        assert raised.value is asked
+        assert best(tmp_path / str(number))["epoch"] == 1
 
 
 @pytest.mark.slow
