@@ -6,10 +6,8 @@ process) passes each result to the recorder before it calls ``step`` again.
 
 from __future__ import annotations
 
-import bdb
 import sys
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -30,12 +28,13 @@ from labs.runtime.directory.trial_files import (
     row_as_arrays,
     row_as_tensors,
 )
+from labs.runtime.loop.failures import describe, must_end, without_exit
 from labs.runtime.machine import memory
 from labs.runtime.machine.devices import same_numbers
 from labs.runtime.machine.memory import MemoryUse
 from labs.runtime.output.capture import Destination
 from labs.runtime.procedures import Procedures
-from labs.runtime.reports import Checkpoint, Objective, Report, Train, one_line, whole_characters
+from labs.runtime.reports import Checkpoint, Objective, Report, Train, whole_characters
 
 BATCH_SECONDS = 0.5
 """A step of Tune costs a round trip to the driver, so the reports of this long are sent together."""
@@ -131,10 +130,8 @@ class TrialRunner:
         An error of the training is part of the result, and the next call raises it; so is
         ``sys.exit``. An interrupt (or leaving the debugger) is raised at once.
         """
-        if isinstance(self.failure, Exception):
-            raise self.failure
-        if self.failure is not None:  # raised as it is, it would end the process
-            raise RuntimeError(describe(self.failure)["error"]) from self.failure
+        if self.failure is not None:
+            raise without_exit(self.failure)
         self._acknowledge()
         deadline = time.monotonic() + self._grid.batch_seconds
         done = False
@@ -156,7 +153,7 @@ class TrialRunner:
                         break
         except BaseException as error:  # returned with the reports before it
             self._fail(error)
-            if _must_end(error):
+            if must_end(error):
                 raise
         return self._result(done and self.failure is None)
 
@@ -328,21 +325,6 @@ class TrialRunner:
             "failure": None if self.failure is None else describe(self.failure),
             "memory": memory.peak_memory(),
         }
-
-
-def _must_end(error: BaseException) -> bool:
-    """Whether the user (or Ray, 2.54.1 to 2.60.0) has asked this process to end."""
-    return isinstance(error, (KeyboardInterrupt, bdb.BdbQuit)) or hasattr(
-        error, "ray_terminate_msg"
-    )
-
-
-def describe(error: BaseException) -> Mapping[str, str]:
-    """An exception as text, since to unpickle one the driver may lack its module."""
-    return {
-        "error": one_line(f"{type(error).__name__}: {error}".strip().rstrip(":")),
-        "traceback": whole_characters("".join(traceback.format_exception(error))),
-    }
 
 
 def _name(function: Any) -> str:

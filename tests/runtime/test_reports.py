@@ -12,8 +12,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from labs.runtime.directory.tracking import TrialLog
+from labs.runtime.loop.failures import describe
 from labs.runtime.reports import Report
-from labs.runtime.trial import describe
 
 
 @pytest.mark.parametrize(
