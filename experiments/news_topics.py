@@ -181,7 +181,7 @@ def main(config: Config) -> int:
             cross_validate,
             trials,
             run=run,
-            objective=Objective(METRIC, at_end=True),
+            objective=Objective(METRIC, in_every_report=False),
             needs=Needs(gpu=False),
             shared=topic_study.shared_data(corpus, embeddings, trials),
         )

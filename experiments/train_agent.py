@@ -61,7 +61,7 @@ def main(options: Any) -> int:
                 train_agent,
                 configs,
                 run=run,
-                objective=Objective(METRIC, last_step="total_steps"),
+                objective=Objective(METRIC, last_step="total_steps", in_every_report=False),
                 needs=Needs(
                     workers=max(config.num_workers for config in configs),
                     gpu=any(config.device != "cpu" for config in configs),

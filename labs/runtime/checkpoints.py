@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from labs.runtime.directory.storage import StoragePath, reason
@@ -55,9 +56,14 @@ def _require_plain(value: Any, where: str) -> None:
         try:
             torch.load(io.BytesIO(to_bytes({"value": value})), weights_only=True)
         except Exception:
+            instead = (
+                "torch.as_tensor of it"
+                if isinstance(value, (np.ndarray, np.generic))
+                else "its state_dict(), or tensors, numbers and strings"
+            )
             raise TypeError(
                 f"checkpoint{where} is a {kind.__module__}.{kind.__qualname__}, which cannot be loaded"
-                " again: save its state_dict(), or tensors, numbers and strings"
+                f" again: save {instead}"
             ) from None
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast, get_args, get_type_hints
 
+from labs.runtime.commandline.docstrings import own_docstring
 from labs.runtime.commandline.help import asks_for_help, command_name, print_help
 from labs.runtime.commandline.parsing import parse_known, unknown_option
 from labs.runtime.directory.description import plain_config, read_description, restore
@@ -217,13 +218,13 @@ def _parse(
             raise InputError(f"--preset {name} is unknown: use {' or '.join(presets)}")
         default = dataclasses.replace(presets[name], preset=name)  # type: ignore[type-var]  # a dataclass
     options: dict[str, Any] = {} if default is None else {"default": default}
-    description = sys.modules["__main__"].__doc__ or config_type.__doc__
+    description = sys.modules["__main__"].__doc__ or own_docstring(config_type)
     if asks_for_help(arguments):
         print_help(
             config_type,
             default,
             program=command_name(),
-            description=description or "",
+            description=description,
             arguments=arguments,
         )
         sys.exit(0)

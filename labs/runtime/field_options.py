@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 
 import tyro
 
-from labs.runtime.commandline.docstrings import field_docstrings, summary
+from labs.runtime.commandline.docstrings import field_docstrings, own_docstring, summary
 from labs.runtime.commandline.values import (
     is_possible,
     parse_value,
@@ -80,7 +80,8 @@ def options_type(
     fields[len(first) : len(first)] = _grid_options("seed" in hints, plans)
     runtime = dataclasses.field(default_factory=RuntimeOptions)
     fields.append(("runtime", tyro.conf.OmitArgPrefixes[RuntimeOptions], runtime))
-    options = dataclasses.make_dataclass(f"{config_type.__name__}Options", fields, frozen=True)
+    name, doc = f"{config_type.__name__}Options", {"__doc__": own_docstring(config_type)}
+    options = dataclasses.make_dataclass(name, fields, namespace=doc, frozen=True)
     options.help_note = _GRID_NOTE  # type: ignore[attr-defined]  # the help looks for it
     return options
 

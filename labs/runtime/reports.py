@@ -60,10 +60,13 @@ class Report:
         for tag, number in numbers.items():
             if not math.isfinite(number):
                 raise FloatingPointError(f"metric {tag!r} is {number} at step {self.step}")
-        if not (self.checkpoint is None or callable(self.checkpoint)):
+        # A module is callable as well, but what it returns is no checkpoint.
+        if self.checkpoint is not None and (
+            not callable(self.checkpoint) or hasattr(self.checkpoint, "state_dict")
+        ):
             raise ValueError(
                 f"the checkpoint is {type(self.checkpoint).__name__}: it must be a function that returns"
-                " a dict, such as lambda: {...}"
+                ' a dict, such as lambda: {"model": model.state_dict()}'
             )
         self._require_storable()
 
@@ -142,19 +145,29 @@ class Objective:
     """Fields that divide the configs into groups, such as the data set. asha compares configs only
     with others of the same group."""
 
-    at_end: bool = False
-    """Whether only the last report of a trial has the metric. Otherwise a first report without it is
-    named, since its tag may be misspelled."""
+    in_every_report: bool = True
+    """Whether every report has the metric: then a first report without it is named, since its tag may be
+    misspelled. False if only the last one has it, or only those after an evaluation."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("max", "min"):
             raise InputError(f"`mode` {self.mode!r} is not valid: use max or min")
 
     def last_step_of(self, config: Any) -> int | None:
-        """The last step of a config's trial; None if it is not known."""
-        if isinstance(self.last_step, str):
-            return int(getattr(config, self.last_step))
-        return self.last_step
+        """The last step of a config's trial; None if it is not known.
+
+        Raises:
+            InputError: the config has no such field, or its value is not a number.
+        """
+        if not isinstance(self.last_step, str):
+            return self.last_step
+        value = getattr(config, self.last_step, None)
+        if not isinstance(value, (int, float)):
+            raise InputError(
+                f"`last_step` {self.last_step!r} is not the name of a field of"
+                f" {type(config).__name__} that holds a number"
+            )
+        return int(value)
 
     def value(self, metrics: Mapping[str, float]) -> float | None:
         """The metric's value in ``metrics``; None if it is missing or there is no metric."""

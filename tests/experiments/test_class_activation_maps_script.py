@@ -111,7 +111,7 @@ def test_another_data_set_than_the_network_s_is_named(
         (["--checkpoint", "CHECKPOINT", "--class-name", "ship"], "--class-name ship is unknown"),
         (["--checkpoint", "CHECKPOINT", "--images", "none.jpg"], "none.jpg does not exist"),
         (["--checkpoint", "a.pt", "--run", "b"], "only one of --checkpoint, --run"),
-        (["--run", "nowhere"], "nowhere is not a run directory"),
+        (["--run", "nowhere"], "there is no run "),
         (["--weights", "a.pth"], "--weights belong to --torchvision"),
         (["--torchvision", "resnet18"], "--torchvision needs --images"),
         (["--deletion", "--full-resolution"], "leave --full-resolution out"),

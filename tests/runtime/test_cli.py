@@ -83,7 +83,8 @@ def test_presets_and_overrides() -> None:
         (["--cpus-per-trial", "0"], "use a positive number"),
         (["--run-name", "../x"], "is not a valid name"),
         (["--run-root", ""], "--run-root is empty"),
-        (["--resume", "/nowhere"], "is not a run directory"),
+        (["--resume", "/nowhere"], "there is no run /nowhere: labs list shows the runs"),
+        (["--resume", "/"], "is not a run directory"),
     ],
 )
 def test_bad_input_is_one_sentence_and_status_2(
@@ -289,12 +290,10 @@ def test_the_command_to_resume_is_quoted(tmp_path: Path) -> None:
         (["--raet", "3"], "--raet is not an option: did you mean --rate? --help shows the options"),
         (["--num_cpuss=3"], "--num_cpuss=3 is not an option: did you mean --num-cpus? --help"),
         (["forgotten"], "forgotten is not an option: --help shows the options"),
-        (["--num-cpus", "many"], "--num-cpus many is not valid: it takes INT"),
-        (
-            ["--scheduler", "best"],
-            "invalid choice 'best' for argument '--scheduler'. Expected one of",
-        ),
-        (["--run-name"], "Missing value for argument '--run-name'"),
+        (["--num-cpus", "many"], "--num-cpus many is not valid: it takes a whole number"),
+        (["--cpus-per-trial", "x"], "--cpus-per-trial x is not valid: it takes a number"),
+        (["--scheduler", "best"], "--scheduler best is not valid: use fifo or asha"),
+        (["--run-name"], "--run-name needs a value"),
     ],
 )
 def test_what_the_parser_refuses_is_one_sentence_too(
@@ -304,6 +303,26 @@ def test_what_the_parser_refuses_is_one_sentence_too(
     printed = capsys.readouterr()
     (line,) = printed.err.splitlines()
     assert line.startswith(f"error: {sentence}") and printed.out == ""
+
+
+@dataclass(frozen=True)
+class ManyConfig:
+    sizes: Annotated[tuple[int, ...] | None, tyro.conf.arg(aliases=["--size"])] = None
+    rates: tuple[float, ...] = (0.1,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--size", "3", "x"], "--size 3 x is not valid: it takes whole numbers"),
+        (["--sizes=x"], "--sizes x is not valid: it takes whole numbers"),
+        (["--rates", "0.1", "y"], "--rates 0.1 y is not valid: it takes numbers"),
+    ],
+)
+def test_of_several_values_all_are_shown(arguments: list[str], sentence: str) -> None:
+    with pytest.raises(InputError) as error:
+        parse_known(ManyConfig, arguments)
+    assert str(error.value) == sentence
 
 
 @dataclass(frozen=True)

@@ -216,3 +216,26 @@ def test_no_colour_and_no_bold_into_a_pipe(
 ) -> None:
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     assert "\x1b" not in "".join(shown(capsys, "--help"))
+
+
+@dataclass(frozen=True)
+class Undocumented:
+    width: int = 64
+    """Units of a layer."""
+
+
+@dataclass(frozen=True)
+class Documented(Undocumented):
+    """How wide the network is."""
+
+
+def test_a_config_without_docstring_has_no_description(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "__doc__", None)
+    for config in (Undocumented, options_type(Undocumented)):
+        assert shown(capsys, "--help", config=config)[1:3] in (
+            ["", "options:"],
+            ["", "Several values of an option make a grid. A range such as 1e-4..1e-1:log is what"],
+        )
+    assert "How wide the network is." in shown(capsys, "--help", config=options_type(Documented))

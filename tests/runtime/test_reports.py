@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from labs.runtime.directory.tracking import TrialLog
+from labs.runtime.errors import InputError
 from labs.runtime.loop.failures import describe
-from labs.runtime.reports import Report
+from labs.runtime.reports import Objective, Report
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,7 @@ from labs.runtime.reports import Report
         ({"metrics": {"val/a": 1j}}, ValueError, "'val/a' is complex"),
         ({"metrics": {"val/a": np.ones(3)}}, ValueError, "'val/a' is ndarray of shape (3,)"),
         ({"metrics": {"val/a": torch.ones(2, 1)}}, ValueError, "'val/a' is Tensor of shape (2, 1)"),
+        ({"checkpoint": torch.nn.Linear(1, 1)}, ValueError, "the checkpoint is Linear: it must be"),
         ({"checkpoint": {"epoch": 1}}, ValueError, "the checkpoint is dict: it must be a function"),
         ({"metrics": {"val/a": float("nan")}}, FloatingPointError, "'val/a' is nan at step 7"),
         ({"texts": {"val/note": 5}}, ValueError, "text 'val/note' is int: it must be a str"),
@@ -103,3 +106,12 @@ def test_an_error_is_one_line_of_readable_length() -> None:
     assert described["error"].startswith("RuntimeError: CUDA error: out of memory [31m layer.0 ")
     assert described["error"].endswith("...") and len(described["error"]) == 500
     assert "layer.399" in described["traceback"]
+
+
+def test_the_last_step_is_a_number_or_a_field_that_holds_one() -> None:
+    config = SimpleNamespace(epochs=12, name="x")
+    given = (None, 7, "epochs")
+    assert [Objective(last_step=last).last_step_of(config) for last in given] == [None, 7, 12]
+    for field in ("epohcs", "name"):
+        with pytest.raises(InputError, match=f"`last_step` '{field}' is not the name of a field"):
+            Objective(last_step=field).last_step_of(config)

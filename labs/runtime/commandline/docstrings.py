@@ -30,10 +30,14 @@ def field_docstrings(config_type: type) -> dict[str, str]:
     return found
 
 
+def own_docstring(documented: type) -> str:
+    """A class's docstring; empty if it has none of its own."""
+    text = documented.__doc__ or ""
+    # What a dataclass without a docstring is given: its name and its fields.
+    return "" if text.startswith(f"{documented.__name__}(") else inspect.cleandoc(text)
+
+
 def summary(documented: type) -> str:
     """The first sentence of a class's docstring; empty if it has none of its own."""
-    text = documented.__doc__ or ""
-    if text.startswith(f"{documented.__name__}("):  # what a dataclass without a docstring is given
-        return ""
-    paragraph = " ".join(inspect.cleandoc(text).split("\n\n")[0].split())
+    paragraph = " ".join(own_docstring(documented).split("\n\n")[0].split())
     return re.split(r"(?<=\.) (?=[A-Z])", paragraph)[0]

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from labs.runtime.commandline.docstrings import summary
+from labs.runtime.commandline.docstrings import own_docstring, summary
 from labs.runtime.commandline.groups import Group, Option, groups_of, subcommands
 
 HELP = ("-h", "--help", "--help-all")
@@ -68,7 +68,7 @@ def print_help(
         return
     if chosen is not None:
         config_type = commands[chosen]
-        program, description = f"{program} {chosen}", config_type.__doc__ or ""
+        program, description = f"{program} {chosen}", own_docstring(config_type)
     everything = "--help-all" in arguments
     groups = list(groups_of(config_type, default, "options"))
     operands = [o.takes for g in groups for o in g.options if not o.spelling.startswith("-")]

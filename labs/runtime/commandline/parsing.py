@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import difflib
 import io
@@ -19,8 +20,12 @@ _RULE = re.compile(r"[─╭╮╰╯+-]*")
 """What remains of an empty line or a rule; tyro draws with ASCII where standard output is not UTF-8."""
 
 _VALUE = re.compile(
-    r"Error parsing (\S+): no type matching (?:\{None\}\|)?(\S+) .* from \['(.*)'\]"
+    r"Error parsing (\S+): (?:no type matching .* could be instantiated from"
+    r"|Could not find valid parse for arguments:) (\[.*\])"
 )
+_NO_VALUE = re.compile(r"Missing value for argument '([^']*)'")
+_CHOICE = re.compile(r"invalid choice '(.*)' for argument '([^']*)'\. Expected one of \((.*)\)")
+_COMMAND = re.compile(r"Expected one of \{(.*)\}")
 
 
 def parse_known(
@@ -40,7 +45,7 @@ def parse_known(
     except SystemExit as end:
         if end.code != 2:
             raise
-        raise InputError(_sentence(told.getvalue())) from None
+        raise InputError(_sentence(told.getvalue(), arguments)) from None
     sys.stderr.write(told.getvalue())
     return config, unknown
 
@@ -54,19 +59,53 @@ def unknown_option(argument: str, names: Collection[str]) -> InputError:
     """
     option = argument.partition("=")[0].replace("_", "-")
     options = sorted("--" + name.replace("_", "-") for name in names)
-    close = difflib.get_close_matches(option, options, 1)
-    meant = f"did you mean {close[0]}? " if close else ""
-    return InputError(f"{argument} is not an option: {meant}--help shows the options")
+    return InputError(
+        f"{argument} is not an option: {_meant(option, options)}--help shows the options"
+    )
 
 
-def _sentence(box: str) -> str:
+def _meant(word: str, words: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, words, 1)
+    return f"did you mean {close[0]}? " if close else ""
+
+
+def _sentence(box: str, arguments: Sequence[str]) -> str:
     """What a box of tyro says, up to its first empty line or rule; its title is left out."""
     lines = [line.strip("│| ") for line in box.strip().splitlines()[1:]]
     kept = itertools.dropwhile(_RULE.fullmatch, lines)
     said = list(itertools.takewhile(lambda line: not _RULE.fullmatch(line), kept))
     text = " ".join(said).rstrip(".")
     if text.startswith("Missing from "):
-        missing = [line.split()[0] for line in said if re.match("--[a-z]", line)]
+        missing = [line.split()[0] for line in said if re.match("--[a-z]|[A-Z]+$", line)]
         return f"no value for {', '.join(missing) or 'a required option'}: --help shows the options"
-    found = _VALUE.fullmatch(text)
-    return text if found is None else f"{found[1]} {found[3]} is not valid: it takes {found[2]}"
+    if found := _COMMAND.fullmatch(text):
+        commands = found[1].split(", ")
+        meant = _meant(arguments[0], commands) if arguments else ""
+        return f"{arguments[0]} is not a command: {meant}use {', '.join(commands)}"
+    if found := _NO_VALUE.match(text):
+        return f"{found[1]} needs a value"
+    if found := _CHOICE.match(text):
+        given, option, choices = found.groups()
+        named = " or ".join(re.findall(r"'(.*?)'", choices))
+        return f"{option} {given} is not valid: use {named}"
+    if found := _VALUE.fullmatch(text):
+        option = next(
+            (name for name in found[1].split("/") if _is_given(name, arguments)), found[1]
+        )
+        values = " ".join(ast.literal_eval(found[2]))
+        takes = _what_it_takes(box.partition("Argument helptext:")[2])
+        return f"{option} {values} is not valid" + (f": it takes {takes}" if takes else "")
+    return text
+
+
+def _is_given(option: str, arguments: Sequence[str]) -> bool:
+    return any(argument.partition("=")[0] == option for argument in arguments)
+
+
+def _what_it_takes(helptext: str) -> str:
+    """The type of an option's values in words; empty if they are no numbers."""
+    found = re.search(r"\b(INT|FLOAT)\b( \[\1 \.\.\.\])?", helptext)
+    if found is None:
+        return ""
+    kind = "whole number" if found[1] == "INT" else "number"
+    return f"{kind}s" if found[2] else f"a {kind}"

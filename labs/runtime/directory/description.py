@@ -91,6 +91,8 @@ def read_description(directory: str | Path) -> dict[str, Any]:
         described = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):
         described = None
+    if not path.parent.is_dir():
+        raise InputError(f"there is no run {directory}: labs list shows the runs")
     if not isinstance(described, dict) or not described.keys() >= {"config", "runtime"}:
         raise InputError(f"{directory} is not a run directory: it has no readable {CONFIG_FILE}")
     found = described.get("format", 1)

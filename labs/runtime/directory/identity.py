@@ -201,17 +201,24 @@ def difference_of_grids(then: Sequence[TrialRecord], now: Sequence[TrialRecord])
     return f"the run that is repeated has {len(then)} trials, and this one has {len(now)}"
 
 
+_MISSING = "missing"
+_KEEPS = "a run keeps its trials: {}, or start a new run"
+
+
 def _missing(record: TrialRecord, candidates: Sequence[Mapping[str, Any]]) -> str:
     """An error for a recorded trial that is not in the grid: how it differs from the closest config."""
-    advice = "a run keeps its trials: do not change that, or start a new run"
+    advice = "give its values as well as the new ones"
     nearest = min(
         (differences(record.config, candidate) for candidate in candidates), key=len, default=None
     )
     if nearest is None:
-        return f"trial {record.name} of the run is not in this grid: {advice}"
+        return f"trial {record.name} of the run is not in this grid: {_KEEPS.format(advice)}"
     field, then, now = nearest[0]
     more = f" (and {len(nearest) - 1} more fields differ)" if len(nearest) > 1 else ""
-    return f"`{field}` is {now} here and {then} in trial {record.name} of the run{more}; {advice}"
+    if _MISSING in (now, then):
+        advice = "do not change that"
+    found = f"`{field}` is {now} here and {then} in trial {record.name} of the run{more}"
+    return f"{found}; {_KEEPS.format(advice)}"
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -222,7 +229,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[s
         if isinstance(old, dict) and isinstance(new, dict):
             found += differences(old, new)
         elif key not in then or key not in now or _canonical(old) != _canonical(new):
-            before, after = (repr(s[key]) if key in s else "missing" for s in (then, now))
+            before, after = (repr(s[key]) if key in s else _MISSING for s in (then, now))
             found.append((key, before, after))
     return found
 

@@ -282,8 +282,8 @@ class Recorder:
         return None if progress["best"] is None else progress["best"][1]
 
     def _warn_missing_metric(self, index: int, metrics: Mapping[str, float]) -> None:
-        metric, at_end = self._objective.metric, self._objective.at_end
-        if metric is None or at_end or metric in metrics or self._warned_missing_metric:
+        metric, due = self._objective.metric, self._objective.in_every_report
+        if metric is None or not due or metric in metrics or self._warned_missing_metric:
             return
         self._warned_missing_metric = True
         say(

@@ -414,20 +414,20 @@ def folds(config: ScoreConfig, resume: Checkpoint | None = None) -> Iterator[Rep
 
 
 @pytest.mark.parametrize(
-    ("configs", "at_end", "told"),
+    ("configs", "always", "told"),
     [
         (
             [ScoreConfig("val/points", seed=seed) for seed in range(3)],
-            False,
+            True,
             ["fold/score"],
         ),  # once
-        ([ScoreConfig(first="val/score"), ScoreConfig(first="val/score", seed=1)], False, []),
-        ([ScoreConfig(), ScoreConfig(seed=1)], True, []),  # where it is due at the end only
+        ([ScoreConfig(first="val/score"), ScoreConfig(first="val/score", seed=1)], True, []),
+        ([ScoreConfig(), ScoreConfig(seed=1)], False, []),  # where it is not due in each
     ],
 )
 def test_a_first_report_without_the_metric_is_told_once(
     configs: list[ScoreConfig],
-    at_end: bool,
+    always: bool,
     told: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -435,6 +435,6 @@ def test_a_first_report_without_the_metric_is_told_once(
 ) -> None:
     monkeypatch.setattr("labs.runtime.sweep.BATCH_SECONDS", 0.0)  # each report on its own
     with open_run("fold", Config(), RuntimeOptions(run_root=str(tmp_path), local_mode=True)) as run:
-        run_grid(folds, configs, run=run, objective=Objective("val/score", at_end=at_end))
+        run_grid(folds, configs, run=run, objective=Objective("val/score", in_every_report=always))
     line = r"val/score is not among the metrics that \S+ has reported so far: (.*)"
     assert re.findall(line, capsys.readouterr().out) == told
