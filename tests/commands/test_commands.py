@@ -298,7 +298,7 @@ def test_rerun_reports_what_differs(
     [
         (("rerun", "nothing"), "nothing: labs list shows the runs"),
         (("show", "nothing"), "nothing: labs list shows the runs"),
-        (("shwo", "nothing"), "shwo is not a command: did you mean show? use list, show, "),
+        (("lst", "nothing"), "lst is not a command: did you mean list? use list, show, "),
         (("show",), "no value for RUN: --help shows the options"),
         (("compare", "RUN"), "a comparison needs two runs or more"),
         (("show", "nothing", "--wide"), "--wide is not an option: see labs show --help"),
