@@ -88,6 +88,22 @@ def test_a_text_ends_where_the_model_ends_it(directory: Path) -> None:
     assert cut == generator.tokenizer.decode(tokens[: end + 1])
 
 
+def test_the_token_that_ends_a_text_is_no_part_of_it(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is what fills up a text that ends before the others of its batch."""
+    generator = TextGenerator(str(directory), GenerationConfig(strategy="greedy", new_tokens=4))
+    end, (one, two) = generator.tokenizer.eos_token_id, generator.tokenizer("xy")["input_ids"]
+    ends = torch.tensor([[one, end, end, end], [two, one, two, end]])
+
+    def generate(tokens: torch.Tensor, **_: object) -> torch.Tensor:
+        return torch.cat([tokens, ends], dim=1)
+
+    monkeypatch.setattr(generator.model, "generate", generate)
+    batch = {"prompt": np.array(["a longer prompt", "ciao"], dtype=object), "number": np.arange(2)}
+    assert generator(batch)["text_0"].tolist() == ["x", "yxy"]
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"top_k": 50, "top_p": 0.9}, {"strategy": "beam", "beams": 3}]
 )
