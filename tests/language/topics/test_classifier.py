@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 from sklearn import metrics as reference
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
@@ -31,7 +32,6 @@ from labs.language.topics.classifier import (
     load_topic_model,
     make_classifier,
 )
-from labs.language.topics.study import edge_warning
 from labs.language.topics.texts import LabeledTexts
 from labs.runtime.checkpoints import save_checkpoint
 from labs.runtime.errors import InputError
@@ -118,7 +118,8 @@ def test_intervals_hold_the_estimate_and_narrow_with_more_texts() -> None:
         half = 1.96 * np.sqrt(right.mean() * (1 - right.mean()) / n)
         assert accuracy.high - accuracy.estimate == pytest.approx(half, rel=0.2)
         widths.append(accuracy.high - accuracy.low)
-        assert found.per_class["texts"].sum() == n
+        assert found.per_class["texts"].tolist() == np.bincount(labels).tolist()
+        assert found.per_class["texts"].tolist() != np.bincount(predicted).tolist()
         other = topic_evaluation.evaluate(labels, np.eye(3)[predicted], CLASSES, seed=1)
         assert other.metrics["macro_f1"].low != found.metrics["macro_f1"].low
     assert widths[1] < widths[0] / 3
@@ -248,19 +249,6 @@ def test_the_best_c_is_the_smaller_of_equals() -> None:
     assert best_c(table[2:3], "embeddings") is None
 
 
-def test_a_best_c_at_the_edge_of_its_grid_is_reported() -> None:
-    table = pd.DataFrame(
-        {
-            "features": ["embeddings"] * 3 + ["tfidf"] * 3,
-            "c": [0.1, 1.0, 10.0] * 2,
-            "val/accuracy": [0.7, 0.9, 0.8, 0.6, 0.7, 0.8],
-        }
-    )
-    assert edge_warning(table, "embeddings", "c") == ""
-    assert "TF-IDF, 10, is the largest one tried" in edge_warning(table, "tfidf", "tfidf_c")
-    assert "smallest" in edge_warning(table.assign(**{"val/accuracy": 0.5}), "embeddings", "c")
-
-
 def test_bad_options_are_refused() -> None:
     with pytest.raises(InputError, match="`c` 0 must be positive"):
         TopicTrial(c=0)
@@ -277,6 +265,11 @@ def test_figures_show_what_they_are_given() -> None:
     figure = topic_figures.confusion_figure(evaluation, CLASSES)
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts[0] == "2\n66.7%" and texts[4] == "1\n100.0%" and texts[7] == "0\n0.0%"
+    axes = figure.axes[0]
+    cells = {text.get_position(): text.get_text() for text in axes.texts}
+    assert cells[1, 0] == "1\n33.3%" and cells[0, 1] == "0\n0.0%"  # across, then down
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
+    np.testing.assert_allclose(axes.images[0].get_array()[0], [2 / 3, 1 / 3, 0])
     vectors = {"train": np.random.default_rng(0).normal(size=(30, 5)), "test": np.eye(8, 5)}
     chosen, positions = topic_figures.map_texts(vectors, 20, seed=1)
     assert positions["train"].shape == (20, 2) and positions["test"].shape == (8, 2)
@@ -284,6 +277,45 @@ def test_figures_show_what_they_are_given() -> None:
     colours = {name: rows % 3 for name, rows in chosen.items()}
     figure = topic_figures.map_figure(positions, colours, CLASSES)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(CLASSES)
+
+
+def test_texts_that_are_alike_lie_together_on_the_map() -> None:
+    """Three far clusters, in other shares in each part; the draws and the map follow the seed."""
+    rng = np.random.default_rng(0)
+    groups = {
+        "train": rng.integers(0, 3, 60),
+        "test": rng.permutation(np.repeat([0, 1, 2], [2, 5, 13])),
+    }
+    vectors = {name: rng.normal(size=(len(g), 8)) + 30 * np.eye(8)[g] for name, g in groups.items()}
+    chosen, positions = topic_figures.map_texts(vectors, 40, seed=3)
+    group = np.concatenate([groups[name][rows] for name, rows in chosen.items()])
+    places = np.concatenate(list(positions.values()))
+    distances = np.linalg.norm(places[:, None] - places, axis=2)
+    np.fill_diagonal(distances, np.inf)
+    assert (group[distances.argmin(axis=1)] == group).all()
+    again = topic_figures.map_texts(vectors, 40, seed=3)
+    for name, rows in chosen.items():
+        np.testing.assert_array_equal(rows, again[0][name])
+        np.testing.assert_array_equal(positions[name], again[1][name])
+    assert set(topic_figures.map_texts(vectors, 40, seed=4)[0]["train"]) != set(chosen["train"])
+
+
+def test_the_choice_of_c_is_drawn_with_each_trial_s_own_folds() -> None:
+    rng = np.random.default_rng(9)
+    c, folds = [3.0, 0.1, 1.0], rng.uniform(0.3, 0.9, (3, 4))
+    table = pd.DataFrame(
+        {"trial": [5, 6, 7], "features": "tfidf", "c": c, "val/accuracy": folds.mean(1)}
+    )
+    history = pd.DataFrame({"trial": np.repeat([5, 6, 7], 4), "fold/accuracy": folds.ravel()})
+    axes = topic_figures.choice_figure(history, table).axes[0]
+    (line,) = [line for line in axes.get_lines() if len(line.get_xdata()) == 3][:1]
+    order = [1, 2, 0]
+    assert line.get_xdata().tolist() == [0.1, 1.0, 3.0]
+    assert line.get_ydata() == pytest.approx(100 * folds.mean(axis=1)[order])
+    half = stats.t.ppf(0.975, 3) * folds.std(axis=1, ddof=1) / 2
+    ends = np.array([part[:, 1] for part in axes.collections[0].get_segments()])
+    expected = [(max(0, m - h), min(1, m + h)) for m, h in zip(folds.mean(1), half, strict=True)]
+    np.testing.assert_allclose(ends, 100 * np.array(expected)[order], rtol=1e-6)
 
 
 def test_the_baseline_s_inputs_are_tf_idf_written_out() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -178,6 +179,40 @@ def test_the_sample_is_balanced_and_its_parts_are_apart() -> None:
     assert np.bincount(found.test.labels).tolist() == [22] * 4
     assert len(set(found.train.texts) | set(found.test.texts)) == 360
     assert found.notes == ()
+
+
+def test_a_part_of_the_texts_is_drawn_by_the_seed() -> None:
+    """Of the training texts and of the test texts, each with its label."""
+    whole = load_texts(seed=1)
+    labels = dict(zip(whole.train.texts, whole.train.labels.tolist(), strict=True))
+    drawn = [load_texts(train_size=80, test_size=30, seed=seed) for seed in (1, 1, 2)]
+    for found in drawn:
+        assert (len(found.train), len(found.test)) == (80, 30)
+        assert [labels[text] for text in found.train.texts] == found.train.labels.tolist()
+        assert np.bincount(found.train.labels).min() >= 10  # not the first 80 of the file
+        assert set(found.test.texts) < set(whole.test.texts)
+    assert drawn[0].train.texts == drawn[1].train.texts != drawn[2].train.texts
+    assert drawn[0].test.texts == drawn[1].test.texts != drawn[2].test.texts
+
+
+def test_the_hub_s_numbers_are_the_names_it_has_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub counts classes from 0, the official files from 1."""
+    names = ["World", "Sports", "Business", "Sci/Tech"]
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)}
+    )
+    parts = {}
+    for part, count in (("train", 12), ("test", 5)):
+        labels = np.random.default_rng(count).permutation(np.arange(count) % 4).tolist()
+        content = {"text": [f"{part} about {names[i]}" for i in labels], "label": labels}
+        parts[part] = datasets.Dataset.from_dict(content, features)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: parts)
+    found = load_texts("ag_news")
+    assert found.classes == tuple(names)
+    for part, texts in (("train", found.train), ("test", found.test)):
+        assert len(texts) == len(parts[part])
+        for text, label in zip(texts.texts, texts.labels, strict=True):
+            assert text == f"{part} about {found.classes[label]}"
 
 
 def test_real_ag_news(shared_data: Path) -> None:
