@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,6 +41,7 @@ from labs.vision.cam.figures import deletion_figure, describe, overlay_figure
 from labs.vision.cam.maps import CamNetwork, dataset_images, deletion, explain
 from labs.vision.cam.networks import best_checkpoint, network_from_checkpoint, torchvision_network
 from labs.vision.data.datasets import NAMES, Splits, load_dataset
+from labs.vision.data.folders import ImagesDifferInSize
 from labs.vision.data.images import read_image
 from labs.vision.training import TrainConfig, train_classifier
 
@@ -78,7 +80,8 @@ class Config:
     """Where downloaded data sets are kept."""
 
     image_size: int | None = None
-    """Scale the images of the data set to this many pixels square."""
+    """Scale the images of the data set to this many pixels square. The default is their own size, or
+    where they differ in size, that of the images that the network was trained on."""
 
     class_name: str | None = None
     """Class of the maps. The default is each image's most probable one."""
@@ -172,7 +175,13 @@ def chosen_images(
     if config.images:
         return [(path.stem, read_image(path)) for path in config.images], ""
     source = config.dataset or (network.dataset if network else None) or "digits"
-    data = load_dataset(source, config.data_dir, image_size=config.image_size, seed=config.seed)
+    load = partial(load_dataset, source, config.data_dir, seed=config.seed)
+    try:
+        data = load(image_size=config.image_size)
+    except ImagesDifferInSize:
+        if network is None:
+            raise
+        data = load(image_size=network.size)
     return dataset_images(data, config.index, network), source
 
 

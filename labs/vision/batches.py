@@ -48,5 +48,7 @@ def fit_batches(trials: Sequence[T], data: Callable[[T], Splits], given: bool) -
             smaller[size, images] = None
         fitted.append(dataclasses.replace(config, batch_size=min(size, images)))
     for default, images in smaller:
-        say(f"batch size {images}, the whole training set, in place of the default {default}")
+        say(
+            f"batch size {images}, the whole training set, in place of the default {default}: an epoch is one step"
+        )
     return fitted

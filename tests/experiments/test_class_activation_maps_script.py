@@ -79,6 +79,26 @@ def test_image_files_of_many_forms(checkpoint: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_folder_of_photos_of_several_sizes_has_the_size_that_the_network_learned(
+    tmp_path: Path, without_ray: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "photos"
+    for number in range(24):
+        place = folder / ("train" if number < 18 else "test") / "ab"[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        picture = Image.effect_noise((30 + number, 50 - number), 10 + 40 * (number % 2))
+        picture.save(place / f"{number}.png")
+    data = load_dataset(str(folder), Path("unused"), image_size=12)
+    *_, last = train_classifier(TrainConfig("cnn", 3, 4, 1e-2, epochs=1, batch_size=8), data=data)
+    path = tmp_path / "best.pt"
+    save_checkpoint(path, last.checkpoint())
+    capsys.readouterr()
+    options = ["--run-root", tmp_path, "--run-name", "cam", "--index", "1"]
+    assert call("--checkpoint", path, *options) == 0
+    assert "12 x 12 pixels, scaled" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_another_data_set_than_the_network_s_is_named(
     checkpoint: Path,
     tmp_path: Path,

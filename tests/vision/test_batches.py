@@ -29,8 +29,8 @@ def test_a_default_batch_becomes_the_training_set_and_a_given_one_is_refused(
     assert [config.batch_size for config in fitted] == [27, 27, 27, 27, 28, 64]
     assert [config.depth for config in fitted] == [config.depth for config in configs]
     assert capsys.readouterr().out.splitlines() == [
-        "batch size 27, the whole training set, in place of the default 28",
-        "batch size 27, the whole training set, in place of the default 64",
+        "batch size 27, the whole training set, in place of the default 28: an epoch is one step",
+        "batch size 27, the whole training set, in place of the default 64: an epoch is one step",
     ]
     assert fit_batches(configs[3:], data, given=True) == configs[3:]
     with pytest.raises(InputError, match="`batch_size` 28 is larger.*use 27 or less"):

@@ -43,6 +43,10 @@ class RawSplits(NamedTuple):
     class_names: tuple[str, ...]
 
 
+class ImagesDifferInSize(InputError):
+    """The images of a folder differ in size, and none was given to scale them to."""
+
+
 def load_folder(root: Path, image_size: int | None) -> RawSplits:
     """Decode every image below ``root`` as RGB, in threads.
 
@@ -178,7 +182,7 @@ def _decode(root: Path, files: list[Path], image_size: int | None) -> np.ndarray
         """Decode image ``index`` into its row; returns its range of values and a remark."""
         image, picture = decode(files[index])
         if image.shape != first.shape:
-            raise InputError(
+            raise ImagesDifferInSize(
                 f"images differ in size: {files[0]} is {first.shape[2]} x {first.shape[1]} and"
                 f" {files[index]} {image.shape[2]} x {image.shape[1]} pixels; give a common size,"
                 " for instance `image_size` 64"
