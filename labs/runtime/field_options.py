@@ -149,7 +149,7 @@ def check_config_type(config_type: Any) -> None:
         raise InputError(f"{name} can be changed after it was made: use @dataclass(frozen=True)")
     taken = {field.name for field in dataclasses.fields(RuntimeOptions)} | {
         *GRID_OPTIONS,
-        "runtime",
+        *("runtime", "help", "help_all"),
     }
     hints = get_type_hints(config_type)
     for field in dataclasses.fields(config_type):

@@ -218,6 +218,8 @@ def with_field(name: str, kind: Any, **more: Any) -> type:
         (with_field("resume", str, default="x"), "a field resume"),
         (with_field("seeds", int, default=1), "a field seeds"),
         (with_field("samples", int, default=1), "a field samples"),
+        (with_field("help", int, default=1), "a field help"),
+        (with_field("help_all", int, default=1), "a field help_all"),
         (with_field("a", dict, default_factory=dict), "Mine.a has the type dict"),
         (with_field("a", list[int], default_factory=list), "Mine.a has the type list[int]"),
         (with_field("a", int | str, default=1), "Mine.a has the type int | str"),

@@ -172,7 +172,7 @@ def varying_fields(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _labels(configs: Sequence[Any], plains: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A name for each config: its own ``label``, or what varies in the grid: ``cnn-depth=20-seed=1``."""
+    """A name for each config: its property ``label``, or what varies in the grid: ``cnn-depth=20-seed=1``."""
     varying = varying_fields(plains)
     labels = []
     for config, row in zip(configs, plains, strict=True):
@@ -181,7 +181,8 @@ def _labels(configs: Sequence[Any], plains: Sequence[Mapping[str, Any]]) -> list
             for key in varying
             if key in row
         ]
-        label = getattr(config, "label", None) or "-".join(parts) or "trial"
+        own = None if "label" in row else getattr(config, "label", None)  # a property, not a value
+        label = own or "-".join(parts) or "trial"
         plain_label = "".join(c if c.isalnum() or c in "-_.=+" else "_" for c in label)
         labels.append(short_name(plain_label[:100]))
     return labels

@@ -159,6 +159,28 @@ def test_data_are_identified_by_their_content() -> None:
     assert len(prints) == len(changes) and fingerprint(data) not in prints
 
 
+@dataclass(frozen=True)
+class Smoothed:
+    label: float = 0.1
+    smooth: str = "no"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    rate: float = 0.1
+
+    @property
+    def label(self) -> str:
+        return f"rate {self.rate}"
+
+
+def test_a_property_label_names_a_trial_and_a_field_does_not() -> None:
+    trials, _ = match_trials([], [Smoothed(0.1), Smoothed(0.2, "yes")])
+    assert [trial.name for trial in trials] == ["000-label=0.1-no", "001-label=0.2-yes"]
+    trials, _ = match_trials([], [Labelled(0.5), Labelled(0.25)])
+    assert [trial.name for trial in trials] == ["000-rate_0.5", "001-rate_0.25"]
+
+
 def test_names_of_trials_fit_into_file_systems() -> None:
     """They stand in names of files such as ``logs/<trial>.txt``."""
 
