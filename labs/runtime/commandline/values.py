@@ -67,7 +67,7 @@ def _parse_tuple(text: str, hint: Any, name: str) -> tuple[Any, ...]:
     elif len(inner) == len(parts):
         kinds = list(inner)
     else:
-        raise InputError(f"`{name}` {text} has {len(parts)} parts: it takes {value_metavar(hint)}")
+        raise InputError(f"`{name}` {text} is not valid: it takes {value_metavar(hint)}")
     return tuple(parse_value(part.strip(), k, name) for part, k in zip(parts, kinds, strict=True))
 
 

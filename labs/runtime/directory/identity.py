@@ -177,7 +177,7 @@ def _labels(configs: Sequence[Any], plains: Sequence[Mapping[str, Any]]) -> list
     labels = []
     for config, row in zip(configs, plains, strict=True):
         parts = [
-            str(row[key]) if isinstance(row[key], str) else f"{key}={row[key]}"
+            row[key] if isinstance(row[key], str) else f"{key}={_word(row[key])}"
             for key in varying
             if key in row
         ]
@@ -186,6 +186,11 @@ def _labels(configs: Sequence[Any], plains: Sequence[Mapping[str, Any]]) -> list
         plain_label = "".join(c if c.isalnum() or c in "-_.=+" else "_" for c in label)
         labels.append(short_name(plain_label[:100]))
     return labels
+
+
+def _word(value: Any) -> str:
+    """A value in a name: several numbers, such as the sizes of layers, are joined by hyphens."""
+    return "-".join(map(_word, value)) if isinstance(value, list) else str(value)
 
 
 def difference_of_grids(then: Sequence[TrialRecord], now: Sequence[TrialRecord]) -> str | None:

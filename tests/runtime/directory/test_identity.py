@@ -181,6 +181,12 @@ def test_a_property_label_names_a_trial_and_a_field_does_not() -> None:
     assert [trial.name for trial in trials] == ["000-rate_0.5", "001-rate_0.25"]
 
 
+def test_several_numbers_are_joined_in_a_name() -> None:
+    configs = [Inner(8, sizes) for sizes in [(64, 32), (128,), ()]]
+    trials, _ = match_trials([], configs)
+    assert [t.name for t in trials] == ["000-sizes=64-32", "001-sizes=128", "002-sizes="]
+
+
 def test_names_of_trials_fit_into_file_systems() -> None:
     """They stand in names of files such as ``logs/<trial>.txt``."""
 
