@@ -58,6 +58,8 @@ def head(run: LoadedRun, running: bool) -> Iterator[str]:
     state = RUNNING if running else "finished" if over == len(table) else "not finished"
     yield f"{described['experiment']} {run.path.name}: {state}, {over} of {len(table)} trials done"
     yield f"started {described['created']}: {described['command']}"
+    for session in described.get("resumed", []):
+        yield f"resumed {session['began']}: {session['command']}"
     code = {part: commit for part, commit in (described.get("git") or {}).items() if commit}
     commits = [f"{part} at {commit[:10]}{'-dirty' * commit.endswith('-dirty')}"
                for part, commit in code.items()]  # fmt: skip

@@ -260,6 +260,11 @@ def test_a_run_that_was_moved_goes_on_where_it_is_now(
     capsys.readouterr()
     assert run_script(script, "--resume", str(moved), "--seeds", "3") == 0
     assert "4 of 6 trials are already finished" in capsys.readouterr().out
+    assert labs("show", moved) == 0
+    (resumed,) = (x for x in capsys.readouterr().out.splitlines() if x.startswith("resumed "))
+    command = f"hills.py --resume {moved} --seeds 3"
+    assert resumed.endswith(command)
+    assert command in (moved / "report.html").read_text()
     after = scores(tmp_path / "elsewhere", "first")
     assert len(after) == 6 and (after["status"] == "done").all()
     assert list(after["val/score"][:4]) == list(before["val/score"])

@@ -183,6 +183,8 @@ class Section:
         """When and by which command the run was started, and with which code and versions."""
         described = self.run.description
         rows = [("started", described["created"]), ("command", described["command"])]
+        for session in described.get("resumed", []):
+            rows.append((f"resumed {session['began']}", session["command"]))
         git = described.get("git") or {}
         rows += [(f"commit of {part}", commit) for part, commit in git.items() if commit]
         rows += [(name, version) for name, version in described["versions"].items()]

@@ -325,6 +325,10 @@ def read_answers(directory: Path) -> list[str]:
 
 
 def _markdown(table: pd.DataFrame) -> str:
+    """A table for TensorBoard, which breaks words where there are many columns: only those that say much."""
+    empty = [name for name in table if (table[name].isna() | (table[name] == "")).all()]
+    table = table.drop(columns=[*empty, "checkpoint"], errors="ignore")
+
     def cell(value: Any) -> str:
         text = f"{value:.4g}" if isinstance(value, float) else str(value)
         return text.replace("|", "\\|").replace("\n", " ")

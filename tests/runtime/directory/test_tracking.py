@@ -191,7 +191,8 @@ def test_figures_tables_texts_and_animations(tmp_path: Path) -> None:
     frames = [np.full((8, 12, 3), value, dtype=np.uint8) for value in (0, 100, 200)]
     with open_run("test", RuntimeOptions(), RuntimeOptions(run_root=str(tmp_path))) as run:
         run.add_figure("curve", figure)
-        run.add_table("numbers", pd.DataFrame({"a": [1, 2], "b": ["x|y", "null"]}))
+        numbers = pd.DataFrame({"a": [1, 2], "b": ["x|y", "null"], "error": ["", float("nan")]})
+        run.add_table("numbers", numbers)
         run.add_text("answer", "forty-two")
         run.add_animation("robot", frames)
     plt.close(figure)
@@ -202,7 +203,7 @@ def test_figures_tables_texts_and_animations(tmp_path: Path) -> None:
     assert png.size == shown.size
     assert Image.open(run.path / "figures" / "robot.gif").n_frames == 3
     assert read.Images("videos/robot")[0].encoded_image_string[:3] == b"GIF"
-    assert (run.path / "numbers.csv").read_text() == "a,b\n1,x|y\n2,null\n"
+    assert (run.path / "numbers.csv").read_text() == "a,b,error\n1,x|y,\n2,null,\n"
     text = read.Tensors("numbers/text_summary")[0].tensor_proto.string_val[0].decode()
-    assert "x\\|y" in text
+    assert "x\\|y" in text and "error" not in text
     assert read.Tensors("answer/text_summary")[0].tensor_proto.string_val[0] == b"forty-two"
