@@ -15,8 +15,8 @@ def prepare() -> None:
         SystemExit: status 2 after a sentence, where nothing that is imported later would work.
     """
     _require_docstrings()
-    _require_matplotlib_backend()
     _require_home()
+    _require_matplotlib()
 
 
 def _require_docstrings() -> None:
@@ -29,22 +29,43 @@ def _require_docstrings() -> None:
         sys.exit(2)
 
 
-def _require_matplotlib_backend() -> None:
-    """Replace an ``MPLBACKEND`` that Matplotlib does not know, since figures are only written to files.
+def _require_matplotlib() -> None:
+    """Remove what makes the import of Matplotlib (3.11) fail, or end with a sentence.
 
-    A notebook's kernel exports its own backend, and every command in a cell inherits it. If the package
-    of that backend is not installed, importing Matplotlib (3.11) raises a ValueError.
+    A notebook's kernel exports its own backend, and every command in a cell inherits it; its package may
+    not be installed. It is replaced, since figures are only written to files. A ``matplotlibrc`` that
+    cannot be read is named.
     """
-    if not os.environ.get("MPLBACKEND") or "matplotlib" in sys.modules:
+    backend, settings = os.environ.get("MPLBACKEND"), _matplotlib_settings()
+    if "matplotlib" in sys.modules or not (backend or settings):  # the import takes long
         return
-    backend = os.environ.pop("MPLBACKEND")
-    import matplotlib
-
+    os.environ.pop("MPLBACKEND", None)
     try:
-        matplotlib.rcParams["backend"] = backend  # as Matplotlib's import does with the variable
-    except ValueError:
-        backend = "agg"
-    os.environ["MPLBACKEND"] = backend
+        import matplotlib
+    except ValueError as error:  # also a UnicodeDecodeError
+        reason = str(error).splitlines()[0]
+        print(
+            f"error: {settings} (Matplotlib's settings) cannot be read: {reason}", file=sys.stderr
+        )
+        sys.exit(2)
+    if backend:
+        try:
+            matplotlib.rcParams["backend"] = (
+                backend  # as Matplotlib's import does with the variable
+            )
+        except ValueError:
+            backend = "agg"
+        os.environ["MPLBACKEND"] = backend
+
+
+def _matplotlib_settings() -> str | None:
+    """The ``matplotlibrc`` of the user, found as Matplotlib finds it; None if there is none."""
+    named = os.environ.get("MATPLOTLIBRC", "")
+    directory = os.environ.get("MPLCONFIGDIR") or os.path.join(
+        os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "matplotlib"
+    )
+    places = ["matplotlibrc", named, f"{named}/matplotlibrc", f"{directory}/matplotlibrc"]
+    return next((os.path.abspath(place) for place in places if os.path.isfile(place)), None)
 
 
 def _require_home() -> None:

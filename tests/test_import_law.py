@@ -105,6 +105,13 @@ def test_trainables_live_where_every_node_can_import_them() -> None:
         assert ast.get_docstring(tree), f"{path} says nothing of itself"
 
 
+def test_home_directories_are_found_in_one_place() -> None:
+    """``Path.expanduser`` raises a RuntimeError for an unknown user; ``expand_user`` says who."""
+    for path in FILES:
+        if path.relative_to(ROOT) != Path("labs/runtime/options.py"):
+            assert ".expanduser()" not in path.read_text(), path
+
+
 def test_analysis_does_not_import_ray() -> None:
     """Nor does anything that it imports, so that results can be read where Ray is not installed."""
     seen: set[Path] = set()

@@ -18,6 +18,7 @@ from labs.runtime.directory.mirror import fetch_run, is_remote
 from labs.runtime.directory.storage import StoragePath
 from labs.runtime.directory.trial_files import PROGRESS
 from labs.runtime.errors import InputError
+from labs.runtime.options import expand_user
 from labs.runtime.reports import Checkpoint, Objective
 from labs.runtime.results import GridResult
 
@@ -115,7 +116,7 @@ def local_copy(run: str | Path) -> Path:
         temporary = Path(tempfile.mkdtemp(prefix="labs-"))
         atexit.register(shutil.rmtree, temporary, ignore_errors=True)
         return fetch_run(str(run), temporary, field="", quiet=True)[0]
-    return Path(run).expanduser().resolve()
+    return expand_user(run).resolve()
 
 
 def is_written(run: StoragePath) -> bool:

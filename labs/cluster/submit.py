@@ -24,6 +24,7 @@ from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
 from labs.runtime.loop.waiting import report_while_waiting
 from labs.runtime.machine import commits
+from labs.runtime.options import expand_user
 
 MAX_CODE_BYTES = 100 * 2**20
 """Largest code of a job. Ray's own limit is 500 MiB, but every machine downloads the code."""
@@ -106,7 +107,7 @@ def read_token() -> str | None:
     """The cluster's token, which ``make cluster-token`` creates; None if there is none."""
     if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
         return token
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    path = expand_user(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token")
     try:
         return path.read_text(encoding="utf-8").strip() or None
     except OSError:

@@ -15,7 +15,7 @@ from labs.analysis.load import load_run
 from labs.analysis.summary import shown_summary, summarise
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say, show_table
-from labs.runtime.output.pictures import save
+from labs.runtime.output.pictures import save, standard_style
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class Compare:
         for sentence in comparison.sentences():
             say(sentence)
         try:
-            save(comparison.figure(), self.figure)
+            with standard_style():
+                save(comparison.figure(), self.figure)
         except (
             OSError,
             ValueError,

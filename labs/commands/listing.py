@@ -16,6 +16,7 @@ from labs.runtime.directory.description import CONFIG_FILE, restore
 from labs.runtime.directory.storage import StoragePath, reason
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
+from labs.runtime.options import expand_user
 from labs.runtime.reports import Objective
 from labs.runtime.results import DONE, FAILED, OVER, RUNNING
 
@@ -51,8 +52,8 @@ def find_runs(root: StoragePath) -> list[str]:
         names = [name for name in root.files() if name.count("/") < _DEPTH]
     else:
         patterns = ("*/" * depth + CONFIG_FILE for depth in range(_DEPTH))
-        found = [path for pattern in patterns for path in root.local.expanduser().glob(pattern)]
-        names = [path.relative_to(root.local.expanduser()).as_posix() for path in found]
+        found = [path for pattern in patterns for path in expand_user(root.local).glob(pattern)]
+        names = [path.relative_to(expand_user(root.local)).as_posix() for path in found]
     return [
         name.rpartition("/")[0] or "." for name in names if name.rpartition("/")[2] == CONFIG_FILE
     ]

@@ -17,6 +17,7 @@ from labs.runtime.directory.description import command_of, program_of, read_desc
 from labs.runtime.directory.mirror import is_remote
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
+from labs.runtime.options import expand_user
 
 _FROM_PYTHON = {"trials"}
 """The fields of a config that ``labs.sweep`` wrote, which has no options."""
@@ -52,7 +53,7 @@ class Rerun:
                 f" again, {command_of(described, *described['arguments'])}"
             )
         program = program_of(described) if self.script is None else [str(self.script.absolute())]
-        place = self.run if is_remote(self.run) else str(Path(self.run).expanduser().resolve())
+        place = self.run if is_remote(self.run) else str(expand_user(self.run).resolve())
         if program[0] != "-m" and not Path(program[0]).is_file():
             raise InputError(f"{program[0]} does not exist: give its new path with `script`")
         where = Path(described.get("directory", ""))

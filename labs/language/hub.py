@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from labs.runtime.errors import InputError
+from labs.runtime.options import expand_user
 
 TOKENIZER_FILES = ("*.json", "*.txt", "*.model")
 WEIGHTS = ("*.safetensors", "*.bin")
@@ -28,7 +29,7 @@ def find_pretrained(name: str, field: str, *, weights: bool = True) -> Path:
         InputError: no such model exists locally or on the hub, or the hub cannot be reached; the
             message says how to get it.
     """
-    directory = Path(name).expanduser()
+    directory = expand_user(name)
     if directory.is_dir():
         _require_files(directory, field, weights)
         return directory.resolve()

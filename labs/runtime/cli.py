@@ -20,7 +20,7 @@ from labs.runtime.directory.mirror import fetch_run, is_remote
 from labs.runtime.errors import InputError
 from labs.runtime.loop import signals
 from labs.runtime.loop.console import replace_unencodable_characters
-from labs.runtime.options import NameOrPath, RuntimeOptions
+from labs.runtime.options import NameOrPath, RuntimeOptions, expand_user
 
 C = TypeVar("C")
 
@@ -170,7 +170,7 @@ def _options_of_run(
     if is_remote(directory):
         local, kept["run_root"] = fetch_run(directory, field=field)
     else:
-        local = Path(directory).expanduser().absolute()
+        local = expand_user(directory).absolute()
     described = read_description(local)
     arguments = [str(local) if a == directory else a for a in arguments]
     arguments = [a.replace(f"{option}={directory}", f"{option}={local}") for a in arguments]
@@ -200,7 +200,7 @@ def absolute_paths(config: C) -> C:
 
 def _absolute(value: Any, marks: Sequence[Any]) -> Any:
     if isinstance(value, Path):
-        return Path(os.path.abspath(value.expanduser()))
+        return Path(os.path.abspath(expand_user(value)))
     if isinstance(value, tuple) and any(isinstance(part, Path) for part in value):
         return tuple(_absolute(part, ()) for part in value)
     if isinstance(value, str):

@@ -5,9 +5,22 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from labs.runtime.errors import InputError
+
+
+def expand_user(path: str | Path) -> Path:
+    """The path with a leading ``~`` or ``~name`` replaced by the user's home directory.
+
+    Raises:
+        InputError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(f"{path}: there is no user {Path(path).parts[0][1:]}") from None
 
 
 @dataclass(frozen=True)
@@ -23,9 +36,10 @@ class NameOrPath:
 
     def absolute(self, value: str) -> str:
         """``value``, made absolute if it is not a name and such a file exists."""
-        path = os.path.expanduser(value)
-        is_path = value not in self.names and os.path.exists(path)
-        return os.path.abspath(path) if is_path else value
+        if value in self.names:
+            return value
+        path = expand_user(value)
+        return os.path.abspath(path) if path.exists() else value
 
 
 @dataclass(frozen=True)

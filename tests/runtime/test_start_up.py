@@ -49,6 +49,41 @@ def test_a_notebook_s_backend(backend: str, expected: str) -> None:
     assert (done.stdout, done.stderr) == (expected + "\n", "")
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b'lines.linewidth: "', "Missing closing quote"), (b"\xff\xfe\0", "codec can't decode")],
+)
+@pytest.mark.parametrize("place", ["MATPLOTLIBRC", "MPLCONFIGDIR", "HOME", "."])
+def test_settings_of_matplotlib_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, reason: str, place: str
+) -> None:
+    for name in ("MATPLOTLIBRC", "MPLCONFIGDIR", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "none"))
+    folder = tmp_path / ".config" / "matplotlib" if place == "HOME" else tmp_path
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "matplotlibrc").write_bytes(content)
+    environment = {} if place == "." else {place: str(tmp_path)}
+    monkeypatch.chdir(tmp_path if place == "." else "/")
+    done = run_python("import labs", MPLBACKEND="module://none", **environment)
+    assert done.returncode == 2, done.stderr
+    said = f"error: {folder / 'matplotlibrc'} (Matplotlib's settings) cannot be read: "
+    last = done.stderr.splitlines()[-1]  # Matplotlib may have warned before
+    assert last.startswith(said) and reason in last
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("option", [["--run-root", "~nobody-here/x"], ["--resume", "~nobody-here"]])
+def test_the_home_of_an_unknown_user(tmp_path: Path, option: list[str]) -> None:
+    (tmp_path / "tiny.py").write_text(TINY)
+    done = subprocess.run(
+        [sys.executable, "tiny.py", "--local-mode", *option], cwd=tmp_path, check=False,
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    said = f"error: {option[1]}: there is no user nobody-here\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
 def test_what_another_program_has_set_for_ray_does_not_change_results() -> None:
     """Buffered results would be acknowledged before the driver has them (lost when it dies)."""
     left = {"TUNE_RESULT_BUFFER_LENGTH": "50", "RAY_CHDIR_TO_TRIAL_DIR": "1"}
@@ -143,7 +178,7 @@ def test_without_home_and_user(tmp_path: Path) -> None:
 
 
 def path_of(length: int) -> str:
-    return "/" + "".join(random.choices(string.ascii_letters, k=length - 1))
+    return "/tmp/" + "".join(random.choices(string.ascii_letters, k=length - 5))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +188,9 @@ def path_of(length: int) -> str:
         (path_of(LONGEST + 1), "/tmp/ray"),
         (path_of(90), "/tmp/ray"),
         ("/scratch/größe", "/tmp/ray"),
-        ("/with space", None),
+        ("/tmp/with space", None),
+        ("/dev/null", "/tmp/ray"),
+        ("/dev/null/job", "/tmp/ray"),
         ("job", str(Path("job/ray").absolute())),
     ],
 )
@@ -165,11 +202,36 @@ def test_ray_s_directory_is_short(
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setenv("TMPDIR", tmpdir)
     assert ray_directory() == (expected and Path(expected))
-    monkeypatch.setenv("RAY_TMPDIR", "/short")  # which goes before
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp/short")  # which goes before
     assert ray_directory() is None
     monkeypatch.delenv("TMPDIR")
     monkeypatch.setenv("RAY_TMPDIR", path_of(LONGEST + 1))
     with pytest.raises(InputError, match=rf"RAY_TMPDIR=.* at most {LONGEST} characters"):
+        ray_directory()
+
+
+def test_what_ray_cannot_write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A read-only mount, a directory of another user: ``/tmp`` serves; what is meant for Ray is refused."""
+    closed = {tmp_path / "job", tmp_path / "own" / "ray"}
+    for directory in closed:
+        directory.mkdir(parents=True)
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path) not in closed and access(path, mode)
+    )
+    monkeypatch.setattr(session, "SOCKET_PATH_LIMIT", 1000)
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    for name in ("job", "job/7", "own"):
+        monkeypatch.setenv("TMPDIR", str(tmp_path / name))
+        assert ray_directory() == Path("/tmp/ray")
+        monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / name))
+        with pytest.raises(
+            InputError, match=rf"^RAY_TMPDIR={tmp_path / name}: Ray cannot write there"
+        ):
+            ray_directory()
+        monkeypatch.delenv("RAY_TMPDIR")
+    closed |= {Path("/tmp"), Path("/tmp/ray")}
+    with pytest.raises(InputError, match=r"^TMPDIR=.*: Ray cannot write there: set RAY_TMPDIR"):
         ray_directory()
 
 
@@ -185,22 +247,25 @@ def test_the_longest_socket_path_is_as_long_as_assumed() -> None:
 
 
 @pytest.mark.ray
-def test_a_private_ray_that_cannot_start_is_one_sentence() -> None:
+def test_a_private_ray_that_cannot_start_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "ray").symlink_to("nowhere")
     done = run_python(
         """
         from labs.runtime.errors import InputError
         from labs.runtime.options import RuntimeOptions
+        from labs.runtime.machine import session
         from labs.runtime.machine.session import connect
+        session.SOCKET_PATH_LIMIT = 1000
         try:
             with connect(RuntimeOptions(num_cpus=1)):
                 print("started")
         except InputError as error:
             print(error)
         """,
-        RAY_TMPDIR="/dev/null/x",
+        RAY_TMPDIR=str(tmp_path),
     )
     assert done.stdout.startswith("cannot start Ray on this machine: ")
-    assert "Not a directory: '/dev/null/x'" in done.stdout
+    assert f"File exists: '{tmp_path / 'ray'}'" in done.stdout
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
 
 

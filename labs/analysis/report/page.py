@@ -29,7 +29,7 @@ from labs.runtime.directory.storage import write_atomically
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import duration, say
 from labs.runtime.options import RuntimeOptions
-from labs.runtime.output.pictures import as_svg
+from labs.runtime.output.pictures import as_svg, standard_style
 from labs.runtime.results import OVER
 
 REPORT_FILE = "report.html"
@@ -290,7 +290,8 @@ def write_report(places: Sequence[str | Path], file: Path) -> None:
         str(place) if is_remote(str(place)) else str(run.path)
         for place, run in zip(places, loaded, strict=True)
     ]
-    write_atomically(file, render(loaded, names).encode())
+    with standard_style():
+        write_atomically(file, render(loaded, names).encode())
 
 
 @contextlib.contextmanager

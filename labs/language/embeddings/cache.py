@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 
 from labs.language.pipeline import Columns
 from labs.runtime.errors import InputError
+from labs.runtime.options import expand_user
 
 KEY = b"labs.embeddings"
 
@@ -31,7 +31,7 @@ class EmbeddingCache:
     def __init__(self, directory: Path, key: Mapping[str, str | int]) -> None:
         self._content = json.dumps(dict(key), sort_keys=True)
         name = hashlib.sha256(self._content.encode()).hexdigest()[:24]
-        self.path = expanded(Path(directory)) / f"{name}.parquet"
+        self.path = expand_user(directory).absolute() / f"{name}.parquet"
         self._count = int(key["count"])
 
     def read(self) -> dict[str, np.ndarray] | None:
@@ -108,14 +108,3 @@ class EmbeddingCache:
             f"`cache_dir` {self.path.parent} cannot be written"
             f" ({error.strerror or str(error).strip()}): free some space, or use another directory"
         )
-
-
-def expanded(directory: Path) -> Path:
-    """An absolute path, ``~`` replaced.
-
-    Of a user without a home, as in some containers, ``~`` is the temporary directory.
-    """
-    try:
-        return directory.expanduser().absolute()
-    except RuntimeError:  # no HOME, and no entry in the passwd file
-        return Path(tempfile.gettempdir(), *directory.parts[1:])

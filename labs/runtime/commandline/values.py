@@ -14,6 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from labs.runtime.errors import InputError
 from labs.runtime.grid import Range
+from labs.runtime.options import expand_user
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)"
 _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(:log)?")
@@ -40,7 +41,7 @@ def parse_value(text: str, hint: Any, name: str) -> Any:
     if hint is str:
         return text
     if hint is Path:
-        return Path(text).expanduser().absolute()
+        return expand_user(text).absolute()
     choices = _choices(hint)
     spelled = text.lower() if hint is bool else text
     if spelled in choices:

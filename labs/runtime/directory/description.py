@@ -20,6 +20,7 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hin
 from labs.runtime.directory.identity import TrialRecord, plain
 from labs.runtime.errors import InputError
 from labs.runtime.machine.commits import code_versions
+from labs.runtime.options import expand_user
 
 CONFIG_FILE = "config.json"
 FORMAT = 2
@@ -86,7 +87,7 @@ def read_description(directory: str | Path) -> dict[str, Any]:
     Raises:
         InputError: the directory is not that of a run, or the run has another format.
     """
-    path = Path(directory).expanduser() / CONFIG_FILE
+    path = expand_user(directory) / CONFIG_FILE
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):

@@ -26,6 +26,7 @@ from pathlib import Path
 from labs.runtime.directory.storage import StoragePath, reason
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
+from labs.runtime.options import expand_user
 
 RENEW_SECONDS = 20.0
 """Interval at which a lease is rewritten."""
@@ -259,7 +260,7 @@ def reserve_directory(root: str, experiment: str, name: str | None) -> list[Path
     storage = StoragePath(root)
     made: list[Path] = []
     try:
-        parent = (storage.local or Path("runs")).expanduser().resolve() / experiment
+        parent = expand_user(storage.local or "runs").resolve() / experiment
         str(parent / (name or "")).encode()
         made = [path for path in (parent, *parent.parents) if not path.exists()]
         parent.mkdir(parents=True, exist_ok=True)

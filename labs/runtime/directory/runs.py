@@ -41,8 +41,8 @@ from labs.runtime.directory.storage import StoragePath, reason, short_name, writ
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
 from labs.runtime.machine.commits import code_changes
-from labs.runtime.options import RuntimeOptions
-from labs.runtime.output.pictures import as_png, as_svg
+from labs.runtime.options import RuntimeOptions, expand_user
+from labs.runtime.output.pictures import as_png, as_svg, standard_style
 from labs.runtime.reports import Objective
 
 ANSWERS_FILE = "answers.txt"
@@ -69,7 +69,7 @@ class Run:
         root = StoragePath(options.run_root)
         self._made: list[Path] = []
         if options.resume is not None:
-            self.path = Path(options.resume).expanduser().resolve()
+            self.path = expand_user(options.resume).resolve()
         else:
             self._made = reserve_directory(options.run_root, experiment, options.run_name)
             self.path = self._made[0]
@@ -292,7 +292,8 @@ def open_run(experiment: str, config: Any, options: RuntimeOptions) -> Iterator[
     try:
         if run.resumed:
             run.claim()
-        yield run
+        with standard_style():
+            yield run
     finally:
         run.release()
 

@@ -17,7 +17,7 @@ from labs.runtime.directory.storage import StoragePath
 from labs.runtime.errors import InputError
 from labs.runtime.machine.cores import usable_cores
 from labs.runtime.machine.session import in_local_mode, is_private
-from labs.runtime.options import RuntimeOptions
+from labs.runtime.options import RuntimeOptions, expand_user
 
 Node = dict[str, float]
 """``{"CPU": 8.0, "GPU": 1.0, "memory": 3.2e10}``: the resources of one machine; ``memory`` in bytes, if
@@ -120,7 +120,7 @@ def _cluster_config() -> dict[str, Any] | None:
         return None
     try:
         return cast(
-            dict[str, Any], json.loads(AUTOSCALER_CONFIG.expanduser().read_text(encoding="utf-8"))
+            dict[str, Any], json.loads(expand_user(AUTOSCALER_CONFIG).read_text(encoding="utf-8"))
         )
     except (OSError, ValueError):
         return None

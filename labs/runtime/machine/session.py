@@ -115,8 +115,8 @@ def ray_directory() -> Path | None:
     """The directory of a private Ray's sockets and logs; None for Ray's default.
 
     Ray's default is ``RAY_TMPDIR``, else ``TMPDIR``. Batch systems set ``TMPDIR`` to paths that are too
-    long for sockets, and Ray (2.54.1 to 2.60.0) cannot encode paths that are not ASCII. Then ``/tmp`` is
-    used instead.
+    long for sockets, Ray (2.54.1 to 2.60.0) cannot encode paths that are not ASCII, and a container may
+    have mounted the directory read-only. Then ``/tmp`` is used instead.
 
     Raises:
         InputError: ``RAY_TMPDIR`` is such a path, or ``TMPDIR`` is and ``/tmp`` cannot be written.
@@ -124,17 +124,29 @@ def ray_directory() -> Path | None:
     longest = SOCKET_PATH_LIMIT - SOCKET_SUFFIX
     wanted = _temporary()
     path = str(wanted.absolute())
-    if len(path) <= longest and path.isascii():
+    fits, can_be_written = len(path) <= longest and path.isascii(), _can_be_made(wanted / "ray")
+    if fits and can_be_written:
         # Ray (2.54.1) passes a relative path on to processes that run in other directories
         return None if wanted.is_absolute() else wanted.absolute() / "ray"
-    fallback = Path("/tmp")
-    if "RAY_TMPDIR" in os.environ or not os.access(fallback, os.W_OK):
+    fallback = Path("/tmp/ray")
+    if "RAY_TMPDIR" in os.environ or not _can_be_made(fallback):
         name = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
+        if fits:
+            raise InputError(
+                f"{name}={wanted}: Ray cannot write there: set RAY_TMPDIR to a directory that can be"
+                " written, for instance /tmp"
+            )
         raise InputError(
             f"{name}={wanted}: Ray's sockets need a path of at most {longest} characters, all of them"
             " ASCII: set RAY_TMPDIR to such a directory, for instance /tmp"
         )
-    return fallback / "ray"
+    return fallback
+
+
+def _can_be_made(directory: Path) -> bool:
+    """Whether the directory, which need not exist, could be made and written."""
+    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
 
 
 def _temporary() -> Path:

@@ -28,6 +28,17 @@ _TICK_MATHS = "$\\mathdefault{"
 """How Matplotlib begins the powers of ten of a logarithmic axis."""
 
 
+@contextlib.contextmanager
+def standard_style() -> Iterator[None]:
+    """Inside the block figures are drawn in Matplotlib's own style, without the user's ``matplotlibrc``.
+
+    Its settings may need programs that this machine does not have (``text.usetex``).
+    """
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
+
+
 def as_png(figure: Figure, dpi: int = 150) -> bytes:
     """A figure as PNG, after :func:`make_legible`."""
     make_legible(figure)

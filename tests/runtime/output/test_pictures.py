@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from labs.runtime.output import pictures
-from labs.runtime.output.pictures import as_png, as_svg, fallback_fonts, save
+from labs.runtime.output.pictures import as_png, as_svg, fallback_fonts, save, standard_style
 
 HAN, ARABIC = "中文", "نموذج"
 OTHER = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "cmr10.ttf"
@@ -142,3 +142,14 @@ def test_the_same_pixels_with_plain_labels() -> None:
     plain.savefig(buffer, dpi=100, bbox_inches="tight")
     with Image.open(buffer) as a, Image.open(io.BytesIO(as_png(figure, dpi=100))) as b:
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_a_user_s_settings_of_matplotlib_do_not_change_figures() -> None:
+    """With ``text.usetex`` a machine without LaTeX could draw none."""
+    with standard_style():
+        plain = as_svg(drawn("accuracy"))
+    users = {"text.usetex": True, "axes.facecolor": "red", "savefig.dpi": 3}
+    with matplotlib.rc_context(users):
+        with standard_style():
+            assert as_svg(drawn("accuracy")) == plain
+        assert {name: matplotlib.rcParams[name] for name in users} == users
