@@ -22,8 +22,8 @@ def test_every_unicode_encoding_is_read(encoding: str) -> None:
     assert decode_text(content, "a.txt") == TEXT
 
 
-@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-def test_utf_16_is_recognised_without_its_mark(encoding: str) -> None:
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_a_wide_encoding_is_recognised_without_its_mark(encoding: str) -> None:
     assert decode_text(TEXT.encode(encoding), "a.txt") == TEXT
 
 
@@ -35,6 +35,20 @@ def test_other_bytes_are_refused_with_their_place() -> None:
         decode_text(content, "b.txt")
     with pytest.raises(InputError, match="c.txt is damaged: it begins as utf-16"):
         decode_text("half a pair: ".encode("utf-16") + b"\x3d\xd8", "c.txt")
+
+
+@pytest.mark.parametrize("encoding", ["utf-32-le", "utf-32-be"])
+def test_utf_32_of_any_script_is_recognised(encoding: str) -> None:
+    for text in ("猫と犬と鳥\n" * 3, "\U0001f600 !\n" * 9, "война и мир " * 900):
+        assert decode_text(text.encode(encoding), "a.txt") == text
+    with pytest.raises(InputError, match=f"b.txt is damaged: it begins as {encoding}, but"):
+        decode_text(("мир" * 2000).encode(encoding)[:-1], "b.txt")
+
+
+def test_no_way_to_convert_what_is_not_text() -> None:
+    """Only for bytes that can be text in another encoding."""
+    with pytest.raises(InputError, match=r"^c.bin is a binary file \(byte 0x00 at position 3\)"):
+        decode_text(b"\x89PN\0\r\n\xff\0\0\xfe" * 20, "c.bin")
 
 
 def test_zero_bytes_alone_are_not_utf_16() -> None:

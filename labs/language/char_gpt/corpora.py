@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labs.language.text_encoding import decode_text
+from labs.language.text_encoding import decode_text, refuse_binary
 from labs.runtime.directory.download import download_once, read_url
 from labs.runtime.errors import InputError
 
@@ -120,8 +120,7 @@ def read_text(path: Path, field: str = "text") -> str:
 def _decode_file(content: bytes, name: str) -> str:
     """Bytes of a text file as clean text; ``name`` begins the error messages."""
     text = decode_text(content, name)
-    if (position := text.find("\0")) >= 0:
-        raise InputError(f"{name} is a binary file (byte 0x00 at position {position}), not text")
+    refuse_binary(text, name)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = strip_gutenberg(text)
     if not text.strip():

@@ -86,7 +86,7 @@ def test_unknown_characters_are_named() -> None:
         (b"\xef\xbb\xbf", "is empty"),
         ("perché no".encode("latin-1"), r"byte 0xe9 at position 5"),
         (b"text\x00\x01\x02", r"binary file \(byte 0x00 at position 4\)"),
-        (b"\x89PNG\r\n\x1a\n\x00", "byte 0x89 at position 0"),
+        (b"\x89PNG\r\n\x1a\n\x00", r"binary file \(byte 0x00 at position 8\)"),
         (b"\xff\xfe\x00\xd8a", "begins as utf-16"),
     ],
 )
