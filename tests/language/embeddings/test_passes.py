@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,23 @@ def test_a_cache_s_name_has_the_backend_and_the_form(encoder: Encoder, tmp_path:
     ]
     keys = {json.dumps(cache_key(["a", "b"], one)) for one in [planned, *others]}
     assert len(keys) == 7
+    texts = (["a", "b"], ["b", "a"], ["A", "b"], ["a ", "b"], ["ab", ""], ["a", "b", ""])
+    assert len({json.dumps(cache_key(part, planned)) for part in texts}) == len(texts)
+    assert cache_key(["a", "b"], planned) == cache_key(("a", "b"), planned)
+
+
+def test_the_fingerprint_of_an_own_encoder_decides_its_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user changes it when the vectors change; the name stays."""
+    (tmp_path / "own_hashes.py").write_text(
+        "class Own:\n    fingerprint = 'one'\n\n    def encode(self, texts):\n        return [[1.0]]\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    first = resolve_encoder("own_hashes:Own")[0].weights_hash
+    assert resolve_encoder("own_hashes:Own")[0].weights_hash == first
+    monkeypatch.setattr(sys.modules["own_hashes"].Own, "fingerprint", "two")
+    assert resolve_encoder("own_hashes:Own")[0].weights_hash != first
 
 
 def test_a_pooling_of_the_user_s_choice_is_the_plain_transformer() -> None:

@@ -19,6 +19,7 @@ from sklearn.model_selection import StratifiedKFold
 from labs.language.embeddings.embedder import EmbeddingOptions
 from labs.language.embeddings.encoders import Encoder
 from labs.language.embeddings.vectors import Plan
+from labs.language.topics import classifier
 from labs.language.topics import evaluation as topic_evaluation
 from labs.language.topics import figures as topic_figures
 from labs.language.topics.classifier import (
@@ -193,6 +194,30 @@ def test_random_labels_are_not_learnt() -> None:
         config = TopicTrial(features, c=1.0)
         *_, last = cross_validate(config, vectors=vectors, texts=texts, labels=labels)
         assert 0.4 < last.metrics["val/accuracy"] < 0.6
+
+
+def test_every_fit_is_of_the_trial_s_own_features_c_and_classifier(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def recorded(*arguments: object) -> object:
+        asked.append(arguments)
+        return make_classifier(*arguments)
+
+    monkeypatch.setattr(classifier, "make_classifier", recorded)
+    vectors, labels = clusters(90, 3)
+    trial = TopicTrial(c=0.2, folds=3, classifier="linear-svm", train_size=60)
+    unseen = (vectors[:9], [""] * 9)
+    shared = {"vectors": vectors, "texts": [""] * 90, "labels": labels}
+    list(cross_validate(trial, **shared, test_inputs=unseen, test_labels=labels[:9]))
+    assert asked == [("embeddings", 0.2, "linear-svm")] * 4  # three folds and all of them
+    texts = ["red blue", "blue sky", "old car", "new car", "a red sky", "the old car"] * 5
+    train = LabeledTexts(texts, np.array([0, 0, 1, 1, 0, 1] * 5))
+    found = baseline_probabilities("tfidf", train, texts[:4], 0.2, "linear-svm")
+    assert asked[4:] == [("tfidf", 0.2, "linear-svm")]
+    other = baseline_probabilities("tfidf", train, texts[:4], 0.2)
+    assert np.abs(found - other).max() > 0.01
 
 
 def test_tfidf_learns_words() -> None:

@@ -73,6 +73,15 @@ def test_a_linear_svm_is_saved_as_arrays(classes: int, tmp_path: Path) -> None:
     assert (loaded.classifier, loaded.form.pooling, loaded.form.normalise) == (
         "linear-svm", "cls", True,
     )  # fmt: skip
+    strengths = {}
+    for c in (0.001, 0.5):
+        inner = make_classifier("embeddings", c, "linear-svm").fit(vectors, labels)[1]
+        svm = inner.calibrated_classifiers_[0].estimator
+        scaled = (vectors - vectors.mean(axis=0, dtype=float)) / vectors.std(axis=0, dtype=float)
+        alone = LinearSVC(C=c, random_state=0, max_iter=5000).fit(scaled, labels)
+        np.testing.assert_allclose(svm.coef_, alone.coef_, rtol=0.02, atol=2e-3)
+        strengths[c] = np.abs(svm.coef_).max()
+    assert strengths[0.001] < strengths[0.5] / 2
     logistic = fit("logistic", classes).probabilities(new)
     assert np.abs(logistic - loaded.probabilities(new)).max() > 0.01  # it is another classifier
 

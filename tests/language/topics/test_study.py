@@ -120,6 +120,9 @@ def test_new_texts_are_read_as_far_as_those_the_model_was_trained_on(tmp_path: P
         EmbeddingOptions(cache_dir=None, max_length=60, backend="torch"),
         RuntimeOptions(),
     )
-    for probabilities in (classifier.predict_proba(texts), table[["sky", "table"]].to_numpy()):
+    columns = table[["sky", "table"]]
+    assert table["class"].tolist() == columns.idxmax(axis=1).tolist()
+    assert table["class"].tolist() == classifier.predict(texts)
+    for probabilities in (classifier.predict_proba(texts), columns.to_numpy()):
         np.testing.assert_allclose(probabilities[1], probabilities[0], atol=1e-3)
         assert np.abs(probabilities[2] - probabilities[0]).max() > 0.02
