@@ -118,7 +118,7 @@ def edges_note(table: pd.DataFrame) -> str:
     ]
     return (
         f"on the learning curve the best C is the smallest or the largest one tried for"
-        f" {' and '.join(said)}: a better one may lie beyond it (`c`, `tfidf_c`)"
+        f" {' and '.join(said)}: a better one may lie beyond it"
     )
 
 

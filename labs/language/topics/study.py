@@ -64,16 +64,16 @@ def trial_grid(
     return trials + learning_curve.curve_trials(trials, train_sizes)
 
 
-def edge_warning(table: pd.DataFrame, features: Features, field: str) -> str:
+def edge_warning(table: pd.DataFrame, features: Features) -> str:
     """A sentence if the best C is the smallest or largest one tried: a better one may lie beyond."""
     chosen = best_c(table, features)
     tried = table.loc[table["features"] == features, "c"]
     if chosen is None or len(tried) < 2 or tried.min() < chosen < tried.max():
         return ""
-    edge = "smallest" if chosen == tried.min() else "largest"
+    edge, beyond = ("smallest", "smaller") if chosen == tried.min() else ("largest", "larger")
     return (
-        f"the best C for {TITLES[features]}, {chosen:g}, is the {edge} one tried: a better one may lie"
-        f" beyond it (`{field}`)"
+        f"the best C for {TITLES[features]}, {chosen:g}, is the {edge} one tried: a {beyond} one may be"
+        " better"
     )
 
 
@@ -183,8 +183,7 @@ def choose_c(table: pd.DataFrame, trials: Sequence[TopicTrial]) -> dict[Features
         if best is None:
             continue
         chosen[features] = best
-        field = "c" if features == "embeddings" else "tfidf_c"
-        if sentence := edge_warning(table, features, field):
+        if sentence := edge_warning(table, features):
             say(f"warning: {sentence}")
     return chosen
 

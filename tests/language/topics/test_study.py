@@ -28,12 +28,14 @@ def test_a_best_c_at_the_edge_of_its_grid_is_reported() -> None:
             "val/accuracy": [0.7, 0.9, 0.8, 0.6, 0.7, 0.8, 0.5],
         }
     )
-    assert edge_warning(table, "embeddings", "c") == ""
-    assert "TF-IDF, 30, is the largest one tried" in edge_warning(table, "tfidf", "tfidf_c")
+    assert edge_warning(table, "embeddings") == ""
+    assert "TF-IDF, 30, is the largest one tried: a larger one may be better" in edge_warning(
+        table, "tfidf"
+    )
     tied = table.assign(**{"val/accuracy": 0.5})
-    assert "Embeddings, 0.1, is the smallest" in edge_warning(tied, "embeddings", "c")
-    assert "TF-IDF, 1, is the smallest" in edge_warning(tied, "tfidf", "tfidf_c")
-    assert edge_warning(table, "tfidf_chars", "tfidf_c") == ""  # of one value there is no edge
+    assert "Embeddings, 0.1, is the smallest" in edge_warning(tied, "embeddings")
+    assert "TF-IDF, 1, is the smallest" in edge_warning(tied, "tfidf")
+    assert edge_warning(table, "tfidf_chars") == ""  # of one value there is no edge
 
 
 def answers(labels: np.ndarray, wrong: slice) -> np.ndarray:
