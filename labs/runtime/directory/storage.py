@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from labs.runtime.errors import InputError
+from labs.runtime.loop.waiting import report_while_waiting
 
 T = TypeVar("T")
 
@@ -280,7 +282,7 @@ def _create_on_s3(client: Any, where: dict[str, str], content: bytes) -> bool:
 def retry_io(
     action: Callable[[], T], timeout: float = RETRY_SECONDS, first_pause: float = 1.0
 ) -> T:
-    """Call ``action``; if it fails, retry after 1, 2, 4, ... and at most 20 seconds.
+    """Call ``action``; if it fails, retry after 1, 2, 4, ... and at most 20 seconds, and say so if it takes long.
 
     Args:
         action: raises OSError if it fails; may be called several times.
@@ -291,14 +293,18 @@ def retry_io(
         OSError: all tries failed, or the error is permanent.
     """
     deadline, pause = time.monotonic() + timeout, first_pause
-    while True:
-        try:
-            return action()
-        except OSError as error:
-            if is_permanent(error) or time.monotonic() + pause > deadline:
-                raise
-        time.sleep(pause)
-        pause = min(2 * pause, 20.0)
+    with contextlib.ExitStack() as waiting:
+        while True:
+            try:
+                return action()
+            except OSError as error:
+                if is_permanent(error) or time.monotonic() + pause > deadline:
+                    raise
+                if pause == first_pause:
+                    what = f"storage that can be written ({reason(error)})"
+                    waiting.enter_context(report_while_waiting(what))
+            time.sleep(pause)
+            pause = min(2 * pause, 20.0)
 
 
 def is_permanent(error: OSError) -> bool:

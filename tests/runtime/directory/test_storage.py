@@ -21,6 +21,7 @@ from labs.runtime.directory.storage import (
     write_atomically,
 )
 from labs.runtime.errors import InputError
+from labs.runtime.loop import waiting
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,23 @@ def test_a_missing_bucket_is_not_retried(server: S3Server) -> None:
     path = StoragePath("s3://there-is-no-such-bucket/a")
     with pytest.raises(OSError, match="NO_SUCH_BUCKET"):
         retry_io(lambda: path.write(b""), timeout=600)
+
+
+def test_what_is_waited_for_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A full disk at the end of a run is no silence of minutes."""
+    monkeypatch.setattr(waiting, "FIRST_SECONDS", 0.9)
+    tries = iter([OSError(errno.ENOSPC, "No space left on device")] * 2 + ["written"])
+
+    def write() -> str:
+        if isinstance(found := next(tries), OSError):
+            raise found
+        return found
+
+    assert retry_io(write, first_pause=0.7) == "written"
+    said = "waiting for storage that can be written (No space left on device) (1 s)\n"
+    assert capsys.readouterr().out == said
 
 
 def test_only_one_of_many_processes_downloads(tmp_path: Path) -> None:
