@@ -47,7 +47,8 @@ lint:
 MATHS := tests/rl/agents tests/rl/envs tests/rl/rollouts/test_collector.py tests/rl/test_trainers.py \
 	tests/rl/test_evaluation.py tests/rl/comparison/test_settings.py \
 	tests/language/char_gpt/test_update_rule.py tests/language/char_gpt/test_model.py \
-	tests/language/topics/test_classifier.py tests/language/test_sampling.py
+	tests/language/topics/test_classifier.py tests/language/topics/test_study.py \
+	tests/language/test_sampling.py tests/language/embeddings/test_passes.py
 
 test-maths: install
 	$(RUN) -m pytest $(MATHS)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from procedures import TimedConfig, timed
 
+from labs.cluster.file import default_file
 from labs.cluster.plan import (
     INSTANCES,
     ClusterFile,
@@ -95,6 +96,15 @@ def test_the_clusters_file_and_what_fits() -> None:
     assert set(plan([10.0], Resources(1, 4), cluster)["kind"]) == {"a10g_x4"}
     with pytest.raises(InputError, match="1 CPU and 9 GPU, and fits on no kind"):
         plan([10.0], Resources(1, 9), cluster)
+
+
+def test_without_a_file_of_its_own_a_directory_has_the_project_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert default_file() == ROOT / "cluster.yaml"
+    (tmp_path / "cluster.yaml").touch()
+    assert default_file().resolve() == tmp_path / "cluster.yaml"
 
 
 def test_a_file_with_an_unknown_type_is_refused(tmp_path: Path) -> None:
