@@ -46,10 +46,10 @@ class ConfigRuns:
     """Number of trials that a scheduler stopped early."""
 
     failed: int
-    """Number of trials that failed, have not ended, or ended without the metric."""
+    """Number of trials that failed, or ended without the metric."""
 
     unfinished: int = 0
-    """Number of these trials that have not ended, which a resumed run would continue."""
+    """Number of trials that have not ended, which a resumed run would continue."""
 
     metric: str = ""
     """What the scores are."""
@@ -62,7 +62,7 @@ class ConfigRuns:
     @property
     def complete(self) -> bool:
         """Whether every trial ran to the end, so that the config may be compared."""
-        return not (self.stopped or self.failed)
+        return not (self.stopped or self.failed or self.unfinished)
 
 
 def config_fields(table: pd.DataFrame) -> list[str]:
@@ -97,6 +97,7 @@ def _config_runs(
     scores = rows[metric] if metric in rows else pd.Series(math.nan, rows.index)
     ended = (rows["status"] == DONE) & np.isfinite(scores.astype(float))
     stopped = int((rows["status"] == STOPPED).sum())
+    unfinished = int((~rows["status"].isin([DONE, STOPPED, FAILED])).sum())
     return ConfigRuns(
         label=config_label({field: values[field] for field in varying}),
         fields=values,
@@ -104,8 +105,8 @@ def _config_runs(
         seeds=tuple(rows.loc[ended, SEED]) if SEED in rows else (),
         scores=scores[ended].to_numpy(dtype=float),
         stopped=stopped,
-        failed=len(rows) - int(ended.sum()) - stopped,
-        unfinished=int((~rows["status"].isin([DONE, STOPPED, FAILED])).sum()),
+        failed=len(rows) - int(ended.sum()) - stopped - unfinished,
+        unfinished=unfinished,
         metric=metric,
     )
 

@@ -10,7 +10,7 @@ import pandas as pd
 from labs.analysis.configs import ConfigRuns, config_fields, group_configs, ranked
 from labs.statistics import Interval, mean_interval, value_range
 
-COLUMNS = ("config", "mean", "low", "high", "n", "stopped", "failed")
+COLUMNS = ("config", "mean", "low", "high", "n", "stopped", "failed", "unfinished")
 
 
 def summarise(
@@ -27,7 +27,7 @@ def summarise(
     Returns:
         ``config`` (the fields that vary, as one string) and each of these fields; ``mean`` over the
         seeds that ran to the end with its 95% interval ``low`` and ``high`` (Student's t), their
-        number ``n``, ``stopped`` and ``failed``. A config with stopped or failed seeds has no
+        number ``n``, ``stopped``, ``failed`` and ``unfinished``. A config with such seeds has no
         interval, because the other seeds are a biased sample.
     """
     fields = config_fields(table) if fields is None else fields
@@ -61,9 +61,15 @@ def score_interval(config: ConfigRuns) -> Interval:
 
 
 def shown_summary(summary: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """A summary for ``show_table``: the mean is named after the metric; fields are in ``config`` only."""
+    """A summary for ``show_table``: the mean is named after the metric; fields are in ``config`` only.
+
+    ``unfinished`` is left out where every trial has ended, and in runs from before that column.
+    """
+    columns = [name for name in COLUMNS if name in summary]
+    if "unfinished" in columns and not summary["unfinished"].any():
+        columns.remove("unfinished")
     names = {"mean": metric, "low": f"{metric}_low", "high": f"{metric}_high"}
-    return summary[list(COLUMNS)].rename(columns=names)
+    return summary[columns].rename(columns=names)
 
 
 def _row(config: ConfigRuns, varying: Sequence[str]) -> dict[str, object]:
@@ -77,4 +83,5 @@ def _row(config: ConfigRuns, varying: Sequence[str]) -> dict[str, object]:
         "n": interval.n,
         "stopped": config.stopped,
         "failed": config.failed,
+        "unfinished": config.unfinished,
     }

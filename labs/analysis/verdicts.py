@@ -27,7 +27,7 @@ def not_compared(configs: Sequence[ConfigRuns]) -> list[str]:
 def _missing(config: ConfigRuns) -> str:
     counts = (
         (config.stopped, "stopped"),
-        (config.failed - config.unfinished, "failed"),
+        (config.failed, "failed"),
         (config.unfinished, "not finished"),
     )
     found = " and ".join(f"{count} {what}" for count, what in counts if count)

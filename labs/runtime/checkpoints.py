@@ -85,6 +85,10 @@ def load_checkpoint(path: str | Path | StoragePath, kind: str | None = None) -> 
     """
     try:
         content = StoragePath(path).read()
+    except IsADirectoryError:
+        raise InputError(
+            f"checkpoint {path} is a directory: name a file, in a run's directory checkpoints/TRIAL/best.pt"
+        ) from None
     except OSError as error:
         raise InputError(f"checkpoint {path} cannot be read: {reason(error)}") from None
     if content is None:

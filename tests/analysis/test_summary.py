@@ -11,7 +11,7 @@ import pytest
 from labs.analysis.configs import group_configs
 from labs.analysis.decisions import decide
 from labs.analysis.figures import field_panels
-from labs.analysis.summary import summarise
+from labs.analysis.summary import shown_summary, summarise
 from labs.analysis.verdicts import sentences
 
 METRIC = "val/loss"
@@ -73,7 +73,7 @@ def test_the_interval_of_a_share_ends_at_0_and_1_in_table_sentences_and_figure(
 def test_a_row_per_config_the_best_first() -> None:
     table = summarise(TABLE, METRIC, "min")
     assert list(table.columns) == [
-        "config", "optimizer", "rate", "mean", "low", "high", "n", "stopped", "failed",
+        "config", "optimizer", "rate", "mean", "low", "high", "n", "stopped", "failed", "unfinished",
     ]  # fmt: skip
     assert list(table["config"]) == [
         "adam rate=0.01", "sgd rate=0.01", "adam rate=0.1", "sgd rate=0.1",
@@ -90,6 +90,17 @@ def test_a_config_with_stopped_seeds_is_last_and_without_an_interval() -> None:
     assert last["mean"] == pytest.approx(0.55)
     assert math.isnan(last["low"]) and math.isnan(last["high"])
     assert (last["stopped"], last["failed"]) == (2, 1)
+
+
+def test_trials_that_have_not_ended_are_not_called_failed() -> None:
+    status = TABLE["status"].replace("failed", "interrupted")
+    summary = summarise(TABLE.assign(status=status), METRIC, "min")
+    last = summary.iloc[-1]
+    assert (last["stopped"], last["failed"], last["unfinished"]) == (2, 0, 1)
+    assert math.isnan(last["low"])
+    shown = shown_summary(summary, METRIC)
+    assert list(shown.columns[-3:]) == ["stopped", "failed", "unfinished"]
+    assert "unfinished" not in shown_summary(summarise(TABLE, METRIC, "min"), METRIC)
 
 
 def said(table: pd.DataFrame, mode: str = "min", **default: object) -> list[str]:
