@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from labs.runtime.checkpoints import save_checkpoint
 from labs.runtime.errors import InputError
+from labs.vision.data import preprocessing
 from labs.vision.data.datasets import Images, Splits, load_dataset
 from labs.vision.data.preprocessing import DeviceImages, Preprocessor, augment
 from labs.vision.training import TrainConfig, load_classifier, train_classifier
@@ -120,6 +121,40 @@ def test_read_only_arrays_are_used_as_they_are(digits, recwarn):
         train_classifier(SMALL, data=digits)
     )
     assert not recwarn.list
+
+
+def test_images_without_room_on_the_device_stay_on_the_host(digits, monkeypatch):
+    asked = []
+
+    def mem_get_info(device):
+        asked.append(device)
+        return 1000, 80_000
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", mem_get_info)
+    cuda = torch.device("cuda")
+    assert [preprocessing.has_room(size, cuda) for size in (500, 501)] == [True, False]
+    assert preprocessing.has_room(10**15, torch.device("cpu")) and asked == [cuda, cuda]
+    sizes = []
+
+    def no_room(size, device):
+        sizes.append(size)
+        return False
+
+    monkeypatch.setattr(preprocessing, "has_room", no_room)
+    away = DeviceImages(digits.train, torch.device("meta"))  # any device that is not this one
+    assert sizes == [digits.train.images.nbytes]
+    assert (away.images.device.type, away.labels.device.type) == ("cpu", "cpu")
+    for part in (*away.take(torch.tensor([3, 1])), *next(away.batches(5))):
+        assert part.device.type == "meta"
+    here = DeviceImages(digits.train, torch.device("cpu"))
+    rows = np.random.default_rng(0).permutation(len(here))[:9]
+    images, labels = here.take(torch.from_numpy(rows))
+    np.testing.assert_array_equal(images, digits.train.images[rows])
+    np.testing.assert_array_equal(labels, digits.train.labels[rows])
+    parts = list(here.batches(100))
+    assert max(len(labels) for _, labels in parts) == 100
+    np.testing.assert_array_equal(torch.cat([p[0] for p in parts]), digits.train.images)
+    np.testing.assert_array_equal(torch.cat([p[1] for p in parts]), digits.train.labels)
 
 
 def test_reported_numbers_are_those_of_the_checkpoint(digits, tmp_path):

@@ -149,9 +149,9 @@ def record_gradients(
     preprocess = Preprocessor(data.mean, data.std, device)
     layers = weight_layers(model)
     order = batch_order(len(images), config.batch_size, config.batches, config.batch_seed)
-    for batch, chosen in enumerate(order[done:].to(device), start=done + 1):
-        inputs = preprocess(images.images.index_select(0, chosen))
-        loss = cross_entropy(model(inputs), images.labels.index_select(0, chosen))
+    for batch, chosen in enumerate(order[done:].to(images.images.device), start=done + 1):
+        inputs, labels = images.take(chosen)
+        loss = cross_entropy(model(preprocess(inputs)), labels)
         if not math.isfinite(loss.item()):
             raise FloatingPointError(
                 f"the loss is {loss.item()} in batch {batch} at learning rate"
