@@ -22,7 +22,7 @@ from labs.language.pipeline import PoolOptions
 from labs.language.topics.text_files import read_lines
 from labs.runtime.cli import launch
 from labs.runtime.directory.runs import Run
-from labs.runtime.loop.console import say
+from labs.runtime.loop.console import counted, say
 from labs.runtime.machine.session import connect
 from labs.runtime.options import RuntimeOptions
 
@@ -51,7 +51,7 @@ class Config:
         if self.prompt_file is not None:
             lines, blank = read_lines(self.prompt_file, "prompt_file")
             if blank:
-                say(f"{blank} blank lines of {self.prompt_file} are skipped")
+                say(f"skipped {counted(blank, 'blank line')} of {self.prompt_file}")
         return [*self.prompts, *lines] or list(PROMPTS)
 
 

@@ -44,7 +44,7 @@ from labs.language.topics.text_files import read_lines
 from labs.language.topics.texts import HUB_NAMES, SAMPLE, TextCorpus, load_texts
 from labs.runtime.cli import launch
 from labs.runtime.errors import InputError
-from labs.runtime.loop.console import say
+from labs.runtime.loop.console import counted, say
 from labs.runtime.machine.resources import Needs, available_nodes
 from labs.runtime.machine.session import connect
 from labs.runtime.options import NameOrPath, RuntimeOptions
@@ -129,7 +129,7 @@ class Config:
             return list(self.predict)
         lines, blank = read_lines(self.predict_file, "predict_file")
         if blank:
-            say(f"{blank} blank lines of {self.predict_file} are skipped")
+            say(f"skipped {counted(blank, 'blank line')} of {self.predict_file}")
         return [*self.predict, *lines]
 
     def corpus(self) -> TextCorpus:

@@ -34,7 +34,7 @@ from labs.language.topics.figures import TITLES
 from labs.language.topics.texts import TextCorpus
 from labs.runtime.directory.runs import Run
 from labs.runtime.errors import InputError
-from labs.runtime.loop.console import duration, say, show_table
+from labs.runtime.loop.console import counted, duration, say, show_table
 from labs.runtime.machine.resources import available_nodes
 from labs.runtime.machine.session import connect
 from labs.runtime.options import RuntimeOptions
@@ -119,7 +119,8 @@ def embed_corpus(corpus: TextCorpus, planned: Plan, verbose: bool = False) -> di
         say(f"{counts} texts embedded in {duration(found[new[-1]].seconds)}")
     truncated = sum(int(part.truncated.sum()) for part in found.values())
     if truncated:
-        say(f"{truncated} texts are longer than {options.max_length} tokens: the rest is not read")
+        long = f"{counted(truncated, 'text')} longer than {options.max_length} tokens"
+        say(f"{long}: the rest is not read")
     return found
 
 

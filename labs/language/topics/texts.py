@@ -15,6 +15,7 @@ import numpy as np
 from labs.language.text_encoding import decode_text
 from labs.language.topics.text_files import SUFFIXES, Row, clean_name, read_rows
 from labs.runtime.errors import InputError, similar_classes
+from labs.runtime.loop.console import counted
 
 SAMPLE = "sample"
 HUB_NAMES = {"ag_news": "fancyzhx/ag_news"}
@@ -104,7 +105,7 @@ def load_texts(
         raise InputError(f"`train_size` {train_size} leaves a class without a text: take more")
     notes += duplicate_notes(parts[0].texts, parts[1].texts)
     if empty := sum(not text.strip() for part in parts for text in part.texts):
-        notes.append(f"{empty} texts are empty; they are kept")
+        notes.append(f"kept {counted(empty, 'empty text')}")
     return TextCorpus(_corpus_name(data), classes, parts[0], parts[1], tuple(notes))
 
 
