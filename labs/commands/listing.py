@@ -12,7 +12,7 @@ import tyro
 
 from labs.analysis.configs import group_configs, ranked
 from labs.analysis.load import is_written
-from labs.runtime.directory.description import CONFIG_FILE, restore
+from labs.runtime.directory.description import CONFIG_FILE, is_description, restore
 from labs.runtime.directory.storage import StoragePath, reason
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
@@ -63,9 +63,9 @@ def describe(root: StoragePath, place: str) -> dict[str, Any] | None:
     """A run's line; None if the file does not belong to a run."""
     directory = root if place == "." else root / place
     described = _parsed(directory / CONFIG_FILE)
-    if not isinstance(described, dict) or "experiment" not in described:
+    if not is_description(described):
         return None
-    trials = described.get("trials", [])
+    trials = described["trials"]
     table = read_table(directory)
     counts = table["status"].value_counts() if "status" in table else pd.Series(dtype=int)
     over = sum(int(counts.get(status, 0)) for status in OVER)
@@ -93,11 +93,14 @@ def _state(over: int, trials: int) -> str:
 
 
 def read_table(directory: StoragePath) -> pd.DataFrame:
-    """A run's ``results.csv``; an empty table if it does not exist yet."""
+    """A run's ``results.csv``; an empty table if it does not exist yet or is damaged."""
     content = (directory / "results.csv").read()
     if not content:
         return pd.DataFrame()
-    return pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=[""])
+    try:
+        return pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=[""])
+    except ValueError:  # damaged
+        return pd.DataFrame()
 
 
 def _parsed(path: StoragePath) -> Any:

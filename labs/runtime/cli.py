@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -14,9 +15,16 @@ from typing import Any, NoReturn, TypeVar, cast, get_args, get_type_hints
 from labs.runtime.commandline.docstrings import own_docstring
 from labs.runtime.commandline.help import asks_for_help, command_name, print_help
 from labs.runtime.commandline.parsing import parse_known, unknown_option
-from labs.runtime.directory.description import plain_config, read_description, restore
+from labs.runtime.directory.description import (
+    own_program,
+    plain_config,
+    program_of,
+    read_description,
+    restore,
+)
 from labs.runtime.directory.identity import differences
 from labs.runtime.directory.mirror import fetch_run, is_remote
+from labs.runtime.directory.storage import is_full, reason
 from labs.runtime.errors import InputError
 from labs.runtime.loop import signals
 from labs.runtime.loop.console import replace_unencodable_characters
@@ -78,9 +86,15 @@ def exit_with(action: Callable[[], int], config_type: Any) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141  # as for a process that SIGPIPE ends
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:  # which only a path of the user's can be
+        if error.errno == errno.ENAMETOOLONG:  # which only a path of the user's can be
+            print(f"error: {error.filename}: this path or name is too long", file=sys.stderr)
+        elif is_full(error):
+            print(
+                f"error: {error.filename or 'a file'} cannot be written: {reason(error)}",
+                file=sys.stderr,
+            )
+        else:
             raise
-        print(f"error: {error.filename}: this path or name is too long", file=sys.stderr)
         status = 2
     sys.exit(signals.exit_status(status))
 
@@ -177,11 +191,17 @@ def _options_of_run(
     runtime = restore(RuntimeOptions, {**described["runtime"], **kept})
     if option == "--rerun" and not is_remote(runtime.run_root):  # was relative to another directory
         runtime = dataclasses.replace(runtime, run_root=str(local.parent.parent))
-    default = dataclasses.replace(
-        restore(config_type, described["config"]),  # type: ignore[type-var]  # C is a dataclass
-        runtime=runtime,
-    )
-    return default, arguments
+    try:
+        config = restore(config_type, described["config"])
+    except InputError:
+        program = program_of(described)
+        if Path(program[-1]).name == Path(own_program()[-1]).name:
+            raise  # the program has changed
+        raise InputError(
+            f"`{field}` {directory} is a run of {described['experiment']}, which has other options: use"
+            f" the program that made it, {shlex.join(program)}"
+        ) from None
+    return dataclasses.replace(config, runtime=runtime), arguments  # type: ignore[type-var]  # a dataclass
 
 
 def absolute_paths(config: C) -> C:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -17,9 +18,11 @@ from typing import Annotated, Any
 import pytest
 import tyro
 
+from labs.commands import listing
 from labs.runtime.cli import launch, parse, spell_options
 from labs.runtime.commandline.parsing import parse_known
-from labs.runtime.directory.description import describe_run
+from labs.runtime.directory.description import describe_run, restore
+from labs.runtime.directory.storage import StoragePath
 from labs.runtime.errors import InputError
 from labs.runtime.options import NameOrPath, RuntimeOptions
 
@@ -130,6 +133,13 @@ def test_a_path_that_is_too_long_is_one_sentence(capsys: pytest.CaptureFixture[s
     path = Path("x" * 300)
     assert run([], lambda config: int(path.exists()))[0] == 2
     assert capsys.readouterr().err == f"error: {path}: this path or name is too long\n"
+
+    def full(config: Config) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "/cache/weights")
+
+    assert run([], full)[0] == 2
+    said = "error: /cache/weights cannot be written: No space left on device\n"
+    assert capsys.readouterr().err == said
     with pytest.raises(FileNotFoundError):  # another one is the program's own fault
         launch(lambda config: Path("nothing").stat().st_size, Config, arguments=[])
 
@@ -249,10 +259,42 @@ def test_a_value_that_its_field_no_longer_takes_is_refused(tmp_path: Path) -> No
     (tmp_path / "config.json").write_text(json.dumps(described))
     with pytest.raises(InputError, match="`rate` of the run is 'fast', which this code does not"):
         parse(Config, PRESETS, resume)
-    del described["runtime"]
+    described["config"]["rate"] = [0.1, 0.2]
+    described["program"] = ["/elsewhere/other program.py"]
     (tmp_path / "config.json").write_text(json.dumps(described))
-    with pytest.raises(InputError, match="is not a run directory"):
-        parse(Config, PRESETS, resume)
+    said = "has other options: use the program that made it, '/elsewhere/other program.py'"
+    for option in ("--resume", "--rerun"):
+        with pytest.raises(InputError, match=f"^`{option[2:]}` .* is a run of .*, which {said}$"):
+            parse(Config, PRESETS, [option, *resume[1:]])
+
+
+@pytest.mark.parametrize("kind", [int, bool, str])
+def test_a_value_of_another_type_is_not_restored(kind: type) -> None:
+    """Else the run would fail later, and anywhere."""
+    made = dataclasses.make_dataclass("Made", [("field", kind), ("either", kind | float)])
+    values = {int: 3, bool: True, str: "a"}
+    for other, value in values.items():
+        if issubclass(other, kind):
+            assert restore(made, {"field": value, "either": value}).either is value
+        else:
+            with pytest.raises(InputError, match="`field` of the run is .*, which this code"):
+                restore(made, {"field": value, "either": 0.5})
+    assert restore(made, {"field": values[kind], "either": 0.5}).either == 0.5
+    with pytest.raises(InputError, match="`field` of the run is"):
+        restore(made, {"field": [values[kind]], "either": 0.5})
+
+
+@pytest.mark.parametrize(
+    "part", ["experiment", "config", "runtime", "git", "versions", "data", "trials"]
+)
+def test_a_damaged_description_is_no_run(tmp_path: Path, part: str) -> None:
+    resume = recorded(tmp_path, PRESETS["quick"])
+    described = json.loads((tmp_path / "config.json").read_text())
+    for broken in ({**described, part: None}, {k: v for k, v in described.items() if k != part}):
+        (tmp_path / "config.json").write_text(json.dumps(broken))
+        with pytest.raises(InputError, match="is not a run directory"):
+            parse(Config, PRESETS, resume)
+        assert listing.describe(StoragePath(tmp_path), ".") is None
 
 
 @pytest.mark.parametrize("found", [1, 3])

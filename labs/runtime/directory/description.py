@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import enum
@@ -24,6 +25,17 @@ from labs.runtime.options import expand_user
 
 CONFIG_FILE = "config.json"
 FORMAT = 2
+
+_CONTENT = {
+    "experiment": str,
+    "config": dict,
+    "runtime": dict,
+    "git": dict,
+    "versions": dict,
+    "data": dict,
+    "trials": list,
+}
+"""The parts of ``config.json`` that no run can do without."""
 
 T = TypeVar("T")
 
@@ -50,7 +62,7 @@ def describe_run(
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": shlex.join(sys.argv),
         "arguments": sys.argv[1:],
-        "program": _program(),
+        "program": own_program(),
         "directory": os.getcwd(),
         "about": inspect.cleandoc(sys.modules["__main__"].__doc__ or "").split("\n\n")[0],
         "config": plain_config(config),
@@ -94,7 +106,7 @@ def read_description(directory: str | Path) -> dict[str, Any]:
         described = None
     if not path.parent.is_dir():
         raise InputError(f"there is no run {directory}: labs list shows the runs")
-    if not isinstance(described, dict) or not described.keys() >= {"config", "runtime"}:
+    if not is_description(described):
         raise InputError(f"{directory} is not a run directory: it has no readable {CONFIG_FILE}")
     found = described.get("format", 1)
     if found != FORMAT:
@@ -103,6 +115,13 @@ def read_description(directory: str | Path) -> dict[str, Any]:
             " continue: use the version that made it, or start a new run"
         )
     return described
+
+
+def is_description(content: Any) -> bool:
+    """Whether the content of a file is that of a ``config.json``, of whichever format."""
+    return isinstance(content, dict) and all(
+        isinstance(content.get(name), kind) for name, kind in _CONTENT.items()
+    )
 
 
 def recorded_trials(described: Mapping[str, Any]) -> list[TrialRecord]:
@@ -141,10 +160,7 @@ def _restore(hint: Any, value: Any) -> Any:
     if value is None or hint is Any:
         return value
     if origin in (Union, types.UnionType):
-        choices = [a for a in arguments if a is not type(None)]
-        if isinstance(value, dict):  # of several dataclasses, the one with most of these fields
-            choices.sort(key=lambda choice: -len(set(value) & _names(choice)))
-        return _restore(choices[0], value)
+        return _restore_one_of([a for a in arguments if a is not type(None)], value)
     if dataclasses.is_dataclass(hint):
         return restore(cast(type, hint), value)
     if origin is tuple:
@@ -156,7 +172,19 @@ def _restore(hint: Any, value: Any) -> Any:
         return [_restore(arguments[0], part) for part in value]
     if origin is None and isinstance(hint, type) and issubclass(hint, (Path, enum.Enum, float)):
         return hint(value)
+    if hint in (int, str, bool) and not isinstance(value, hint):
+        raise TypeError
     return value
+
+
+def _restore_one_of(choices: list[Any], value: Any) -> Any:
+    """The value as the first of several types that takes it."""
+    if isinstance(value, dict):  # of several dataclasses, the one with most of these fields
+        choices.sort(key=lambda choice: -len(set(value) & _names(choice)))
+    for choice in choices[:-1]:
+        with contextlib.suppress(TypeError, ValueError):
+            return _restore(choice, value)
+    return _restore(choices[-1], value)
 
 
 def _names(kind: Any) -> set[str]:
@@ -186,7 +214,7 @@ def program_of(described: Mapping[str, Any]) -> list[str]:
     return list(program) if program else shlex.split(described["command"])[:1]
 
 
-def _program() -> list[str]:
+def own_program() -> list[str]:
     """The script as an absolute path, or ``-m`` and the module's name."""
     script = os.path.abspath(sys.argv[0])
     spec = getattr(sys.modules["__main__"], "__spec__", None)

@@ -37,7 +37,13 @@ from labs.runtime.directory.identity import (
 )
 from labs.runtime.directory.lease import Lease, remove_empty, reserve_directory
 from labs.runtime.directory.mirror import Mirror, fetch_run, is_remote, write_session
-from labs.runtime.directory.storage import StoragePath, reason, short_name, write_atomically
+from labs.runtime.directory.storage import (
+    StoragePath,
+    is_full,
+    reason,
+    short_name,
+    write_atomically,
+)
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
 from labs.runtime.machine.commits import code_changes
@@ -104,18 +110,17 @@ class Run:
         if self._mirror is not None:
             write_session(self.path, self.lease.number)
             self._mirror.start()
-        if (
-            self.resumed
-        ):  # only now, since another driver may have changed it until the lease was ours
+        if self.resumed:
+            # Only now, since another driver may have changed it until the lease was ours.
             self._described = read_description(self.path)
             self.trials = recorded_trials(self._described)
             self._data = self._described["data"]
 
     def release(self) -> None:
         """Close the files and let other drivers write the run."""
-        if "writer" in vars(self):
-            self.writer.close()
         try:
+            if "writer" in vars(self):
+                self.writer.close()
             # What was refused has only an old copy of what another driver writes.
             if self._mirror is not None and self._claimed and self.lease.taken_by is None:
                 self._mirror.close()
@@ -156,7 +161,6 @@ class Run:
         """
         if self._started:
             return
-        self._started = True
         try:
             if self._described is None:
                 described = describe_run(
@@ -173,6 +177,7 @@ class Run:
                 self.claim()
             # Before any trial starts, so that every trial on disk is in a config.json.
             write_atomically(self.path / CONFIG_FILE, content)
+            self._started = True
         except FileExistsError:
             raise InputError(
                 f"{self.path} has just been created by another run: start again, with another"
@@ -198,11 +203,17 @@ class Run:
         return self._started
 
     @contextlib.contextmanager
-    def resume_hint(self) -> Iterator[None]:
-        """Turn an OSError inside the block into an InputError that says how to resume the run."""
+    def resume_hint(self, only_if_full: bool = False) -> Iterator[None]:
+        """Turn an OSError inside the block into an InputError that says how to resume the run.
+
+        With ``only_if_full`` only an error of a full disk or quota, of a file of the run.
+        """
         try:
             yield
         except OSError as error:
+            ours = error.filename is None or Path(error.filename).is_relative_to(self.path)
+            if only_if_full and not (is_full(error) and ours):
+                raise
             raise InputError(
                 f"{self.path} cannot be written: {error.strerror or error}; make room there, and"
                 f" continue with: {resume_command(self.path)}"
@@ -289,13 +300,14 @@ def open_run(experiment: str, config: Any, options: RuntimeOptions) -> Iterator[
     run = Run(experiment, config, options)
     if options.rerun is not None and earlier is not None:
         run.repeats = recorded_trials(earlier)
-    try:
-        if run.resumed:
-            run.claim()
-        with standard_style():
-            yield run
-    finally:
-        run.release()
+    with run.resume_hint(only_if_full=True):
+        try:
+            if run.resumed:
+                run.claim()
+            with standard_style():
+                yield run
+        finally:
+            run.release()
 
 
 def _read_earlier(experiment: str, options: RuntimeOptions) -> dict[str, Any] | None:

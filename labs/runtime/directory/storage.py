@@ -307,6 +307,11 @@ def retry_io(
             pause = min(2 * pause, 20.0)
 
 
+def is_full(error: OSError) -> bool:
+    """Whether a disk or a quota has no room left."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def is_permanent(error: OSError) -> bool:
     """Whether a retry cannot help: no permission, no such bucket, not a directory."""
     numbers = (

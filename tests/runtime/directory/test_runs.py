@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import shlex
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from labs.runtime.directory import runs
 from labs.runtime.directory.runs import open_run
 from labs.runtime.errors import InputError
 from labs.runtime.options import RuntimeOptions
@@ -23,16 +25,18 @@ def test_runs_that_begin_in_the_same_second_have_directories_of_their_own(tmp_pa
     """As the tasks of an array job do, which share a disk and give no names."""
     options = RuntimeOptions(run_root=str(tmp_path / "runs"))
     with contextlib.ExitStack() as stack:
-        runs = [
+        opened = [
             stack.enter_context(open_run("walk", RuntimeOptions(max_failures=n), options))
             for n in range(4)
         ]
-        assert len({run.path for run in runs}) == 4
-        for run in (runs[2], runs[0]):
+        assert len({run.path for run in opened}) == 4
+        for run in (opened[2], opened[0]):
             run.start()
-    assert names(tmp_path / "runs" / "walk") == sorted(run.path.name for run in (runs[0], runs[2]))
+    assert names(tmp_path / "runs" / "walk") == sorted(
+        run.path.name for run in (opened[0], opened[2])
+    )
     for number in (0, 2):
-        described = json.loads((runs[number].path / "config.json").read_text())
+        described = json.loads((opened[number].path / "config.json").read_text())
         assert described["config"]["max_failures"] == number
 
 
@@ -104,3 +108,50 @@ def test_the_command_for_the_curves_is_quoted(
     said, _, command = line.partition(": ")
     assert said == "curves"
     assert shlex.split(command) == ["tensorboard", "--logdir", f"{root}/walk/mine/tensorboard"]
+
+
+@pytest.mark.parametrize("place", ["block", "end"])
+def test_a_disk_that_is_full_after_the_trials_is_one_sentence_and_the_run_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Tables and figures come last; TensorBoard's writer tells of a full disk only when it is closed."""
+    options = RuntimeOptions(run_root=str(tmp_path), run_name="r")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    said = rf"^{tmp_path}/walk/r cannot be written: No space left on device; .*--resume {tmp_path}/walk/r$"
+    with pytest.raises(InputError, match=said), open_run("walk", options, options) as run:
+        run.add_text("notes", "some")
+        monkeypatch.setattr(run.writer, "close", full)
+        if place == "block":
+            full()
+    monkeypatch.undo()
+    with open_run("walk", options, RuntimeOptions(resume=str(run.path))):
+        pass
+    with (
+        pytest.raises(OSError, match="elsewhere"),
+        open_run("walk", options, RuntimeOptions(run_root=str(tmp_path))),
+    ):
+        raise OSError(errno.ENOSPC, "elsewhere", "/cache/weights")
+    with (
+        pytest.raises(FileNotFoundError),
+        open_run("walk", options, RuntimeOptions(run_root=str(tmp_path))) as run,
+    ):
+        (run.path / "nothing").read_text()
+
+
+def test_a_run_that_cannot_be_created_has_not_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written into it later, such as a report of it."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    options = RuntimeOptions(run_root=str(tmp_path))
+    with open_run("walk", options, options) as run:
+        monkeypatch.setattr(runs, "write_atomically", full)
+        with pytest.raises(InputError, match="`run_root` .* cannot be written: No space left on"):
+            run.start()
+        assert not run.started
