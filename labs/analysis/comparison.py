@@ -46,8 +46,6 @@ class Comparison:
     mode: str
 
     def __post_init__(self) -> None:
-        if len(self.runs) < 2:
-            raise InputError("a comparison needs two or more runs: name another one")
         for run in self.runs:
             if self.metric not in run.table:
                 tags = ", ".join(tag for tag in map(str, run.table) if "/" in tag) or "no metric"
@@ -196,8 +194,10 @@ def compare_runs(
     """Compare runs by ``metric``, by default that of the first run that has one.
 
     Raises:
-        InputError: there is no metric, or not all runs have it.
+        InputError: fewer than two runs, there is no metric, or not all runs have it.
     """
+    if len(runs) < 2:
+        raise InputError("a comparison needs two runs or more: name their directories")
     objective = next((run.objective for run in runs if run.objective.metric is not None), None)
     metric = metric or (None if objective is None else objective.metric)
     if metric is None:

@@ -36,8 +36,6 @@ class Compare:
 
     def run(self) -> int:
         """Print the tables and sentences, and draw the figure."""
-        if len(self.runs) < 2:
-            raise InputError("a comparison needs two runs or more: name their directories")
         comparison = compare_runs([load_run(run) for run in self.runs], self.metric, self.mode)
         options = comparison.options()
         if len(options):

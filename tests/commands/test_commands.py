@@ -189,7 +189,7 @@ def test_compare(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "No significant difference between the runs for 2 pairs of configs." in out
     assert figure.read_text().startswith("<?xml")
     assert labs("compare", runs[0]) == 2
-    assert "needs two or more runs" in capsys.readouterr().err
+    assert "needs two runs or more" in capsys.readouterr().err
     assert labs("compare", *runs, "--metric", "val/height") == 2
     assert "--metric val/height is not in" in capsys.readouterr().err
 

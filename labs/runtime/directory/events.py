@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import socket
+import threading
 import time
 from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from labs.runtime.directory.storage import write_atomically
@@ -90,3 +93,18 @@ def write_single_event(path: Path, summary: Summary) -> None:
         event.wall_time = time.time()
         records.write(event.SerializeToString())
     write_atomically(path, content.getvalue())
+
+
+@functools.cache
+def silence_writer_threads() -> None:
+    """Print no traceback where the thread of a TensorBoard writer cannot write.
+
+    The writer raises the same error again when it is next used, at the latest when it is closed.
+    """
+    before = threading.excepthook
+
+    def hook(error: threading.ExceptHookArgs) -> None:
+        if type(error.thread) is not _AsyncWriterThread or error.exc_type is not OSError:
+            before(error)
+
+    threading.excepthook = hook

@@ -23,7 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import histogram, scalar, text
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 
-from labs.runtime.directory.events import EventFile, write_single_event
+from labs.runtime.directory.events import EventFile, silence_writer_threads, write_single_event
 from labs.runtime.directory.storage import write_atomically
 from labs.runtime.machine.memory import MemoryUse
 from labs.runtime.reports import Objective
@@ -326,18 +326,16 @@ def read_state(directory: Path) -> dict[str, Any]:
 
 def open_writer(directory: Path) -> SummaryWriter:
     """A TensorBoard writer for what belongs to the whole grid."""
+    silence_writer_threads()
     return SummaryWriter(str(directory))
 
 
 def add_animation(writer: SummaryWriter, tag: str, gif: bytes, step: int = 0) -> None:
     """Show an animated GIF on the images page."""
-    with Image.open(io.BytesIO(gif)) as image:
-        width, height = image.size
-    summary = Summary()
-    summary.value.add(
-        tag=tag,
-        image=Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif),
-    )
+    with Image.open(io.BytesIO(gif)) as opened:
+        width, height = opened.size
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
+    summary = Summary(value=[Summary.Value(tag=tag, image=image)])
     writer._get_file_writer().add_summary(summary, step)  # SummaryWriter has no method for it
 
 

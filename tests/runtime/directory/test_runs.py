@@ -7,6 +7,8 @@ import errno
 import json
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -155,3 +157,35 @@ def test_a_run_that_cannot_be_created_has_not_started(
         with pytest.raises(InputError, match="`run_root` .* cannot be written: No space left on"):
             run.start()
         assert not run.started
+
+
+FULL = """
+import sys, threading
+from pathlib import Path
+from labs.runtime.directory.runs import open_run
+from labs.runtime.errors import InputError
+from labs.runtime.options import RuntimeOptions
+options = RuntimeOptions(run_root=sys.argv[1])
+try:
+    with open_run("walk", options, options) as run:
+        file = Path(run.writer.file_writer.event_writer._file_name)
+        file.unlink(missing_ok=True)
+        file.symlink_to("/dev/full")
+        run.add_text("notes", "x" * 100_000)
+except InputError as error:
+    print(error)
+thread = threading.Thread(target=lambda: 1 / 0)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_tensorboard_s_thread_prints_no_traceback(tmp_path: Path) -> None:
+    """Its error comes back where the run is closed; of other threads it is printed as ever."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert "cannot be written: No space left on device; make room there" in done.stdout
+    assert done.stderr.count("Traceback") == 1
+    assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
