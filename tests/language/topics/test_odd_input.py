@@ -76,6 +76,15 @@ def test_missing_texts_are_empty_in_every_format(tmp_path: Path) -> None:
     assert [row.text for row in read_rows(tmp_path / "a.parquet", "t", "l")] == ["", "a"]
 
 
+@pytest.mark.parametrize("line", ["3", "null", '"text"', '["a", "b"]', "[]"])
+def test_a_line_of_json_that_is_no_object_is_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "a.jsonl").write_text('{"t": "a", "l": "x"}\n' + line + "\n")
+    with pytest.raises(
+        InputError, match=r"a.jsonl, line 2: expected an object such as \{'t': ...,"
+    ):
+        read_rows(tmp_path / "a.jsonl", "t", "l")
+
+
 def test_names_that_look_missing_are_classes(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", ["NA", "null", "None", "N/A"])
     assert [row.label for row in read_rows(path, "body", "topic")] == ["NA", "null", "None", "N/A"]

@@ -112,6 +112,23 @@ def test_a_late_or_missing_or_infinite_metric_decides_nothing() -> None:
     assert halving.is_stopped(1)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_the_others_are_judged_as_if_it_had_not_reported(mode: str, value: float | None) -> None:
+    """A NaN would make every median NaN, and an infinite value every other one too small."""
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        alone, beside = Halving(entrants(6, 1), mode), Halving(entrants(6, 1), mode)
+        beside.report(0, 2, value)
+        for trial in rng.permutation(np.arange(1, 6)).tolist():
+            score = float(rng.normal())
+            alone.report(trial, 2, score)
+            beside.report(trial, 2, score)
+        stopped = [alone.is_stopped(trial) for trial in range(6)]
+        assert [beside.is_stopped(trial) for trial in range(6)] == stopped
+        assert any(stopped) and not stopped[0]
+
+
 def test_a_record_that_is_replayed_gives_the_same_decisions() -> None:
     values = np.array([0.5, 0.7, 0.9])
     first = Halving(entrants(3, 1), "max")

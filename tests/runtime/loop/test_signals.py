@@ -114,6 +114,27 @@ def test_a_second_signal_ends_at_once(first: str, second: str) -> None:
     assert process.returncode == 128 + getattr(signal, f"SIG{second}")
 
 
+def test_a_second_signal_ends_what_was_asked_to_stop_and_does_not() -> None:
+    """As a trial in this process that hangs: there it raises nothing that could be caught."""
+    process = start(
+        body(
+            "with signals.stopping(lambda: print('asked', flush=True)):",
+            "    print('ready', flush=True)",
+            "    while True:",
+            "        try: time.sleep(60)",
+            "        except KeyboardInterrupt: pass",
+        )
+    )
+    try:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "asked\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 143
+    finally:
+        process.kill()
+
+
 def test_a_signal_that_was_ignored_stays_ignored() -> None:
     """As under nohup; the others still end it."""
     process = start(
