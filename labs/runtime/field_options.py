@@ -152,6 +152,13 @@ def check_config_type(config_type: Any) -> None:
         *("runtime", "help", "help_all"),
     }
     hints = get_type_hints(config_type)
+    for attribute, value in vars(config_type).items():
+        public = attribute not in hints and not attribute.startswith("_")
+        if public and type(value) in (bool, int, float, str, tuple):
+            raise InputError(
+                f"{name}.{attribute} has no type, so that it is no option: write"
+                f" {attribute}: {type(value).__name__} = {value!r}"
+            )
     for field in dataclasses.fields(config_type):
         if field.name in taken:
             raise InputError(

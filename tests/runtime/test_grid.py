@@ -232,6 +232,17 @@ def test_fields_that_no_command_line_can_have(config_type: Any, message: str) ->
     assert message in str(caught.value)
 
 
+def test_a_value_without_a_type_is_no_option_and_named() -> None:
+    @dataclass(frozen=True)
+    class Mine:
+        width = 64
+        depth: int = 3
+        _cache = 2
+
+    with pytest.raises(InputError, match=r"^Mine.width has no type, .* write width: int = 64$"):
+        options_type(Mine)
+
+
 def test_a_range_needs_finite_ends() -> None:
     for low, high in ((0, math.inf), (math.nan, 1), (2, 2), (3, 2)):
         with pytest.raises(InputError, match="empty"):

@@ -283,7 +283,7 @@ def test_a_trial_that_hangs_is_ended_and_tried_again(tmp_path: Path) -> None:
     assert time.monotonic() - began < 120
     assert list(result.table["status"]) == ["done", "failed"]
     assert list(result.history.loc[result.history["trial"] == 0, "step"]) == [1, 2, 3, 4, 5]
-    assert result.table["error"][1].startswith("no report for 3 s (`trial_timeout`)")
+    assert result.table["error"][1].startswith("no report for 3 s (--trial-timeout)")
 
 
 def test_max_concurrent(tmp_path: Path) -> None:

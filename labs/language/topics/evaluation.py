@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from labs.bootstrap import bootstrap_interval
-from labs.statistics import Interval
+from labs.statistics import Interval, proportion_interval
 
 METRICS = ("accuracy", "macro_precision", "macro_recall", "macro_f1")
 
@@ -48,7 +48,9 @@ class Evaluation:
     """A classifier on the test set.
 
     Attributes:
-        metrics: each of ``METRICS`` with its 95% percentile bootstrap interval over the texts.
+        metrics: each of ``METRICS`` with its 95% interval over the texts: Wilson's for the accuracy, the
+            percentile bootstrap's for the others, or Wilson's where no resampled text could change them
+            (all are right, or all wrong).
         confusion: int64 ``[classes, classes]``, rows are the true classes.
         per_class: one row per class: ``class``, ``precision``, ``recall``, ``f1``, ``texts``.
     """
@@ -78,9 +80,11 @@ def evaluate(
 
         return of_sample
 
-    metrics = {
-        name: bootstrap_interval(statistic(name), len(labels), seed=seed) for name in METRICS
-    }
+    hits = proportion_interval(int((predicted == labels).sum()), len(labels))
+    metrics = {"accuracy": hits}
+    for name in METRICS[1:]:
+        found = bootstrap_interval(statistic(name), len(labels), seed=seed)
+        metrics[name] = found if found.low < found.high else hits
     confusion = confusion_matrix(labels, predicted, len(classes))
     per_class = pd.DataFrame({"class": classes, **class_scores(confusion)})
     per_class["texts"] = confusion.sum(axis=1)

@@ -212,7 +212,7 @@ class Recorder:
         timeout = self._run.options.trial_timeout
         silent = time.monotonic() - self._last_events.get(index, time.monotonic())
         if own is None and timeout is not None and silent >= timeout:
-            return f"no report for {timeout:g} s (`trial_timeout`): its process was killed"
+            return f"no report for {timeout:g} s (--trial-timeout): its process was killed"
         return own or reason
 
     def _may_write(self) -> bool:

@@ -126,6 +126,19 @@ def test_intervals_hold_the_estimate_and_narrow_with_more_texts() -> None:
     assert widths[1] < widths[0] / 3
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_a_few_texts_that_are_all_right_prove_little(right: bool) -> None:
+    """No resampled set of texts differs then, and the bootstrap alone would be certain."""
+    labels = np.arange(18) % 3
+    predicted = labels if right else (labels + 1) % 3
+    found = topic_evaluation.evaluate(labels, np.eye(3)[predicted], CLASSES, seed=0)
+    for interval in found.metrics.values():
+        # What a score test of the proportion does not reject (Wilson, 1927).
+        bound = 18 / (18 + 1.959964**2)
+        expected = (1.0, bound, 1.0) if right else (0.0, 0.0, 1 - bound)
+        assert (interval.estimate, interval.low, interval.high) == pytest.approx(expected)
+
+
 def test_gain_is_paired() -> None:
     labels = np.zeros(400, dtype=np.int64)
     ours, theirs = np.zeros(400, np.int64), np.zeros(400, np.int64)
