@@ -4,8 +4,11 @@ joins without the token."""
 from __future__ import annotations
 
 import os
+import socketserver
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -83,3 +86,24 @@ def test_an_address_without_a_cluster(without_ray: None, address: str) -> None:
         connect(RuntimeOptions(address=address)),
     ):
         pass
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\n\r\n<html>", b"SSH-2.0-OpenSSH_9.2\r\n"])
+def test_the_port_of_another_server(without_ray: None, answer: bytes) -> None:
+    """For instance the dashboard's, 8265; Ray alone would wait for minutes."""
+
+    class Answer(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(answer)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        began = time.monotonic()
+        with (
+            pytest.raises(InputError, match="no Ray cluster answers at .*: that is another server"),
+            connect(RuntimeOptions(address=f"127.0.0.1:{server.server_address[1]}")),
+        ):
+            pass
+        assert time.monotonic() - began < 10
+        server.shutdown()

@@ -230,11 +230,24 @@ def _reason(error: BaseException) -> str:
 
 
 def _require_listener(address: str) -> None:
-    """Raise OSError or ValueError if nothing listens there; Ray would abort this process from C++."""
+    """Raise OSError or ValueError if nothing listens there, or another program that answers in text.
+
+    Ray (2.54.1 to 2.60.0) would abort this process from C++, or wait for minutes.
+    """
     host, colon, port = address.split("://")[-1].rpartition(":")
     if not colon or not port.isdigit():
         raise ValueError("an address is HOST:PORT, ray://HOST:PORT or auto")
-    socket.create_connection((host, int(port)), timeout=10).close()
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.settimeout(1)
+        try:
+            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            answer = connection.recv(1)  # gRPC's first byte is 0, and TLS's is 21
+        except OSError:
+            return
+    if answer and answer.isascii() and answer.decode().isprintable():
+        raise ValueError(
+            "that is another server, such as Ray's dashboard; a cluster's port is 6379"
+        )
 
 
 def is_private(options: RuntimeOptions) -> bool:
