@@ -68,9 +68,9 @@ def test_rollout_workers_are_in_the_driver() -> None:
 
 
 def test_generated_texts_go_to_files_and_to_tensorboard(
-    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = save_tiny_gpt2(shared_data / "tokenizers" / "gpt2", tmp_path / "gpt2")
+    model = save_tiny_gpt2(tmp_path / "gpt2")
     (tmp_path / "prompts.txt").write_text("ciao\nNA\n")
     options = [
         "--model",

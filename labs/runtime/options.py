@@ -15,12 +15,14 @@ def expand_user(path: str | Path) -> Path:
     """The path with a leading ``~`` or ``~name`` replaced by the user's home directory.
 
     Raises:
-        InputError: there is no such user.
+        InputError: there is no such user, or this one has no home directory.
     """
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise InputError(f"{path}: there is no user {Path(path).parts[0][1:]}") from None
+        name = Path(path).parts[0][1:]
+        reason = f"there is no user {name}" if name else "this user has no home directory"
+        raise InputError(f"{path}: {reason}") from None
 
 
 @dataclass(frozen=True)

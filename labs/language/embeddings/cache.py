@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,7 +32,7 @@ class EmbeddingCache:
     def __init__(self, directory: Path, key: Mapping[str, str | int]) -> None:
         self._content = json.dumps(dict(key), sort_keys=True)
         name = hashlib.sha256(self._content.encode()).hexdigest()[:24]
-        self.path = expand_user(directory).absolute() / f"{name}.parquet"
+        self.path = expanded(Path(directory)) / f"{name}.parquet"
         self._count = int(key["count"])
 
     def read(self) -> dict[str, np.ndarray] | None:
@@ -108,3 +109,16 @@ class EmbeddingCache:
             f"`cache_dir` {self.path.parent} cannot be written"
             f" ({error.strerror or str(error).strip()}): free some space, or use another directory"
         )
+
+
+def expanded(directory: Path) -> Path:
+    """An absolute path, ``~`` replaced.
+
+    Of a user without a home, as in some containers, ``~`` is the temporary directory.
+    """
+    try:
+        return expand_user(directory).absolute()
+    except InputError:
+        if directory.parts[0] != "~":  # the home of another user
+            raise
+        return Path(tempfile.gettempdir(), *directory.parts[1:])

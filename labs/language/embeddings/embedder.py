@@ -12,6 +12,7 @@ import torch
 from tyro.conf import OmitArgPrefixes
 
 from labs.language.embeddings import openvino_backend
+from labs.language.embeddings.cache import expanded
 from labs.language.embeddings.encoders import (
     DTYPES,
     Encoder,
@@ -25,7 +26,6 @@ from labs.language.embeddings.sentence_form import PoolingChoice
 from labs.language.pipeline import Columns, PoolOptions
 from labs.runtime.errors import InputError
 from labs.runtime.machine.devices import Precision, resolve_device
-from labs.runtime.options import expand_user
 
 Backend = Literal["auto", "torch", "openvino"]
 TOKENS_PER_BATCH = {"cpu": 1024, "cuda": 32_768}
@@ -103,7 +103,7 @@ class Embedder:
         self._tokenizer = load_tokenizer(encoder)
         self._forward: Forward
         if conversion is not None:
-            conversion = expand_user(conversion).absolute()
+            conversion = expanded(conversion)
             openvino_backend.ensure_converted(conversion, encoder)
             threads = torch.get_num_threads()
             self._forward = openvino_backend.OpenVINOForward(conversion, precision, threads)

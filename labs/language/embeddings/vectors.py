@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 
 from labs.language.embeddings import openvino_backend
-from labs.language.embeddings.cache import EmbeddingCache
+from labs.language.embeddings.cache import EmbeddingCache, expanded
 from labs.language.embeddings.embedder import Embedder, EmbeddingOptions
 from labs.language.embeddings.encoders import Encoder, resolved_precision
 from labs.language.embeddings.own_encoder import OwnEmbedder
@@ -30,7 +30,6 @@ from labs.language.pipeline import (
 from labs.runtime.errors import InputError
 from labs.runtime.loop.console import say
 from labs.runtime.machine.resources import Node
-from labs.runtime.options import expand_user
 
 
 @dataclass(frozen=True)
@@ -198,9 +197,7 @@ def _prepared(planned: Plan) -> tuple[Plan, str]:
         return planned, resolve_backend(planned.options, planned.device == "cuda")[1]
     begun = time.perf_counter()
     try:
-        new = openvino_backend.ensure_converted(
-            expand_user(planned.conversion).absolute(), planned.encoder
-        )
+        new = openvino_backend.ensure_converted(expanded(planned.conversion), planned.encoder)
     except InputError as error:
         if planned.options.backend == "openvino":
             raise

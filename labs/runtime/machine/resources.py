@@ -122,7 +122,7 @@ def _cluster_config() -> dict[str, Any] | None:
         return cast(
             dict[str, Any], json.loads(expand_user(AUTOSCALER_CONFIG).read_text(encoding="utf-8"))
         )
-    except (OSError, ValueError):
+    except (OSError, ValueError, InputError):
         return None
 
 
