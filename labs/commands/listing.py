@@ -65,7 +65,7 @@ def describe(root: StoragePath, place: str) -> dict[str, Any] | None:
     described = _parsed(directory / CONFIG_FILE)
     if not is_description(described):
         return None
-    trials = described["trials"]
+    trials = described.get("trials", [])  # a run of format 1 has none
     table = read_table(directory)
     counts = table["status"].value_counts() if "status" in table else pd.Series(dtype=int)
     over = sum(int(counts.get(status, 0)) for status in OVER)

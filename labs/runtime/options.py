@@ -41,7 +41,7 @@ class NameOrPath:
         if value in self.names:
             return value
         path = expand_user(value)
-        return os.path.abspath(path) if path.exists() else value
+        return os.path.abspath(path) if os.path.exists(path) else value
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,18 @@ def test_list(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_a_run_of_version_0_1_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = tmp_path / "runs" / "hills" / "old"
+    old.mkdir(parents=True)
+    described = {"experiment": "hills", "created": "2026-05-04T03:02:01+00:00", "git": None}
+    described |= {"command": "hills.py", "config": {}, "runtime": {}, "versions": {}}
+    (old / "config.json").write_text(json.dumps(described))
+    (old / "results.csv").write_text("trial,name,status\n0,000-a,done\n")
+    assert labs("list", tmp_path / "runs") == 0
+    (line,) = capsys.readouterr().out.splitlines()[1:]
+    assert line.split()[:4] == ["hills/old", "2026-05-04", "03:02", "1/0"]
+
+
 @pytest.mark.slow
 def test_show(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert labs("show", root / "hills" / "first") == 0

@@ -35,7 +35,7 @@ _CONTENT = {
     "data": dict,
     "trials": list,
 }
-"""The parts of ``config.json`` that no run can do without."""
+"""The parts of ``config.json`` that no run of this format can do without."""
 
 T = TypeVar("T")
 
@@ -118,10 +118,11 @@ def read_description(directory: str | Path) -> dict[str, Any]:
 
 
 def is_description(content: Any) -> bool:
-    """Whether the content of a file is that of a ``config.json``, of whichever format."""
-    return isinstance(content, dict) and all(
-        isinstance(content.get(name), kind) for name, kind in _CONTENT.items()
-    )
+    """Whether the content of a file is that of a ``config.json``; of another format, as far as is known."""
+    if not isinstance(content, dict) or not content.keys() >= {"config", "runtime"}:
+        return False
+    whole = all(isinstance(content.get(name), kind) for name, kind in _CONTENT.items())
+    return whole or content.get("format", 1) != FORMAT
 
 
 def recorded_trials(described: Mapping[str, Any]) -> list[TrialRecord]:
