@@ -3,7 +3,6 @@
     python experiments/train_agent.py                        # PPO on NavigationGoal, minutes on a core
     python experiments/train_agent.py dqn --seeds 3          # or --algorithm dqn
     python experiments/train_agent.py --env CartPole-v1 --learning-rate 3e-4 1e-3 3e-3
-    python experiments/train_agent.py --env CartPole-v1 --learning-rate 1e-4..1e-2:log --samples 8
     python experiments/train_agent.py reinforce:reinforce    # the module reinforce registers it
 
 Each algorithm has its own options: train_agent.py dqn --help. Their defaults are tuned for the

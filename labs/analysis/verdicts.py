@@ -101,12 +101,21 @@ def _difference(config: ConfigRuns, default: ConfigRuns) -> str:
 
 
 def sentences(configs: Sequence[ConfigRuns], decision: Decision, metric: str) -> list[str]:
-    """All conclusions of a grid: the best config, the defaults, and what is not compared."""
+    """All conclusions of a grid: the best config, the defaults, what is not compared, and a doubt."""
     return [
         *best_sentences(decision, metric),
         *default_sentences(decision),
         *not_compared(configs),
+        *_equal_seeds(configs, metric),
     ]
+
+
+def _equal_seeds(configs: Sequence[ConfigRuns], metric: str) -> list[str]:
+    """A doubt where no config's seeds differ: then they say nothing about chance."""
+    repeated = [config.scores for config in configs if len(config.scores) > 1]
+    if not repeated or any(np.ptp(scores) > 0 for scores in repeated):
+        return []
+    return [f"All seeds of a config have the same {metric}: does the training use its seed?"]
 
 
 def _named(parts: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast, get_args, get_type_hints
 
 from labs.runtime.commandline.docstrings import own_docstring
+from labs.runtime.commandline.groups import without_values
 from labs.runtime.commandline.help import asks_for_help, command_name, print_help
 from labs.runtime.commandline.parsing import parse_known, unknown_option
 from labs.runtime.directory.description import (
@@ -251,6 +252,8 @@ def _parse(
     config, unknown = parse_known(config_type, arguments, description=description, **options)
     if unknown:
         raise unknown_option(unknown[0], _field_names(config_type))
+    if empty := without_values(config_type, arguments):
+        raise InputError(f"{empty} needs a value")
     return cast(C, config)
 
 

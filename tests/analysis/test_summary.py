@@ -137,6 +137,16 @@ def test_too_few_seeds_and_nothing_at_all() -> None:
     assert said(equal, optimizer="sgd", rate=0.01, width=16)[1].startswith("No config can be told")
 
 
+def test_seeds_that_change_nothing_are_a_doubt() -> None:
+    same = {("adam", 0.01): [0.25] * 3, ("sgd", 0.01): [0.5] * 2}
+    assert said(grid(same))[-1] == (
+        "All seeds of a config have the same val/loss: does the training use its seed?"
+    )
+    assert said(grid({("adam", 0.01): [0.25]}))[-1].startswith("One config")
+    other = {**same, ("sgd", 0.1): [0.5, 0.5, 0.6]}
+    assert not any("does the training" in text for text in said(grid(other)))
+
+
 def test_the_metric_against_each_field() -> None:
     figure = field_panels(group_configs(TABLE, METRIC), METRIC)
     assert figure is not None

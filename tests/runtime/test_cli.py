@@ -31,7 +31,7 @@ from labs.runtime.options import NameOrPath, RuntimeOptions
 class Config:
     preset: str = "quick"
     """Name."""
-    depths: tuple[int, ...] = (3, 11)
+    depths: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--depth"])] = (3, 11)
     """Depths."""
     rate: float = 1e-3
     """Rate."""
@@ -338,6 +338,8 @@ def test_the_command_to_resume_is_quoted(tmp_path: Path) -> None:
         (["--cpus-per-trial", "x"], "--cpus-per-trial x is not valid: it takes a number"),
         (["--scheduler", "best"], "--scheduler best is not valid: use fifo or asha"),
         (["--run-name"], "--run-name needs a value"),
+        (["--depths", "--local-mode"], "--depths needs a value"),
+        (["--rate", "0.1", "--depth"], "--depth needs a value"),
     ],
 )
 def test_what_the_parser_refuses_is_one_sentence_too(

@@ -1,8 +1,8 @@
-"""``--help``: groups, types that a person reads, defaults as values, on two screens."""
+"""``--help``: groups, types that a person reads, defaults as values, on one screen."""
 
 from __future__ import annotations
 
-import dataclasses
+import importlib.util
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +13,7 @@ import pytest
 import tyro
 
 from labs.runtime.cli import launch
+from labs.runtime.commandline.help import _beginning
 from labs.runtime.field_options import options_type
 from labs.runtime.options import RuntimeOptions
 
@@ -100,7 +101,7 @@ def test_options_in_groups_with_types_and_defaults(
     assert "  --rate FLOAT [FLOAT ...]\n" in text and "the preset's.\n" in text
     assert "none" not in text.lower() and "fixed" not in text
     # What every experiment has is named, an option on one line.
-    assert "--max-concurrent INT," in text and "--scheduler {fifo,asha}" in text
+    assert "--max-concurrent INT," in text and "--scheduler fifo," in text
     assert "Run everything in this process" not in text
 
 
@@ -155,20 +156,82 @@ def test_options_of_base_classes_and_of_the_grid_have_headings(
 
 
 RUNTIME = "where and how it runs:"
-LONG = [(f"option_{i}", int, field(default=i)) for i in range(100)]
-Long = dataclasses.make_dataclass("Long", LONG, bases=(Basis,), frozen=True)
-Long.__doc__ = "Very long."
 
 
-def test_the_last_groups_are_only_named_where_the_help_would_be_longer_than_two_screens(
-    capsys: pytest.CaptureFixture[str],
+def long(directory: Path, count: int, text: str) -> type:
+    """Options of a config with a group of two and a group of ``count`` fields, from a file as a user's."""
+    fields = "".join(f"    option_{i}: int = {i}\n    {text!r}\n" for i in range(count))
+    file = directory / "config.py"
+    file.write_text(
+        "from dataclasses import dataclass\n"
+        "from test_help import Basis\n\n"
+        f"@dataclass(frozen=True)\nclass Long(Basis):\n    'Very long.'\n{fields}"
+    )
+    spec = importlib.util.spec_from_file_location(f"config_of_{count}_options", file)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return options_type(module.Long)
+
+
+def of_group(lines: Sequence[str], title: str) -> Sequence[str]:
+    start = lines.index(title) + 1
+    return lines[start : lines.index("", start)]
+
+
+def test_a_line_for_each_option_where_all_their_text_would_be_longer_than_a_screen(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    lines = shown(capsys, "--help", config=options_type(Long))
-    assert len(lines) <= 100 and "--help-all describes every option." in lines[-1]
-    assert "  --epochs INT            Passes. (default: 3)" in lines
-    named = " ".join(lines[lines.index("very long:") : lines.index(RUNTIME)])
-    assert all(f"--option-{i} INT" in named for i in range(100)) and "(default: 42)" not in named
-    assert "(default: 42)" in "\n".join(shown(capsys, "--help-all", config=options_type(Long)))
+    monkeypatch.setenv("COLUMNS", "100")
+    text = (
+        "The one; the other. It has (by the way, seldom) module:name, more words and "
+        + 9 * "ever more "
+    )
+    config = long(tmp_path, 25, text)
+    lines = shown(capsys, "--help", config=config)
+    assert len(lines) <= 50 and max(map(len, lines)) <= 100
+    assert of_group(lines, "very long:") == [
+        f"  --option-{i} {i}".ljust(36) + "The one; the other" for i in range(25)
+    ]
+    assert "  --seeds 1                         How many seeds each config runs with" in lines
+    assert "--help-all describes every option." in lines[-1]
+    whole = "\n".join(shown(capsys, "--help-all", config=config))
+    assert whole.count("The one; the other. It has") == 25 and "(default: 17)" in whole
+
+
+def test_the_last_groups_are_only_named_where_a_line_for_each_would_be_longer_than_a_screen(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    config = long(tmp_path, 100, "One of many.")
+    lines = shown(capsys, "--help", config=config)
+    assert len(lines) <= 50 and "--help-all describes every option." in lines[-1]
+    assert "  --epochs 3                        Passes" in lines
+    named = " ".join(of_group(lines, "very long:")) + ","
+    assert all(f"--option-{i} {i}," in named for i in range(100))
+    assert "(default: 42)" in "\n".join(shown(capsys, "--help-all", config=config))
+
+
+@pytest.mark.parametrize(
+    ("text", "room", "beginning"),
+    [
+        ("Of Adam.", 7, "Of Adam"),
+        ("First sentence. Second one, which is long.", 20, "First sentence"),
+        ("One; two, three; four.", 14, "One"),
+        ("One; two, three; four.", 15, "One; two, three"),
+        ("A name, or module:name for your own.", 30, "A name, ..."),
+        ("What it is: cpu, cuda or auto.", 25, "What it is: cpu, ..."),
+        ("What it is: cpu, cuda or auto.", 16, "What it is: ..."),
+        ("A size (in pixels, square) of images as they are.", 24, "A size ..."),
+        (
+            "A size (in pixels, square) of images, as they are.",
+            42,
+            "A size (in pixels, square) of images, ...",
+        ),
+        ("Nothing to cut it at here or there.", 20, "Nothing to cut ..."),
+        ("Version 1.5 of it. More.", 17, "Version 1.5 of it"),
+    ],
+)
+def test_a_text_is_cut_where_a_clause_ends(text: str, room: int, beginning: str) -> None:
+    assert _beginning(text, room) == beginning
 
 
 @dataclass(frozen=True)

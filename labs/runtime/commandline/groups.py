@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,21 @@ class Option:
     """``FLOAT [FLOAT ...]``; empty for a flag."""
 
     text: str
-    """What it does, with its default."""
+    """What it does."""
+
+    default: str = ""
+    """The default as it would be typed, ``yes`` or ``no`` for a flag; empty if there is none to show."""
+
+    aliases: Sequence[str] = ()
+    """Other spellings."""
+
+    @property
+    def example(self) -> str:
+        """``--learning-rate 0.001``, ``--[no-]augment``; without a default ``--samples INT``."""
+        name = self.spelling.split(",")[0]
+        if "--no-" in self.spelling:
+            return name.replace("--", "--[no-]")
+        return f"{name} {self.default or self.takes}".strip() if name.startswith("-") else name
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,24 @@ def subcommands(command: Any) -> Mapping[str, type]:
     return found
 
 
+def without_values(config_type: Any, arguments: Sequence[str]) -> str | None:
+    """The first option that takes one or more values and is given without any; None if there is none."""
+    commands = subcommands(config_type)
+    kind = next((commands[word] for word in arguments if word in commands), config_type)
+    groups = () if commands and kind is config_type else groups_of(kind, None, "")
+    several = {
+        name
+        for group in groups
+        for option in group.options
+        if option.takes.endswith(("...", "...]")) and not option.takes.startswith("[")
+        for name in (option.spelling, *option.aliases)
+    }
+    for argument, following in itertools.pairwise([*arguments, "--"]):
+        if argument.replace("_", "-") in several and following.startswith("--"):
+            return argument
+    return None
+
+
 def groups_of(config_type: Any, default: Any, title: str) -> Iterator[Group]:
     """The options of a dataclass, then those of the dataclasses in it."""
     decided = default.shown_defaults() if hasattr(default, "shown_defaults") else {}
@@ -77,9 +110,12 @@ def groups_of(config_type: Any, default: Any, title: str) -> Iterator[Group]:
         if dataclasses.is_dataclass(hint):
             parts.append((field.name, hint, value))
         else:
+            option = _option(field.name, hint, marks, texts.get(field.name, ""))
             shown = decided.get(field.name, "") if value is None else _shown(value)
-            text = texts.get(field.name, "")
-            option = _option(field.name, hint, marks, text, shown)
+            if value is None and " " in shown and any(map(str.isalpha, shown)):
+                shown, text = "", f"{option.text} (default: {shown})"  # words, nothing to type
+                option = dataclasses.replace(option, text=text)
+            option = dataclasses.replace(option, default=shown)
             if _POSITIONAL in marks and value is not dataclasses.MISSING:
                 operand = _optional(option.takes)
                 option = dataclasses.replace(option, spelling=operand, takes=operand)
@@ -104,7 +140,7 @@ def _unwrapped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
     return (hint.__origin__, marks) if marks else (hint, ())
 
 
-def _option(name: str, hint: Any, marks: Sequence[Any], text: str, shown: str) -> Option:
+def _option(name: str, hint: Any, marks: Sequence[Any], text: str) -> Option:
     settings: Mapping[str, Any] = next(
         (vars(m) for m in marks if hasattr(m, "metavar") and hasattr(m, "aliases")), {}
     )
@@ -115,7 +151,7 @@ def _option(name: str, hint: Any, marks: Sequence[Any], text: str, shown: str) -
     if _POSITIONAL in marks:
         spelling, takes = takes, takes
     text = " ".join((settings.get("help") or text).split())
-    return Option(spelling, takes, f"{text} (default: {shown})" if shown else text)
+    return Option(spelling, takes, text, aliases=settings.get("aliases") or ())
 
 
 def _optional(operand: str) -> str:

@@ -1,6 +1,6 @@
 """What ``--help`` prints: options in groups, readable types, defaults as values.
 
-``--help`` fits two screens: what the program is, its own options, and the names of those that every
+``--help`` fits a screen: what the program is, its own options, and the names of those that every
 experiment has. ``--help-all`` has the program's whole description, and every option in full.
 """
 
@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from labs.runtime.commandline.docstrings import own_docstring, summary
-from labs.runtime.commandline.groups import Group, Option, groups_of, subcommands
+from labs.runtime.commandline.groups import Group, groups_of, subcommands
 
 HELP = ("-h", "--help", "--help-all")
 MAX_WIDTH = 100
 _COLUMN = 26
 """Column in which the descriptions begin."""
 
-TWO_SCREENS = 100
+_BRIEF_COLUMN = 36
+"""The same where each option has one line."""
+
+_FOOTER = "The values are defaults. --help-all describes every option."
+
+SCREEN = 50
 """Largest number of lines of ``--help``."""
 
 
@@ -69,22 +75,16 @@ def print_help(
     if chosen is not None:
         config_type = commands[chosen]
         program, description = f"{program} {chosen}", own_docstring(config_type)
-    everything = "--help-all" in arguments
+    whole = "--help-all" in arguments
     groups = list(groups_of(config_type, default, "options"))
     operands = [o.takes for g in groups for o in g.options if not o.spelling.startswith("-")]
     head = [" ".join(["usage:", program, *operands, "[options]"]), ""]
-    head += _description(description, width, whole=everything or chosen is not None)
+    head += _description(description, width, whole or chosen is not None)
     if note := getattr(config_type, "help_note", ""):
         head += [*_filled(note, width), ""]
-    named = [group for group in groups if group.common and not everything]
-    lines = [*head, *_options(groups, named, width)]
-    while not everything and len(lines) > TWO_SCREENS:
-        described = [group for group in groups[1:] if group not in named]
-        if not described:
-            break
-        named.append(described[-1])
-        lines = [*head, *_options(groups, named, width)]
-    print("\n".join(lines))
+    room = SCREEN - len(head)
+    lines = _laid_out(groups, groups, _in_full, width) if whole else _fitted(groups, width, room)
+    print("\n".join([*head, *lines]))
 
 
 def _commands(
@@ -93,7 +93,7 @@ def _commands(
     lines = [f"usage: {program} COMMAND [options]", ""]
     lines += [*_description(description, width, whole=True), _bold("commands:")]
     for name, kind in commands.items():
-        lines += _described(Option(name, "", summary(kind)), width)
+        lines += _entry(name, "", summary(kind), width)
     return [*lines, "", f"{program} COMMAND --help describes the options of one."]
 
 
@@ -112,36 +112,89 @@ def _filled(block: str, width: int) -> list[str]:
     return textwrap.wrap(" ".join(block.split()), width)
 
 
-def _options(groups: Sequence[Group], named: Sequence[Group], width: int) -> list[str]:
-    """The options by group; some groups are only named."""
+def _fitted(groups: Sequence[Group], width: int, room: int) -> list[str]:
+    """As much about each option as there is room for.
+
+    That is everything; or a line for each option; or a line for each option of the first groups. Of
+    the other groups, and of what every experiment has, there are only the names and defaults.
+    """
+    own = [group for group in groups if not group.common]
+    lines = [*_laid_out(groups, own, _in_full, width), *_footer(len(own) < len(groups))]
+    count = len(own)
+    while len(lines) > room and count:
+        lines = [*_laid_out(groups, own[:count], _in_lines, width), *_footer(True)]
+        count -= 1
+    return lines
+
+
+def _footer(short: bool) -> list[str]:
+    return ["", _FOOTER] if short else []
+
+
+def _laid_out(
+    groups: Sequence[Group],
+    described: Sequence[Group],
+    describe: Callable[[Group, int], list[str]],
+    width: int,
+) -> list[str]:
+    """The options by group; some groups are described, the others named."""
     lines: list[str] = []
     for group in groups:
-        lines.append(_bold(f"{group.title}:"))
-        if group in named:
-            lines += _named(group, width)
-        else:
-            lines += [line for option in group.options for line in _described(option, width)]
-        lines.append("")
-    return [*lines, "--help-all describes every option."] if named else lines[:-1]
+        options = describe(group, width) if group in described else _in_names(group, width)
+        lines += [_bold(f"{group.title}:"), *options, ""]
+    return lines[:-1]
 
 
-def _named(group: Group, width: int) -> list[str]:
-    names = [" ".join([option.spelling.split(",")[0], option.takes]) for option in group.options]
-    parts = [name.strip().replace(" ", "\0") for name in names]  # an option stays on one line
+def _in_full(group: Group, width: int) -> list[str]:
+    lines: list[str] = []
+    for option in group.options:
+        shown = f" (default: {option.default})" if option.default else ""
+        takes = f" {option.takes}" if option.takes and option.spelling.startswith("-") else ""
+        lines += _entry(option.spelling, takes, option.text + shown, width)
+    return lines
+
+
+def _entry(name: str, takes: str, text: str, width: int) -> list[str]:
+    """A name and, beside or below it, what it is."""
+    texts = textwrap.wrap(text, max(20, width - _COLUMN))
+    head, room = f"  {_bold(name)}{takes}", _COLUMN - 2 - len(name) - len(takes)
+    if room >= 2 and texts:
+        head += " " * room + texts.pop(0)
+    return [head, *(" " * _COLUMN + text for text in texts)]
+
+
+def _in_lines(group: Group, width: int) -> list[str]:
+    """A line for each option: how it is typed, with its default, and the beginning of its text."""
+    lines = []
+    for option in group.options:
+        name, space, value = option.example.partition(" ")
+        room = max(10, width - _BRIEF_COLUMN - len(name))
+        typed = f"{space}{textwrap.shorten(value, room, placeholder=' ...')}"
+        typed += " " * max(2, _BRIEF_COLUMN - 2 - len(name) - len(typed))
+        room = max(10, width - 2 - len(name) - len(typed))
+        lines.append(f"  {_bold(name)}{typed}{_beginning(option.text, room)}".rstrip())
+    return lines
+
+
+def _beginning(text: str, room: int) -> str:
+    """The longest beginning that fits: whole sentences, or else whole clauses and dots."""
+    whole = text.removesuffix(".")
+    if len(whole) <= room:
+        return whole
+    for end, more in ((r"[.;](?= )", ""), (r"(?<=[:,])(?= )|(?= \()", " ...")):
+        places = [match.start() for match in re.finditer(end, whole)]
+        starts = [whole[:place] for place in places if place + len(more) <= room]
+        if complete := [start for start in starts if start.count("(") == start.count(")")]:
+            return complete[-1] + more
+    return textwrap.shorten(whole, room, placeholder=" ...")
+
+
+def _in_names(group: Group, width: int) -> list[str]:
+    parts = [option.example.replace(" ", "\0") for option in group.options]  # each on one line
     filled = textwrap.wrap(
         ", ".join(parts), width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
     )
     return [line.replace("\0", " ") for line in filled]
-
-
-def _described(option: Option, width: int) -> list[str]:
-    takes = f" {option.takes}" if option.takes and option.spelling.startswith("-") else ""
-    texts = textwrap.wrap(option.text, max(20, width - _COLUMN))
-    head, room = f"  {_bold(option.spelling)}{takes}", _COLUMN - 2
-    room -= len(option.spelling) + len(takes)
-    if room >= 2 and texts:
-        head += " " * room + texts.pop(0)
-    return [head, *(" " * _COLUMN + text for text in texts)]
 
 
 def _bold(text: str) -> str:
