@@ -13,6 +13,7 @@ import pytest
 import tyro
 
 from labs.runtime.cli import launch
+from labs.runtime.commandline.groups import groups_of
 from labs.runtime.commandline.help import _beginning
 from labs.runtime.field_options import options_type
 from labs.runtime.options import RuntimeOptions
@@ -102,13 +103,26 @@ def test_options_in_groups_with_types_and_defaults(
     assert "none" not in text.lower() and "fixed" not in text
     # What every experiment has is named, an option on one line.
     assert "--max-concurrent INT," in text and "--scheduler fifo," in text
-    assert "Run everything in this process" not in text
+    assert "--[no-]local-mode," in text and "Run everything in this process" not in text
+    assert lines[-1] == "The values are defaults. --help-all describes every option."
 
 
 def test_the_defaults_are_those_of_the_preset(capsys: pytest.CaptureFixture[str]) -> None:
     text = "\n".join(shown(capsys, "-h", "--preset=large"))
     assert "Units of a layer. (default: 4096)" in text
     assert "How long. (default: 900 per layer)" in text and "nowhere" not in text
+
+
+def test_options_as_they_are_typed() -> None:
+    (group, *_) = groups_of(Config, Config(), "options")
+    assert [option.example for option in group.options] == [
+        "--preset quick",
+        "--rate FLOAT [FLOAT ...]",
+        "--kind plain",
+        "--[no-]augment",
+        "--steps INT",  # its default, 10 per layer, is in words
+        "--data data",
+    ]
 
 
 def test_everything(capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,6 +242,7 @@ def test_the_last_groups_are_only_named_where_a_line_for_each_would_be_longer_th
         ),
         ("Nothing to cut it at here or there.", 20, "Nothing to cut ..."),
         ("Version 1.5 of it. More.", 17, "Version 1.5 of it"),
+        ("Version 1.5 of it here.", 14, "Version ..."),
     ],
 )
 def test_a_text_is_cut_where_a_clause_ends(text: str, room: int, beginning: str) -> None:
