@@ -58,7 +58,6 @@ if resolve_precision("auto", torch.device("cpu")) != torch.bfloat16:
     PRECISIONS = ("float32",)  # without instructions for it bfloat16 takes many times as long
 BACKENDS: dict[Backend, str] = {"torch": "PyTorch", "openvino": "OpenVINO"}
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
-BATCH_SIZES = (4, 8, 16, 32, 64)
 OWN = tuple(f"ours, OpenVINO, {precision}" for precision in PRECISIONS)
 Vectors = Callable[[list[str]], np.ndarray]
 
@@ -138,22 +137,6 @@ def ours(
     return encode
 
 
-def best_batch(encode: baselines.Encode, texts: list[str]) -> int:
-    """The batch size that is fastest on some of the texts."""
-    some, taken = texts[:64], {}
-    for size in BATCH_SIZES:
-        encode(some[:size], size)
-        taken[size] = min(seconds(functools.partial(encode, some, size)) for _ in range(2))
-    return min(taken, key=taken.__getitem__)
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """Seconds that one call takes."""
-    begun = time.perf_counter()
-    run()
-    return time.perf_counter() - begun
-
-
 def variants(encoder: Encoder, texts: list[str]) -> dict[str, Vectors]:
     """Everything that is compared in one process, with the models loaded."""
     loops = {
@@ -176,7 +159,7 @@ def variants(encoder: Encoder, texts: list[str]) -> dict[str, Vectors]:
             encoder, HINTS[precision], CORES, pinned=True
         )
     for name, encode in loaded.items():
-        size = best_batch(encode, texts)
+        size = baselines.best_batch(encode, texts)
         if f"{name}, batches of {size} (default)" not in made:
             made[f"{name}, batches of {size} (best)"] = functools.partial(encode, batch_size=size)
     whole = 32 * 256  # tokens: one pass of a batch of 32
@@ -215,7 +198,7 @@ def in_threads(texts: list[str], encoder: Encoder, repeats: int) -> None:
     for _ in range(repeats):
         for name, encode in made.items():
             time.sleep(0.1)  # until the threads of the previous variant stop spinning
-            taken[name].append(seconds(functools.partial(encode, texts)))
+            taken[name].append(baselines.seconds(functools.partial(encode, texts)))
     show(taken, cosines, len(texts))
 
 
