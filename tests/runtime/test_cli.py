@@ -188,6 +188,23 @@ class Whole:
     runtime: tyro.conf.OmitArgPrefixes[RuntimeOptions] = field(default_factory=RuntimeOptions)
 
 
+def test_a_name_or_a_path_that_may_not_be_looked_at_is_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    source = NameOrPath(("digits",))
+    assert [source.absolute(text) for text in ("photos", "digits", "imagenet")] == [
+        str(tmp_path / "photos"), "digits", "imagenet",
+    ]  # fmt: skip
+
+    def refuse(path: Any, **_: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "stat", refuse)
+    assert source.absolute("org/model") == "org/model"
+
+
 def recorded(directory: Path, config: Any) -> list[str]:
     """A run of this config in the directory; the options that resume it."""
     described = describe_run("x", config, config.runtime, [], {})
