@@ -55,6 +55,19 @@ class Interval:
             return text
         return f"{text} [{self.low * scale:.{digits}f}, {self.high * scale:.{digits}f}]"
 
+    def shown(self, digits: int = 3) -> str:
+        """The same with ``digits`` decimals between 0.1 and 10, fewer for larger numbers, more for smaller.
+
+        A loss of 0.00012 is 0.000120, and a return of 31245.6 is 31246.
+        """
+        sizes = [abs(value) for value in (self.estimate, self.low, self.high)]
+        largest = max((size for size in sizes if 0 < size < math.inf), default=1.0)
+        exponent = math.floor(math.log10(largest))
+        before = (
+            exponent if exponent > 0 else min(exponent + 1, 0)
+        )  # digits, or zeros after the point
+        return self.format(min(max(digits - before, 0), 12))
+
     def __str__(self) -> str:
         return self.format()
 

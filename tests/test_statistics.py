@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from labs.statistics import (
+    Interval,
     difference_interval,
     geometric_band,
     geometric_interval,
@@ -184,3 +186,34 @@ def test_proportion_interval_is_wilson_s() -> None:
 def test_bad_values(values: list[float]) -> None:
     with pytest.raises(ValueError, match="finite"):
         mean_interval(values)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ((0.934, 0.9214, 0.9466), "0.934 [0.921, 0.947]"),
+        ((9.5, -0.25, 19.25), "9.50 [-0.25, 19.25]"),
+        ((0.00012, 0.00011, 0.00013), "0.000120 [0.000110, 0.000130]"),
+        ((0.08, 0.0601, 0.0999), "0.0800 [0.0601, 0.0999]"),
+        ((1.0, 1.0, 1.0), "1.000 [1.000, 1.000]"),
+        ((487.25, 460.06, 514.44), "487.2 [460.1, 514.4]"),
+        ((-31245.6, -32000.0, -30000.4), "-31246 [-32000, -30000]"),
+        ((0.0, 0.0, 0.0), "0.000 [0.000, 0.000]"),
+        ((3e-20, math.nan, math.nan), "0.000000000000"),
+        ((0.05, math.nan, math.nan), "0.0500"),
+        ((math.inf, math.nan, math.nan), "inf"),
+    ],
+)
+def test_an_interval_is_shown_with_as_many_digits_as_its_size_needs(
+    numbers: tuple[float, float, float], text: str
+) -> None:
+    assert Interval(*numbers, n=3).shown() == text
+
+
+def test_shown_numbers_are_within_half_a_percent() -> None:
+    random = np.random.default_rng(3)
+    for _ in range(200):
+        low, estimate, high = np.sort(random.normal(size=3)) * 10 ** random.uniform(-7, 7)
+        told = re.findall(r"-?[\d.]+", Interval(estimate, low, high, n=3).shown())
+        error = np.abs(np.array(told, float) - [estimate, low, high]).max()
+        assert error <= 5.01e-3 * max(abs(low), abs(high)) and len(max(told, key=len)) <= 12

@@ -41,7 +41,7 @@ def best_sentences(decision: Decision, metric: str) -> list[str]:
         return [f"No config can be judged by {metric}: no config has all of its seeds finished."]
     first = configs[0]
     seeds = f"{len(first.scores)} seed{'s' * (len(first.scores) != 1)}"
-    score = f"{metric} {score_interval(first).format(4)}, {seeds}"
+    score = f"{metric} {score_interval(first).shown(4)}, {seeds}"
     measured = f"{first.label}: {score}"
     if len(configs) == 1:
         if first.label == config_label({}):  # no field varies
@@ -52,7 +52,7 @@ def best_sentences(decision: Decision, metric: str) -> list[str]:
         others = f"the {len(configs) - 1} others" if len(configs) > 2 else "the other"
         return [
             f"The best of {len(configs)} configs is {best.label}: {metric}"
-            f" {score_interval(best).format(4)}, {len(best.scores)} seeds; it is significantly better"
+            f" {score_interval(best).shown(4)}, {len(best.scores)} seeds; it is significantly better"
             f" than {others}."
         ]
     if min(len(config.scores) for config in configs) < MIN_SEEDS:

@@ -6,6 +6,7 @@ import base64
 import html
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from labs.analysis.report.svg import embedded
+from labs.statistics import Interval
 
 MAX_FIGURE_BYTES = 300_000
 """An SVG that is larger is replaced by its PNG; of a PNG that is larger only the name is shown."""
@@ -56,8 +58,9 @@ def table_html(table: pd.DataFrame) -> str:
         for column in columns:
             text = _cell(row[column])
             if column in intervals and not _is_missing(row[f"{column}_low"]):
-                low, high = _cell(row[f"{column}_low"]), _cell(row[f"{column}_high"])
-                text += f' <span class="interval">[{low}, {high}]</span>'
+                ends = (row[f"{column}_low"], row[f"{column}_high"])
+                shown = Interval(row[column], *ends, n=0).shown()
+                text = re.sub(r"(\[.*\])", r'<span class="interval">\1</span>', shown)
             cells.append(f"<td{_right(column in numeric)}>{text}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
     lines.append("</tbody></table>")

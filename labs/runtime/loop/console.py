@@ -19,6 +19,7 @@ from rich.text import Text
 
 from labs.runtime.reports import Objective
 from labs.runtime.results import FAILED
+from labs.statistics import Interval
 
 SHOWN_TRIALS = 8
 
@@ -240,9 +241,8 @@ def show_table(table: pd.DataFrame, intervals: Sequence[str] = ()) -> None:
             continue
         low, high = shown.pop(f"{name}_low"), shown.pop(f"{name}_high")
         shown[name] = [
-            ("" if math.isnan(mean) else f"{mean:.3f}")
-            + (f" [{a:.3f}, {b:.3f}]" if not math.isnan(a) else "")
-            for mean, a, b in zip(shown[name], low, high, strict=True)
+            "" if math.isnan(mean) else Interval(mean, least, most, n=0).shown()
+            for mean, least, most in zip(shown[name], low, high, strict=True)
         ]
     text = shown.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4g}")
     say(text if len(shown) else "no trial finished")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import math
 import random
 import threading
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
-from labs.runtime.loop.console import GridConsole
+from labs.runtime.loop.console import GridConsole, show_table
 from labs.runtime.reports import Objective
 
 OBJECTIVE = Objective("val/score")
@@ -176,3 +178,17 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
     assert ("[1/1] failed" in out) is not live
     (line,) = [line for line in out.splitlines() if "ValueError" in line]
     assert name in line and "end" in line  # in one piece
+
+
+def test_small_and_large_numbers_of_a_table_are_told_apart(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    columns = ("loss", "loss_low", "loss_high")
+    rows = [(0.000123, 0.000119, 0.000127), (4321.9, 4000.1, 4643.7), (math.nan,) * 3]
+    show_table(pd.DataFrame(rows, columns=columns).assign(n=3), intervals=("loss", "absent"))
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["loss", "n"],
+        ["0.000123", "[0.000119,", "0.000127]", "3"],
+        ["4322", "[4000,", "4644]", "3"],
+        ["3"],
+    ]
