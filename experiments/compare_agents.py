@@ -8,7 +8,7 @@ arXiv:2108.13264): interquartile means with stratified bootstrap 95% intervals, 
 probability of improvement, curves against steps and against seconds. Verdicts come from Welch's tests,
 adjusted together for all comparisons.
 
-    python experiments/compare_agents.py                        # 40 runs, 18 minutes on two cores
+    python experiments/compare_agents.py                        # 40 runs, 18 to 34 minutes on two cores
     python experiments/compare_agents.py --preset quick         # 24 short runs, a minute or two
     python experiments/compare_agents.py --envs Acrobot-v1 --agents labs-ppo rllib-ppo
     python experiments/compare_agents.py --resume runs/compare_agents/NAME

@@ -217,3 +217,7 @@ def test_shown_numbers_are_within_half_a_percent() -> None:
         told = re.findall(r"-?[\d.]+", Interval(estimate, low, high, n=3).shown())
         error = np.abs(np.array(told, float) - [estimate, low, high]).max()
         assert error <= 5.01e-3 * max(abs(low), abs(high)) and len(max(told, key=len)) <= 12
+
+
+def test_an_interval_in_percent() -> None:
+    assert Interval(0.9341, 0.9214, 0.9466, n=3).format(1, scale=100) == "93.4 [92.1, 94.7]"
