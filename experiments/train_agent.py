@@ -74,7 +74,7 @@ def main(options: Any) -> int:
             decision = write_answers(result, run, planned=most)
             best = result.best()
             if best is not None:
-                say(f"best: {best['name']}, {METRIC} {best[METRIC]:.3f} at step {best['step']}")
+                say(f"best: {best['name']}, {METRIC} {best[METRIC]:.4g} at step {best['step']}")
                 script = Path(sys.argv[0]).with_name("evaluate_agent.py")
                 words = ["python", str(script), "--checkpoint", str(best["checkpoint"])]
                 say(f"evaluate it: {shlex.join(words)}")
