@@ -17,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from labs.runtime.loop import signals
 from labs.runtime.reports import Objective
 from labs.runtime.results import FAILED
 from labs.statistics import Interval
@@ -95,12 +96,14 @@ class GridConsole:
         if console.is_terminal and self.live and not console.is_dumb_terminal:
             self._live = Live(get_renderable=self._view, console=console, refresh_per_second=4)
             self._live.start()
+            signals.show_notice_in_view(True)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
             self._live = None
+            signals.show_notice_in_view(False)
 
     def started(self, index: int) -> None:
         """A trial has started."""
@@ -213,6 +216,8 @@ class GridConsole:
         parts: list[Table | Text] = [head, *(_line(line) for line in lines)]
         if self.best is not None:
             parts.append(_line(f"  best so far:{self._metric(self.best[0])}  {self.best[1]}"))
+        if notice := signals.notice():
+            parts.append(_line(f"  {notice}"))
         return Group(*parts)
 
 

@@ -16,11 +16,25 @@ SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name
 _received: int | None = None
 _stop: Callable[[], None] | None = None
 _terminals: tuple[int, ...] = ()
+_in_view = False
 
 
 def received() -> int | None:
     """The signal that has asked this process to end; None if there was none."""
     return _received
+
+
+def notice() -> str | None:
+    """What a person is told when a signal has asked this process to end; None if there was none."""
+    if _received is None:
+        return None
+    return f"{signal.Signals(_received).name}: ending; a second signal ends at once"
+
+
+def show_notice_in_view(shown: bool) -> None:
+    """Whether a live view on the terminal shows ``notice``, which would tear it as a line of its own."""
+    global _in_view
+    _in_view = shown
 
 
 def exit_status(status: int) -> int:
@@ -81,8 +95,9 @@ def _handle(number: int, frame: FrameType | None) -> None:
         # To write to a closed terminal is an error, and the table must still be written.
         for fd in _terminals:
             os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
-    # os.write, because the signal may have interrupted a print.
-    os.write(2, f"{signal.Signals(number).name}: ending; a second signal ends at once\n".encode())
+    if not (_in_view and os.isatty(2)):
+        # os.write, because the signal may have interrupted a print.
+        os.write(2, f"{notice()}\n".encode())
     if _stop is None:
         raise KeyboardInterrupt
     _stop()

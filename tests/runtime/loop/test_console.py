@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
+import os
+import pty
 import random
+import re
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from rich.console import Console
 
+from labs.runtime.loop import signals
 from labs.runtime.loop.console import GridConsole, show_table
 from labs.runtime.reports import Objective
 
@@ -192,3 +200,57 @@ def test_small_and_large_numbers_of_a_table_are_told_apart(
         ["4322", "[4000,", "4644]", "3"],
         ["3"],
     ]
+
+
+INTERRUPTED = """
+import os, signal, threading, time
+from labs.runtime.loop import signals
+from labs.runtime.loop import signals
+from labs.runtime.loop.console import GridConsole
+from labs.runtime.reports import Objective
+
+stopped = threading.Event()
+with signals.handled(), GridConsole(["000-a"], 1, Objective("val/score")) as grid:
+    with signals.stopping(stopped.set):
+        grid.started(0)
+        time.sleep(0.6)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.6)
+print("stopped:", stopped.is_set())
+"""
+
+
+@pytest.mark.parametrize(
+    ("terminal", "errors"), [("xterm", "terminal"), ("xterm", "file"), ("dumb", "terminal")]
+)
+def test_the_first_signal_is_told_in_the_live_view_and_does_not_tear_it(
+    terminal: str, errors: str, tmp_path: Path
+) -> None:
+    master, other = pty.openpty()
+    with (tmp_path / "errors").open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-c", INTERRUPTED],
+            env={**os.environ, "TERM": terminal, "COLUMNS": "100"},
+            stdout=other, stderr=other if errors == "terminal" else file,
+        )  # fmt: skip
+    os.close(other)
+    written = b""
+    with contextlib.suppress(OSError):  # the process has gone
+        while part := os.read(master, 4096):
+            written += part
+    assert process.wait(60) == 0
+    text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", written.decode())
+    notice = "SIGINT: ending; a second signal ends at once"
+    assert "stopped: True" in text
+    in_view, in_all = text.count(f"  {notice}"), text.count(notice)
+    assert in_all == in_view > 0 if terminal == "xterm" else (in_view, in_all) == (0, 1)
+    assert (tmp_path / "errors").read_text() == (f"{notice}\n" if errors == "file" else "")
+
+
+def test_after_the_view_a_signal_is_a_line_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    assert not signals._in_view
+    with GridConsole(["000-a"], 1, OBJECTIVE) as grid:
+        assert signals._in_view and "ending" not in drawn(grid)
+    assert not signals._in_view
