@@ -82,6 +82,8 @@ def test_the_verdict_is_about_the_baseline_that_cross_validation_prefers(
         "tfidf_chars": answers(labels, theirs),
     }
     assert _verdict(labels, probabilities, table, 1).startswith(sentence)
+    del probabilities["tfidf"]
+    assert _verdict(labels, probabilities, table, 1).startswith(sentence)
     assert _verdict(labels, {"embeddings": probabilities["embeddings"]}, table, 1) == ""
 
 
