@@ -44,9 +44,9 @@ class Interval:
         return self if math.isnan(self.low) else replace(self, low=low, high=high)
 
     def scaled(self, factor: float) -> Interval:
-        """The interval in another unit, for instance in percentage points."""
-        estimate, low, high = (value * factor for value in (self.estimate, self.low, self.high))
-        return Interval(estimate, low, high, self.n)
+        """The interval in another unit, for instance in percentage points; below 0 the ends change places."""
+        low, high = (self.low, self.high) if factor > 0 else (self.high, self.low)
+        return Interval(self.estimate * factor, low * factor, high * factor, self.n)
 
     def format(self, digits: int = 3, scale: float = 1.0) -> str:
         """``0.934 [0.921, 0.947]``; only the estimate if there is no interval."""

@@ -221,3 +221,9 @@ def test_shown_numbers_are_within_half_a_percent() -> None:
 
 def test_an_interval_in_percent() -> None:
     assert Interval(0.9341, 0.9214, 0.9466, n=3).format(1, scale=100) == "93.4 [92.1, 94.7]"
+
+
+def test_a_difference_the_other_way_round() -> None:
+    there = Interval(0.17, 0.03, 0.31, n=5)
+    assert there.scaled(-100) == Interval(-17.0, -31.0, -3.0, n=5)
+    assert there.scaled(10) == Interval(pytest.approx(1.7), pytest.approx(0.3), 3.1, n=5)

@@ -246,7 +246,8 @@ def _verdict(
     if gain.low > 0:
         return f"The embeddings beat {title} by {points} points of accuracy."
     if gain.high < 0:
-        return f"{title} beats the embeddings by {(-gain.estimate) * 100:.1f} points ({points})."
+        lead = gain.scaled(-100).format(1)
+        return f"{title} beats the embeddings by {lead} points of accuracy."
     return f"The embeddings and {title} cannot be told apart ({points} points of accuracy)."
 
 
