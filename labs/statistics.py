@@ -63,10 +63,9 @@ class Interval:
         sizes = [abs(value) for value in (self.estimate, self.low, self.high)]
         largest = max((size for size in sizes if 0 < size < math.inf), default=1.0)
         exponent = math.floor(math.log10(largest))
-        before = (
-            exponent if exponent > 0 else min(exponent + 1, 0)
-        )  # digits, or zeros after the point
-        return self.format(min(max(digits - before, 0), 12))
+        if exponent < 0:  # 0.12 needs as many decimals as 1.2
+            exponent += 1
+        return self.format(min(max(digits - exponent, 0), 12))
 
     def __str__(self) -> str:
         return self.format()

@@ -18,6 +18,7 @@ from labs.rl.agents.policies import load_policy
 from labs.rl.options import CHOICE, agent_configs, describe
 from labs.runtime.cli import parse
 from labs.runtime.commandline.choices import Given
+from labs.runtime.errors import InputError
 
 SMALL = (
     *("--env", "CartPole-v1", "--envs-per-worker", 4, "--segment-length", 64),
@@ -187,6 +188,13 @@ def test_help_shows_the_tuned_values(
     shown = " ".join(capsys.readouterr().out.split())
     assert "--epochs" not in shown and "--learning-rate" in shown
     assert all(text in shown for text in texts)
+
+
+def test_options_that_may_be_empty_need_no_value() -> None:
+    (config,) = trials("ppo", "--env", "CartPole-v1", "--env-kwargs", "--wrapper")
+    assert config.env_kwargs == config.wrapper == ()
+    with pytest.raises(InputError, match="--seeds needs a value"):
+        trials("ppo", "--seeds", "--wrapper")
 
 
 def test_the_start_prints_every_value() -> None:

@@ -6,7 +6,6 @@ import base64
 import html
 import json
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,10 +56,11 @@ def table_html(table: pd.DataFrame) -> str:
         cells = []
         for column in columns:
             text = _cell(row[column])
-            if column in intervals and not _is_missing(row[f"{column}_low"]):
+            if column in intervals and text:
                 ends = (row[f"{column}_low"], row[f"{column}_high"])
-                shown = Interval(row[column], *ends, n=0).shown()
-                text = re.sub(r"(\[.*\])", r'<span class="interval">\1</span>', shown)
+                text, _, interval = Interval(row[column], *ends, n=0).shown().partition(" ")
+                if interval:
+                    text += f' <span class="interval">{interval}</span>'
             cells.append(f"<td{_right(column in numeric)}>{text}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
     lines.append("</tbody></table>")

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from labs.language import pipeline
-from labs.language.embeddings.cache import EmbeddingCache
+from labs.language.embeddings.cache import EmbeddingCache, expanded
 from labs.language.embeddings.embedder import Embedder, EmbeddingOptions
 from labs.language.embeddings.encoders import PACKAGED, Encoder, resolve_encoder
 from labs.language.embeddings.forward import pool_tokens
@@ -324,3 +324,8 @@ def test_the_packaged_encoder_is_used_without_a_hub(
 def test_bad_options_are_refused(options: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         EmbeddingOptions(**options)
+
+
+def test_the_home_of_an_unknown_user_is_not_the_temporary_directory() -> None:
+    with pytest.raises(InputError, match="there is no user nobody-has-this-name"):
+        expanded(Path("~nobody-has-this-name/vectors"))
